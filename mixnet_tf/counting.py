@@ -1,0 +1,139 @@
+"""Parameters and multiply-accumulates of a MixNet, by arithmetic on its configuration (no TensorFlow).
+
+Counted as MACs: every convolution (squeeze-and-excitation included) and fully connected layer, one image. Not counted:
+batch norm, activations, pooling, additions. Parameters are the trainable ones.
+"""
+
+import dataclasses
+
+from mixnet_tf.config import LAST_CONV_FILTERS, BlockConfig, HeadParams, ModelConfig, expand_blocks, scale_channels
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StageCount:
+    """One row of a model's summary: the output of a stage, and what it costs."""
+
+    name: str
+    blocks: int
+    height: int
+    width: int
+    channels: int
+    kernel_sizes: tuple[int, ...]
+    parameters: int
+    macs: int
+
+
+def count_stages(config: ModelConfig, *, image_size: tuple[int, int], classes: int) -> list[StageCount]:
+    """Return a row for the stem, every stage, the last convolution and the head.
+
+    Args:
+        config: the model.
+        image_size: (height, width) in pixels.
+        classes: number of classes.
+
+    Example:
+        >>> from mixnet_tf.config import load_config
+        >>> rows = count_stages(load_config("mixnet_s"), image_size=(224, 224), classes=1000)
+        >>> sum(row.parameters for row in rows), round(sum(row.macs for row in rows) / 1e6, 1)
+        (4134606, 239.2)
+    """
+    backbone = config.architecture.backbone
+    channels = scale_channels(backbone.params.stem_channels, backbone.params.wid_mul)
+    height, width = (_halve(size) for size in image_size)
+    stem = 27 * channels
+    rows = [
+        StageCount(
+            name="stem",
+            blocks=0,
+            height=height,
+            width=width,
+            channels=channels,
+            kernel_sizes=(3,),
+            parameters=stem + 2 * channels,
+            macs=stem * height * width,
+        )
+    ]
+    for s, blocks in enumerate(expand_blocks(backbone), start=1):
+        parameters = macs = 0
+        for block in blocks:
+            before = height * width
+            if block.stride == 2:
+                height, width = _halve(height), _halve(width)
+            parameters += _block_parameters(block)
+            macs += _block_macs(block, before, height * width)
+        channels = block.out_channels
+        rows.append(
+            StageCount(
+                name=f"stage{s}",
+                blocks=len(blocks),
+                height=height,
+                width=width,
+                channels=channels,
+                kernel_sizes=tuple(sorted({size for block in blocks for size in block.kernel_sizes})),
+                parameters=parameters,
+                macs=macs,
+            )
+        )
+    last = channels * LAST_CONV_FILTERS
+    rows.append(
+        StageCount(
+            name="last_conv",
+            blocks=0,
+            height=height,
+            width=width,
+            channels=LAST_CONV_FILTERS,
+            kernel_sizes=(1,),
+            parameters=last + 2 * LAST_CONV_FILTERS,
+            macs=last * height * width,
+        )
+    )
+    weights, biases = _head(config.architecture.head.params, classes)
+    rows.append(
+        StageCount(
+            name="head",
+            blocks=0,
+            height=1,
+            width=1,
+            channels=classes,
+            kernel_sizes=(),
+            parameters=weights + biases,
+            macs=weights,
+        )
+    )
+    return rows
+
+
+def _halve(size: int) -> int:
+    return -(-size // 2)
+
+
+def _conv_weights(block: BlockConfig) -> dict[str, int]:
+    """Weights of each convolution of a block; SE's biases come on top."""
+    hidden, squeezed = block.hidden_channels, block.se_channels or 0
+    return {
+        "expand": block.in_channels * hidden // block.num_exp_groups if block.expansion_ratio > 1 else 0,
+        "depthwise": sum(size * size for size in block.kernel_sizes) * hidden // len(block.kernel_sizes),
+        "se": 2 * hidden * squeezed,
+        "project": hidden * block.out_channels // block.num_poi_groups,
+    }
+
+
+def _block_parameters(block: BlockConfig) -> int:
+    hidden, expands, has_se = block.hidden_channels, block.expansion_ratio > 1, block.se_channels is not None
+    batch_norm = 2 * (hidden * (1 + expands) + block.out_channels)
+    se_biases = hidden + block.se_channels if has_se else 0
+    prelu = (1 + expands + has_se) if block.act_type == "prelu" else 0
+    return sum(_conv_weights(block).values()) + batch_norm + se_biases + prelu
+
+
+def _block_macs(block: BlockConfig, pixels_in: int, pixels_out: int) -> int:
+    weights = _conv_weights(block)
+    return weights["expand"] * pixels_in + (weights["depthwise"] + weights["project"]) * pixels_out + weights["se"]
+
+
+def _head(head: HeadParams, classes: int) -> tuple[int, int]:
+    """Return the numbers of weights and of all other parameters of the head."""
+    widths = [LAST_CONV_FILTERS, *[head.intermediate_channels] * (head.num_layers - 1), classes]
+    weights = sum(a * b for a, b in zip(widths[:-1], widths[1:], strict=True))
+    prelu = head.num_layers - 1 if head.act_type == "prelu" else 0
+    return weights, sum(widths[1:]) + prelu

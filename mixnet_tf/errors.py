@@ -1,0 +1,34 @@
+"""The errors a user can cause. The command line prints each as one line and exits with status 2."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class MixNetError(Exception):
+    """Base of every error raised for a mistake in the input: what is wrong, where, and what would be right."""
+
+
+class ConfigError(MixNetError, ValueError):
+    """A configuration that cannot describe a MixNet."""
+
+
+class DataError(MixNetError, ValueError):
+    """A data set that cannot be read or used."""
+
+
+class WeightsError(MixNetError, ValueError):
+    """Weights that cannot be read or do not fit the model."""
+
+
+class DeployError(MixNetError, ValueError):
+    """A model or file that cannot be converted, quantized or run on LiteRT."""
+
+
+def did_you_mean(name: object, candidates: Iterable[str]) -> str:
+    """Return `` (did you mean 'x'?)`` for the candidate nearest to `name`, or an empty string.
+
+    >>> did_you_mean("swihs", ["relu", "swish"])
+    " (did you mean 'swish'?)"
+    """
+    nearest = difflib.get_close_matches(str(name), list(candidates), n=1)
+    return f" (did you mean {nearest[0]!r}?)" if nearest else ""
