@@ -5,6 +5,7 @@ batch norm, activations, pooling, additions. Parameters are the trainable ones.
 """
 
 import dataclasses
+import itertools
 
 from mixnet_tf.config import LAST_CONV_FILTERS, BlockConfig, HeadParams, ModelConfig, expand_blocks, scale_channels
 
@@ -134,6 +135,6 @@ def _block_macs(block: BlockConfig, pixels_in: int, pixels_out: int) -> int:
 def _head(head: HeadParams, classes: int) -> tuple[int, int]:
     """Return the numbers of weights and of all other parameters of the head."""
     widths = [LAST_CONV_FILTERS, *[head.intermediate_channels] * (head.num_layers - 1), classes]
-    weights = sum(a * b for a, b in zip(widths[:-1], widths[1:], strict=True))
+    weights = sum(a * b for a, b in itertools.pairwise(widths))
     prelu = head.num_layers - 1 if head.act_type == "prelu" else 0
     return weights, sum(widths[1:]) + prelu

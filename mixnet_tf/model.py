@@ -125,7 +125,12 @@ def create_feature_extractor(
     L 40, 56, 160, 1536; XL 48, 64, 192, 1536. The last output is taken after the 1536-channel convolution.
 
     Args:
-        config, input_shape, weights, padding, input_tensor, name: see ``create_model``.
+        config: a shipped name (``"mixnet_s"``), a YAML path, a mapping or a ModelConfig.
+        input_shape: (height, width, channels) without the batch; height and width may be None (the default).
+        weights: None for fresh weights, ``"imagenet"``, ``"imagenet_tf"``, or a file for ``load_weights``.
+        padding: ``"symmetric"`` (PyTorch, the default) or ``"same"`` (TensorFlow).
+        input_tensor: a Keras tensor to use as the input.
+        name: name of the model; default: the name in the configuration and ``_features``.
 
     Returns:
         A functional ``keras.Model`` with a list of outputs, one (batch, h, w, channels) map a stage.
@@ -203,7 +208,7 @@ def _named(config: str):
 
     size = config.removeprefix("mixnet_").upper()
     build.__name__ = build.__qualname__ = f"MixNet{size}"
-    build.__doc__ = f"""MixNet-{size} with the signature of ``keras.applications``; see ``create_model`` for the arguments.
+    build.__doc__ = f"""MixNet-{size} with the signature of ``keras.applications``; arguments as in ``create_model``.
 
     Input: float RGB (batch, height, width, 3), normalized with ``preprocess_input``. ``weights`` may be None,
     ``"imagenet"``, ``"imagenet_tf"`` (S, M, L) or a file. Source: arXiv:1907.09595.
