@@ -1,0 +1,205 @@
+"""From an image file or array to the pixels a MixNet sees: one definition for training, evaluation and calibration.
+
+Pillow decodes and resizes (it antialiases and releases the GIL); TensorFlow is imported only by what works on batches.
+"""
+
+import dataclasses
+import math
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from mixnet_tf.errors import DataError
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of RGB in 0..1: what timm's and NetsPresso's MixNet weights were trained with."""
+
+ImageSize = int | tuple[int, int]
+"""A square side, or (height, width), in pixels."""
+
+MAX_ASPECT_RATIO = 100  # beyond, resizing the shorter side would make an image of gigabytes
+DRAWS = 8  # uniform random numbers a training image consumes: crop 4, flip 1, jitter 3
+_LUMA = (0.299, 0.587, 0.114)
+
+# Pillow only warns between one and two times its limit; such an image is refused like a larger one.
+warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """How training images are varied.
+
+    Attributes:
+        min_area: smallest area of the random resized crop, as a fraction of the image; aspect ratio 3/4 to 4/3.
+        flip: mirror half of the images left to right.
+        jitter: largest relative change of brightness, contrast and saturation.
+    """
+
+    min_area: float = 0.35
+    flip: bool = True
+    jitter: float = 0.2
+
+    def __post_init__(self) -> None:
+        for name, low in (("min_area", 1e-3), ("jitter", 0.0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= 1:
+                raise DataError(f"augmentation.{name}: found {value!r}, expected a number from {low} to 1")
+
+
+def preprocess_input(images: Any) -> Any:
+    """Normalize RGB images for a MixNet: (x / 255 - mean) / std with ImageNet's mean and standard deviation.
+
+    Args:
+        images: numpy array or tensor (..., 3), channels last, pixels 0..255, any float or integer dtype.
+
+    Returns:
+        The same shape in float32: numpy for numpy, else a tensor.
+
+    Raises:
+        DataError: the last axis does not have 3 channels.
+
+    Example:
+        >>> preprocess_input(np.zeros((1, 2, 2, 3), "uint8"))[0, 0, 0].round(3).tolist()
+        [-2.118000030517578, -2.0360000133514404, -1.8040000200271606]
+    """
+    tensorflow = sys.modules.get("tensorflow")  # a tensor of it can only exist once it is imported
+    if tensorflow is not None and tensorflow.is_tensor(images):
+        pixels = tensorflow.cast(images, "float32")  # inside tf.data, whichever backend Keras runs on
+    elif hasattr(images, "dtype") and not isinstance(images, np.ndarray | np.generic):
+        import keras
+
+        pixels = keras.ops.cast(images, "float32")
+    else:
+        pixels = np.asarray(images, np.float32)
+    if len(pixels.shape) == 0 or pixels.shape[-1] != 3:
+        raise DataError(f"images: found shape {tuple(pixels.shape)}, expected (..., 3): RGB, channels last")
+    return (pixels / 255.0 - np.asarray(IMAGENET_MEAN, np.float32)) / np.asarray(IMAGENET_STD, np.float32)
+
+
+def height_and_width(image_size: ImageSize) -> tuple[int, int]:
+    """Return (height, width) of an image size.
+
+    >>> height_and_width(224), height_and_width((96, 128))
+    ((224, 224), (96, 128))
+    """
+    sizes = tuple(image_size) if isinstance(image_size, tuple | list) else (image_size, image_size)
+    if len(sizes) != 2 or any(isinstance(s, bool) or not isinstance(s, int | np.integer) or s < 1 for s in sizes):
+        raise DataError(f"image_size: found {image_size!r}, expected pixels as an integer or (height, width)")
+    return int(sizes[0]), int(sizes[1])
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Read one image from disk.
+
+    Args:
+        path: a file in any format that Pillow reads. EXIF orientation is applied; gray, palette, CMYK, 16-bit and
+            transparent images become RGB (transparency is dropped).
+
+    Returns:
+        uint8 array (height, width, 3), RGB.
+
+    Raises:
+        DataError: naming the file, which is missing, not an image, truncated or absurdly large.
+    """
+    return np.asarray(decode(path))
+
+
+def decode(path: str | Path) -> Image.Image:
+    """Return the RGB image of a file, as `read_image` does."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+            ImageOps.exif_transpose(image, in_place=True)
+            rgb = _to_rgb(image)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except Exception as error:  # decoders fed with damaged bytes raise nearly every kind
+        reason = " ".join(str(error).replace(f" {str(path)!r}", "").split()) or type(error).__name__
+        raise DataError(f"{path}: not a readable image ({reason})") from error
+    if max(rgb.size) > MAX_ASPECT_RATIO * min(rgb.size):
+        raise DataError(f"{path}: {rgb.width}x{rgb.height} pixels, expected an aspect ratio up to {MAX_ASPECT_RATIO}")
+    return rgb
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16-bit gray: Pillow's own conversion clips at 255
+        return Image.fromarray((np.clip(np.asarray(image), 0, 65535) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no defined range")
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def evaluation_pixels(image: Image.Image, image_size: ImageSize, crop_fraction: float) -> np.ndarray:
+    """Resize (bicubic) until `image_size / crop_fraction` is covered, and crop the centre: timm's evaluation.
+
+    For a square size the shorter side becomes ``floor(size / crop_fraction)``, as torchvision does it; for others the
+    aspect ratio is kept while both sides cover theirs (timm's ResizeKeepRatio).
+
+    Returns:
+        uint8 array (height, width, 3).
+    """
+    height, width = height_and_width(image_size)
+    cover_height, cover_width = math.floor(height / crop_fraction), math.floor(width / crop_fraction)
+    whole = int if height == width else round
+    if image.height * cover_width <= image.width * cover_height:
+        size = (whole(cover_height * image.width / image.height), cover_height)
+    else:
+        size = (cover_width, whole(cover_width * image.height / image.width))
+    resized = image if size == image.size else image.resize(size, Image.Resampling.BICUBIC)
+    left, top = round((resized.width - width) / 2), round((resized.height - height) / 2)
+    return np.asarray(resized.crop((left, top, left + width, top + height)))
+
+
+def training_pixels(
+    image: Image.Image, image_size: ImageSize, augmentation: Augmentation, draws: np.ndarray
+) -> np.ndarray:
+    """Cut a random crop, resize it (bilinear) and mirror it; every choice follows from `draws`.
+
+    Args:
+        image: RGB.
+        image_size: of the result; the crop's aspect ratio is 3/4 to 4/3 of this size's.
+        augmentation: its `min_area` and `flip`.
+        draws: at least 5 numbers, uniform in 0..1: area, aspect ratio, left, top, flip.
+
+    Returns:
+        uint8 array (height, width, 3).
+    """
+    height, width = height_and_width(image_size)
+    area, ratio, left, top, flip = (float(draw) for draw in draws[:5])
+    area = image.width * image.height * (augmentation.min_area + (1 - augmentation.min_area) * area)
+    ratio = width / height * (4 / 3) ** (2 * ratio - 1)
+    crop_width, crop_height = min(image.width, math.sqrt(area * ratio)), min(image.height, math.sqrt(area / ratio))
+    left, top = left * (image.width - crop_width), top * (image.height - crop_height)
+    box = (left, top, min(image.width, left + crop_width), min(image.height, top + crop_height))
+    pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box=box))
+    return np.ascontiguousarray(pixels[:, ::-1]) if augmentation.flip and flip < 0.5 else pixels
+
+
+def jitter_colors(images: Any, draws: Any, strength: float) -> Any:
+    """Change brightness, contrast and saturation of each image by a factor in 1 - strength .. 1 + strength.
+
+    Args:
+        images: float32 tensor (batch, height, width, 3), pixels 0..255.
+        draws: float32 tensor (batch, 3), uniform in 0..1.
+        strength: 0 leaves the images as they are.
+
+    Returns:
+        float32 tensor of the same shape, clipped to 0..255.
+    """
+    import tensorflow as tf
+
+    def gray(pixels: Any) -> Any:
+        return tf.reduce_sum(pixels * tf.constant(_LUMA), axis=-1, keepdims=True)
+
+    factors = tf.reshape(1.0 + strength * (2.0 * draws - 1.0), (-1, 3, 1, 1, 1))
+    images = images * factors[:, 0]
+    mean = tf.reduce_mean(gray(images), axis=(1, 2), keepdims=True)
+    images = mean + factors[:, 1] * (images - mean)
+    lightness = gray(images)
+    return tf.clip_by_value(lightness + factors[:, 2] * (images - lightness), 0.0, 255.0)
