@@ -27,7 +27,6 @@ from mixnet_tf.preprocessing import (
     decode,
     evaluation_pixels,
     height_and_width,
-    jitter_colors,
     preprocess_input,
     read_image,
     training_pixels,
@@ -429,17 +428,17 @@ def training_dataset(
 
     def load(index: Any, draws: Any) -> Any:
         image = tf.ensure_shape(tf.numpy_function(read, [index, draws], tf.uint8), [height, width, 3])
-        return image, tf.gather(labels, index), draws[-3:]
-
-    def finish(images: Any, labels: Any, draws: Any) -> Any:
-        images = tf.cast(images, tf.float32)
-        return preprocess_input(jitter_colors(images, draws, augmentation.jitter)), labels
+        return image, tf.gather(labels, index)
 
     dataset = tf.data.Dataset.range(first_epoch, epochs).flat_map(plan)
     dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    dataset = dataset.batch(batch_size, drop_remainder=True).map(finish)
+    dataset = dataset.batch(batch_size, drop_remainder=True).map(_normalize)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps * max(0, epochs - first_epoch)))
     return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def _normalize(images: Any, labels: Any) -> tuple[Any, Any]:
+    return preprocess_input(images), labels
 
 
 def evaluation_dataset(
@@ -480,7 +479,7 @@ def evaluation_dataset(
         return tf.ensure_shape(image, [height, width, 3]), tf.gather(labels, index)
 
     dataset = tf.data.Dataset.range(len(chosen)).map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    dataset = dataset.batch(batch_size).map(lambda images, labels: (preprocess_input(images), labels))
+    dataset = dataset.batch(batch_size).map(_normalize)
     return dataset.prefetch(tf.data.AUTOTUNE)
 
 

@@ -159,47 +159,45 @@ def evaluation_pixels(image: Image.Image, image_size: ImageSize, crop_fraction: 
 def training_pixels(
     image: Image.Image, image_size: ImageSize, augmentation: Augmentation, draws: np.ndarray
 ) -> np.ndarray:
-    """Cut a random crop, resize it (bilinear) and mirror it; every choice follows from `draws`.
+    """Cut a random crop, resize it (bilinear), mirror it and change its colors; every choice follows from `draws`.
 
     Args:
         image: RGB.
         image_size: of the result; the crop's aspect ratio is 3/4 to 4/3 of this size's.
-        augmentation: its `min_area` and `flip`.
-        draws: at least 5 numbers, uniform in 0..1: area, aspect ratio, left, top, flip.
+        augmentation: how far to go.
+        draws: 8 numbers, uniform in 0..1: area, aspect ratio, left, top, flip, brightness, contrast, saturation.
 
     Returns:
         uint8 array (height, width, 3).
     """
     height, width = height_and_width(image_size)
-    area, ratio, left, top, flip = (float(draw) for draw in draws[:5])
+    area, ratio, left, top, flip, *colors = draws.tolist()
     area = image.width * image.height * (augmentation.min_area + (1 - augmentation.min_area) * area)
     ratio = width / height * (4 / 3) ** (2 * ratio - 1)
     crop_width, crop_height = min(image.width, math.sqrt(area * ratio)), min(image.height, math.sqrt(area / ratio))
     left, top = left * (image.width - crop_width), top * (image.height - crop_height)
     box = (left, top, min(image.width, left + crop_width), min(image.height, top + crop_height))
-    pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box=box))
-    return np.ascontiguousarray(pixels[:, ::-1]) if augmentation.flip and flip < 0.5 else pixels
+    result = image.resize((width, height), Image.Resampling.BILINEAR, box=box)
+    if augmentation.flip and flip < 0.5:
+        result = result.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    if augmentation.jitter:
+        result = _change_colors(result, *(1 + augmentation.jitter * (2 * color - 1) for color in colors))
+    return np.asarray(result)
 
 
-def jitter_colors(images: Any, draws: Any, strength: float) -> Any:
-    """Change brightness, contrast and saturation of each image by a factor in 1 - strength .. 1 + strength.
+def _change_colors(image: Image.Image, brightness: float, contrast: float, saturation: float) -> Image.Image:
+    """Scale the pixels, their distance from the mean gray, and their distance from their own gray.
 
-    Args:
-        images: float32 tensor (batch, height, width, 3), pixels 0..255.
-        draws: float32 tensor (batch, 3), uniform in 0..1.
-        strength: 0 leaves the images as they are.
-
-    Returns:
-        float32 tensor of the same shape, clipped to 0..255.
+    All three are linear, so they are one 3x4 matrix, and values are rounded and clipped once.
     """
-    import tensorflow as tf
-
-    def gray(pixels: Any) -> Any:
-        return tf.reduce_sum(pixels * tf.constant(_LUMA), axis=-1, keepdims=True)
-
-    factors = tf.reshape(1.0 + strength * (2.0 * draws - 1.0), (-1, 3, 1, 1, 1))
-    images = images * factors[:, 0]
-    mean = tf.reduce_mean(gray(images), axis=(1, 2), keepdims=True)
-    images = mean + factors[:, 1] * (images - mean)
-    lightness = gray(images)
-    return tf.clip_by_value(lightness + factors[:, 2] * (images - lightness), 0.0, 255.0)
+    scale = brightness * contrast
+    mean = sum(
+        luma * value
+        for luma, value in zip(_LUMA, image.resize((1, 1), Image.Resampling.BOX).getpixel((0, 0)), strict=True)
+    )
+    offset = brightness * mean * (1 - contrast)
+    matrix = []
+    for row in range(3):
+        matrix += [scale * ((1 - saturation) * _LUMA[c] + (saturation if c == row else 0)) for c in range(3)]
+        matrix.append(offset)
+    return image.convert("RGB", tuple(matrix))
