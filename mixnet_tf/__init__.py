@@ -1,1 +1,47 @@
-"""MixNet for Keras 3, from NetsPresso's YAML to a fast int8 ``.tflite``."""
+"""MixNet for Keras 3, from NetsPresso's YAML to a fast int8 ``.tflite``.
+
+The names below are loaded on first use: importing the package, and reading a configuration, is quick and does not load
+TensorFlow. Where Keras is loaded already, the layers are registered at once, so that ``keras.models.load_model`` finds
+them.
+"""
+
+import importlib
+import sys
+
+_HOME = {
+    "load_config": "config",
+    "to_dict": "config",
+    "MixNetError": "errors",
+    "MixConv2D": "layers",
+    "MixDepthBlock": "layers",
+    "create_model": "model",
+    "create_feature_extractor": "model",
+    "MixNetS": "model",
+    "MixNetM": "model",
+    "MixNetL": "model",
+    "MixNetXL": "model",
+    "load_data": "data",
+    "preprocess_input": "preprocessing",
+    "TrainingRecipe": "training",
+    "train": "training",
+    "load_model": "training",
+    "evaluate": "evaluation",
+    "convert": "deploy.convert",
+    "benchmark": "deploy.benchmark",
+}
+__all__ = sorted(_HOME)
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str):
+    if name not in _HOME:
+        raise AttributeError(f"module 'mixnet_tf' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"mixnet_tf.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+if "keras" in sys.modules:
+    importlib.import_module("mixnet_tf.layers")

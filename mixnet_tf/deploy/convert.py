@@ -1,0 +1,104 @@
+"""Keras → ``.tflite``: built-in ops only, batch 1, one named signature."""
+
+import tempfile
+from collections.abc import Callable, Iterable
+
+import keras
+import numpy as np
+
+from mixnet_tf.errors import DeployError
+from mixnet_tf.quiet import quiet
+
+RepresentativeDataset = Callable[[], Iterable[np.ndarray]]
+"""Gives, each time it is called, float32 images of shape (1, height, width, 3), preprocessed as for training."""
+
+SIGNATURE = "serving_default"
+
+
+def convert(
+    model: keras.Model,
+    recipe: str,
+    *,
+    image_size: int | tuple[int, int],
+    representative_dataset: RepresentativeDataset | None = None,
+) -> bytes:
+    """Convert a Keras model to a ``.tflite`` with a static batch of 1.
+
+    Args:
+        model: float NHWC images to any outputs.
+        recipe: ``"float32"``, ``"float16"`` (float16 weights, float32 input and output) or ``"int8"`` (weights,
+            activations, input and output).
+        image_size: pixels: a side, or (height, width).
+        representative_dataset: real images for the activation ranges of ``"int8"``.
+
+    Returns:
+        The file's content. Its signature ``serving_default`` has the input ``image`` and one output a model output,
+        called as Keras calls it.
+
+    Raises:
+        DeployError: unknown recipe, no representative images, or a model LiteRT's built-in ops cannot express.
+
+    Example:
+        >>> from mixnet_tf import create_model
+        >>> content = convert(create_model("mixnet_nano", classes=10), "float32", image_size=32)
+        >>> content[4:8]
+        b'TFL3'
+    """
+    if recipe not in _CONFIGURE:
+        raise DeployError(f"recipe {recipe!r}, expected one of {', '.join(_CONFIGURE)}")
+    if recipe == "int8" and representative_dataset is None:
+        raise DeployError("int8 needs representative images to find the range of every activation; give some")
+    import tensorflow as tf
+
+    with tempfile.TemporaryDirectory() as folder:
+        _save(model, folder, image_size)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        _CONFIGURE[recipe](converter, representative_dataset)
+        try:
+            with quiet():
+                return converter.convert()
+        except Exception as error:  # the converter raises its own, undocumented kinds
+            raise DeployError(f"{model.name}: the converter refused it: {_first_line(error)}") from error
+
+
+def _save(model: keras.Model, folder: str, image_size: int | tuple[int, int]) -> None:
+    import tensorflow as tf
+
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    spec = tf.TensorSpec((1, height, width, model.input_shape[-1]), "float32", name="image")
+
+    def serve(image):
+        outputs = model(image, training=False)
+        return dict(zip(model.output_names, outputs if isinstance(outputs, list) else [outputs], strict=True))
+
+    archive = keras.export.ExportArchive()
+    archive.track(model)  # without it, the variables that `serve` closes over would not be saved
+    archive.add_endpoint(SIGNATURE, serve, input_signature=[spec])
+    with quiet():
+        archive.write_out(folder, verbose=False)
+
+
+def _float16(converter, representative_dataset) -> None:
+    import tensorflow as tf
+
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.target_spec.supported_types = [tf.float16]
+
+
+def _int8(converter, representative_dataset) -> None:
+    import tensorflow as tf
+
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([image] for image in representative_dataset())
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = tf.int8
+
+
+_CONFIGURE = {"float32": lambda converter, images: None, "float16": _float16, "int8": _int8}
+RECIPES = tuple(_CONFIGURE)
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:200] if lines else type(error).__name__

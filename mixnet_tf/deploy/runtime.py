@@ -1,0 +1,89 @@
+"""The one place that opens a LiteRT interpreter."""
+
+from pathlib import Path
+
+import numpy as np
+
+from mixnet_tf.errors import DeployError
+from mixnet_tf.quiet import quiet
+
+
+class LiteModel:
+    """A ``.tflite`` with one image input of batch 1 and one output, run on LiteRT's CPU path (XNNPACK).
+
+    Args:
+        path: the file.
+        num_threads: CPU threads.
+        reference_kernels: run LiteRT's plain reference kernels instead (slow; for checking).
+
+    Raises:
+        DeployError: no such file, not a ``.tflite``, an op LiteRT does not have, or more than one input or output.
+
+    Example:
+        >>> model = LiteModel("model_int8.tflite")                                               # doctest: +SKIP
+        >>> model(images).shape                                                                  # doctest: +SKIP
+        (8, 10)
+    """
+
+    def __init__(self, path: str | Path, *, num_threads: int = 1, reference_kernels: bool = False):
+        self.path = Path(path)
+        self._interpreter = _open(self.path, num_threads, reference_kernels)
+        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise DeployError(f"{path}: has {len(inputs)} inputs and {len(outputs)} outputs, expected one of each")
+        self.input, self.output = inputs[0], outputs[0]
+        shape = [int(size) for size in self.input["shape"]]
+        if len(shape) != 4 or shape[0] != 1:
+            raise DeployError(f"{path}: its input has shape {shape}, expected an image: (1, height, width, channels)")
+        self.image_size = (shape[1], shape[2])
+        self.classes = int(self.output["shape"][-1])
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Run float images, (n, height, width, 3), one by one; return float outputs, (n, classes)."""
+        return np.stack([self._dequantized(self.run_raw(self._quantized(image[None]))) for image in images])
+
+    def run_raw(self, image: np.ndarray) -> np.ndarray:
+        """Run one image in the file's own input type; return the output in its own type, (classes,)."""
+        self._interpreter.set_tensor(self.input["index"], image)
+        self.invoke()
+        return self._interpreter.get_tensor(self.output["index"])[0]
+
+    def invoke(self) -> None:
+        """Run once on whatever the input holds."""
+        self._interpreter.invoke()
+
+    def fill_input(self, seed: int = 0) -> None:
+        """Set the input to seeded random content of its type."""
+        rng, shape, dtype = np.random.default_rng(seed), self.input["shape"], self.input["dtype"]
+        limits = None if dtype == np.float32 else np.iinfo(dtype)
+        content = rng.standard_normal(shape) if limits is None else rng.integers(limits.min, limits.max, shape)
+        self._interpreter.set_tensor(self.input["index"], content.astype(dtype))
+
+    def _quantized(self, image: np.ndarray) -> np.ndarray:
+        scale, zero_point = self.input["quantization"]
+        if not scale:
+            return image.astype(self.input["dtype"])
+        limits = np.iinfo(self.input["dtype"])
+        return np.clip(np.round(image / scale) + zero_point, limits.min, limits.max).astype(self.input["dtype"])
+
+    def _dequantized(self, output: np.ndarray) -> np.ndarray:
+        scale, zero_point = self.output["quantization"]
+        return (output.astype(np.float32) - zero_point) * np.float32(scale) if scale else output.astype(np.float32)
+
+
+def _open(path: Path, num_threads: int, reference_kernels: bool):
+    if not path.is_file():
+        raise DeployError(f"{path}: no such file; expected a .tflite")
+    try:
+        with quiet():
+            from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+            resolver = OpResolverType.BUILTIN_REF if reference_kernels else OpResolverType.AUTO
+            interpreter = Interpreter(
+                model_path=str(path), num_threads=num_threads, experimental_op_resolver_type=resolver
+            )
+            interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DeployError(f"{path}: LiteRT cannot load it: {reason}") from error
+    return interpreter

@@ -1,0 +1,191 @@
+"""Accuracy of a model, ``.keras`` or ``.tflite``, and its distance from a reference."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from mixnet_tf.data import ImageData, evaluation_dataset
+from mixnet_tf.errors import MixNetError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What ``evaluate`` measures. Accuracies and agreement are fractions.
+
+    Attributes:
+        model: path of the file.
+        split: the part of the data set.
+        count: images.
+        top1: share of images whose class has the largest output.
+        top5: share of images whose class is among the five largest outputs.
+        per_class: top-1 of every class that has images.
+        reference: path of the reference model, or None.
+        agreement: share of images for which model and reference give the same top-1 class.
+        snr_db: power of the reference's outputs over that of the difference, in decibels; None for no difference.
+    """
+
+    model: str
+    split: str
+    count: int
+    top1: float
+    top5: float
+    per_class: dict[str, float]
+    reference: str | None = None
+    agreement: float | None = None
+    snr_db: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictor:
+    """A model opened for inference: float images (n, height, width, 3) to float outputs (n, classes)."""
+
+    path: str
+    predict: Callable[[np.ndarray], np.ndarray]
+    image_size: tuple[int | None, int | None]
+    classes: int
+
+
+def open_predictor(path: str | Path) -> Predictor:
+    """Open a ``.keras`` or ``.tflite`` classifier.
+
+    Raises:
+        MixNetError: another suffix, or a file that cannot be read.
+    """
+    path = Path(path)
+    if path.suffix == ".tflite":
+        from mixnet_tf.deploy.runtime import LiteModel
+
+        lite = LiteModel(path)
+        return Predictor(str(path), lite, lite.image_size, lite.classes)
+    if path.suffix == ".keras":
+        from mixnet_tf.training import load_model
+
+        model = load_model(path)
+        if len(model.outputs) != 1 or len(model.output_shape) != 2:
+            raise MixNetError(f"{path}: gives {model.output_shape}, expected a classifier: (batch, classes)")
+        return Predictor(
+            str(path), lambda x: np.asarray(model(x, training=False)), model.input_shape[1:3], model.output_shape[-1]
+        )
+    raise MixNetError(f"{path}: expected a .keras or a .tflite file")
+
+
+def predict(
+    predictor: Predictor,
+    data: ImageData,
+    split: str,
+    *,
+    image_size: int | tuple[int, int] | None = None,
+    on_bad_image: str = "error",
+) -> tuple[np.ndarray, np.ndarray]:
+    """Run a model over a split, with progress; return outputs (n, classes) and labels (n,).
+
+    Args:
+        predictor: the model.
+        data: the images.
+        split: ``"train"``, ``"val"`` or ``"test"``.
+        image_size: for models of any size; default: the data set's own, else 224.
+        on_bad_image: ``"error"`` or ``"skip"``.
+
+    Raises:
+        MixNetError: classes or sizes that do not fit, or outputs that are not finite.
+    """
+    from tqdm import tqdm
+
+    if predictor.classes != len(data.class_names):
+        raise MixNetError(
+            f"{predictor.path}: has {predictor.classes} classes, but {data.name} has {len(data.class_names)}"
+        )
+    size = _image_size(predictor, data, image_size)
+    batches = evaluation_dataset(data, split, image_size=size, batch_size=32, on_bad_image=on_bad_image)
+    outputs, labels = [], []
+    with tqdm(total=len(data.splits[split].labels), desc=Path(predictor.path).name, unit="image", leave=False) as bar:
+        for images, batch_labels in batches.as_numpy_iterator():
+            outputs.append(predictor.predict(images))
+            labels.append(batch_labels)
+            bar.update(len(batch_labels))
+    outputs = np.concatenate(outputs)
+    if not np.isfinite(outputs).all():
+        raise MixNetError(f"{predictor.path}: gives outputs that are not finite (NaN or infinity)")
+    return outputs, np.concatenate(labels)
+
+
+def _image_size(predictor: Predictor, data: ImageData, asked: int | tuple[int, int] | None) -> tuple[int, int]:
+    wanted = asked or data.image_size or 224
+    wanted = (wanted, wanted) if isinstance(wanted, int) else wanted
+    fixed = predictor.image_size
+    if asked and any(own not in (None, size) for own, size in zip(fixed, wanted, strict=True)):
+        raise MixNetError(f"{predictor.path}: takes images of {fixed[0]} x {fixed[1]}, not {wanted[0]} x {wanted[1]}")
+    return tuple(own or size for own, size in zip(fixed, wanted, strict=True))
+
+
+def signal_to_noise(reference: np.ndarray, outputs: np.ndarray) -> float | None:
+    """Return 10 log10(sum reference² / sum (reference - outputs)²), or None where they are equal.
+
+    >>> signal_to_noise(np.array([3.0, 4.0]), np.array([3.0, 3.5]))
+    20.0
+    """
+    noise = np.square(reference.astype(np.float64) - outputs).sum()
+    return None if noise == 0 else float(10 * np.log10(np.square(reference.astype(np.float64)).sum() / noise))
+
+
+def score(model: str, split: str, outputs: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...]) -> Evaluation:
+    """Score outputs (n, classes) against labels (n,)."""
+    correct = outputs.argmax(axis=1) == labels
+    # a stable sort, so that equal int8 outputs rank as argmax ranks them
+    best5 = np.argsort(-outputs, axis=1, kind="stable")[:, :5]
+    present = np.unique(labels)
+    return Evaluation(
+        model=model,
+        split=split,
+        count=len(labels),
+        top1=float(correct.mean()),
+        top5=float((best5 == labels[:, None]).any(axis=1).mean()),
+        per_class={class_names[i]: float(correct[labels == i].mean()) for i in present},
+    )
+
+
+def evaluate(
+    model: str | Path,
+    data: ImageData,
+    *,
+    split: str = "test",
+    reference: str | Path | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    on_bad_image: str = "error",
+) -> Evaluation:
+    """Measure the accuracy of a ``.keras`` or ``.tflite`` classifier, and its distance from a reference model.
+
+    Args:
+        model: the file to measure.
+        data: see ``load_data``.
+        split: ``"train"``, ``"val"`` or ``"test"``.
+        reference: another model of the same classes.
+        image_size: pixels, for a model of any input size.
+        on_bad_image: ``"error"`` or ``"skip"``.
+
+    Raises:
+        MixNetError: a file that cannot be read, or that does not fit the data.
+
+    Example:
+        >>> evaluate("build/nano/model_int8.tflite", load_data("digits")).top1                   # doctest: +SKIP
+        0.98
+    """
+    arguments = {"image_size": image_size, "on_bad_image": on_bad_image}
+    outputs, labels = predict(open_predictor(model), data, split, **arguments)
+    result = score(str(model), split, outputs, labels, data.class_names)
+    if reference is None:
+        return result
+    expected, _ = predict(open_predictor(reference), data, split, **arguments)
+    return compare(result, outputs, str(reference), expected)
+
+
+def compare(result: Evaluation, outputs: np.ndarray, reference: str, expected: np.ndarray) -> Evaluation:
+    """Add to `result` how far `outputs` are from the `expected` ones of the reference."""
+    return dataclasses.replace(
+        result,
+        reference=reference,
+        agreement=float((outputs.argmax(axis=1) == expected.argmax(axis=1)).mean()),
+        snr_db=signal_to_noise(expected, outputs),
+    )

@@ -1,0 +1,31 @@
+"""Keep the native libraries' start-up chatter out of the user's terminal; errors still arrive as exceptions."""
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Discard what native code writes to file descriptor 2 (TensorFlow logs there before its filters are set).
+
+    Example:
+        >>> with quiet():
+        ...     import tensorflow
+    """
+    sys.stderr.flush()
+    try:
+        saved = os.dup(2)
+    except OSError:  # no standard error at all (a service): nothing to keep quiet
+        yield
+        return
+    with tempfile.TemporaryFile() as sink:
+        os.dup2(sink.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(saved, 2)
+            os.close(saved)

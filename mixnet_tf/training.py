@@ -1,0 +1,325 @@
+"""The training recipe around ``fit``: AdamW, warm-up and cosine, label smoothing, EMA, checkpoints and exact resume.
+
+A run's folder holds ``training.json`` (what was asked), ``last.keras`` (model, optimizer and EMA after the last whole
+epoch), ``best.keras`` (EMA weights of the best epoch on the validation split), ``history.csv``, ``logs/`` (TensorBoard)
+and, at the end, ``model.keras`` and ``labels.txt``.
+"""
+
+import csv
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import keras
+
+from mixnet_tf.config import LossConfig, ModelConfig, to_dict
+from mixnet_tf.data import Augmentation, ImageData, evaluation_dataset, steps_per_epoch, training_dataset
+from mixnet_tf.errors import MixNetError, WeightsError
+from mixnet_tf.files import whole_file
+from mixnet_tf.model import create_model
+
+LAST, BEST, MODEL = "last.keras", "best.keras", "model.keras"
+HISTORY, REQUEST, LABELS = "history.csv", "training.json", "labels.txt"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingRecipe:
+    """How to train. Defaults suit a few thousand images from scratch.
+
+    Attributes:
+        epochs: passes over the training split.
+        batch_size: images a step.
+        learning_rate: its peak, after `warmup_epochs` of linear warm-up; a cosine takes it to zero.
+        weight_decay: AdamW's, on kernels only.
+        ema_epochs: the exponential moving average of the weights looks back about so many epochs.
+        seed: of initialisation, order and augmentation.
+    """
+
+    epochs: int = 40
+    batch_size: int = 32
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.05
+    warmup_epochs: float = 3
+    ema_epochs: float = 2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise MixNetError(f"{name}={getattr(self, name)}, expected at least 1")
+        for name in ("weight_decay", "warmup_epochs", "ema_epochs"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise MixNetError(f"{name}={getattr(self, name)}, expected a number from 0")
+        if not 0 < self.learning_rate < float("inf"):
+            raise MixNetError(f"learning_rate={self.learning_rate}, expected a number above 0")
+
+
+def train(
+    config: ModelConfig,
+    data: ImageData,
+    output: str | Path,
+    *,
+    image_size: int,
+    recipe: TrainingRecipe | None = None,
+    augmentation: Augmentation | None = None,
+    weights: str | Path | None = None,
+    freeze_backbone: bool = False,
+    resume: bool = False,
+    overwrite: bool = False,
+    on_bad_image: str = "error",
+) -> keras.Model:
+    """Train a classifier of `config` on `data` and return it (also saved as ``output/model.keras``).
+
+    The model gives logits. It is the one with the best top-1 on the validation split, EMA weights included. Killed at
+    any moment, a run continues with ``resume=True`` from its last whole epoch, with the same batches, learning rates
+    and augmentation that it would have seen.
+
+    Args:
+        config: the network, its head, and its loss (label smoothing, class weights).
+        data: see ``load_data``.
+        output: the run's folder.
+        image_size: pixels of a side.
+        recipe: see TrainingRecipe.
+        augmentation: default: what suits the data set.
+        weights: start from these weights (``load_weights``); a classifier of another size is replaced by a fresh one.
+        freeze_backbone: train the head only; batch norm then stays in inference mode, as Keras has it.
+        resume: continue the run in `output`; the arguments must be those of the first start.
+        overwrite: start anew where `output` already holds a run.
+        on_bad_image: ``"error"`` or ``"skip"``.
+
+    Raises:
+        MixNetError: arguments or data that cannot work, or a folder that holds a run already.
+
+    Example:
+        >>> from mixnet_tf import load_config, load_data
+        >>> recipe = TrainingRecipe(epochs=1)
+        >>> model = train(load_config("mixnet_nano"), load_data("digits"), "/tmp/run", image_size=32, recipe=recipe,
+        ...               overwrite=True)
+        >>> model.output_shape
+        (None, 10)
+    """
+    output, recipe = Path(output), recipe or TrainingRecipe()
+    augmentation = augmentation or data.augmentation
+    request = {
+        "config": to_dict(config),
+        "data": data.name,
+        "class_names": list(data.class_names),
+        "image_size": image_size,
+        "recipe": dataclasses.asdict(recipe),
+        "augmentation": dataclasses.asdict(augmentation),
+        "weights": None if weights is None else str(weights),
+        "freeze_backbone": freeze_backbone,
+    }
+    resume = _start_or_resume(output, request, resume=resume, overwrite=overwrite)
+    steps = steps_per_epoch(data, batch_size=recipe.batch_size, on_bad_image=on_bad_image)
+    keras.utils.set_random_seed(recipe.seed)
+    if resume:
+        model = load_model(output / LAST)
+        first_epoch = int(model.optimizer.iterations) // steps
+    else:
+        model = _fresh_model(config, len(data.class_names), image_size, weights, freeze_backbone)
+        _compile(model, config.losses[0], recipe, steps)
+        first_epoch = 0
+    history = _cut_history(output / HISTORY, first_epoch)
+    if first_epoch < recipe.epochs:
+        _fit(
+            model, config.losses[0], data, output, image_size, recipe, augmentation, first_epoch, history, on_bad_image
+        )
+    return _finish(output, data.class_names)
+
+
+def load_model(path: str | Path) -> keras.Model:
+    """Read a ``.keras`` file, with one clear line where that fails.
+
+    Raises:
+        WeightsError: no such file, a truncated file, or one that is not a Keras model.
+    """
+    import mixnet_tf.layers  # noqa: F401  (registers the layers)
+
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such file; expected a .keras model")
+    try:
+        return keras.saving.load_model(path)
+    except Exception as error:  # zipfile, h5py, json and Keras each raise their own kinds
+        reason = str(error).strip().split("\n")[0][:200]
+        raise WeightsError(f"{path}: not a readable .keras model: {reason}") from error
+
+
+def save_model(model: keras.Model, path: str | Path, *, overwrite: bool = True) -> None:
+    """Write `model` without its optimizer, whole or not at all."""
+    with whole_file(path, overwrite=overwrite) as part:
+        keras.Model(model.input, model.output, name=model.name).save(part)
+
+
+def _start_or_resume(output: Path, request: dict, *, resume: bool, overwrite: bool) -> bool:
+    """Check the folder against what is asked; return whether there is an epoch to continue from."""
+    path = output / REQUEST
+    request = json.loads(json.dumps(request))
+    if resume and path.is_file():
+        try:
+            earlier = json.loads(path.read_text())
+        except ValueError as error:
+            raise MixNetError(f"{path}: not valid JSON: {error}; start anew with --overwrite") from error
+        for key in request:
+            if earlier.get(key) != request[key]:
+                raise MixNetError(
+                    f"{path}: the run was started with {key} {_difference(earlier.get(key), request[key])}"
+                )
+        return (output / LAST).is_file()
+    if path.exists() and not overwrite:
+        raise MixNetError(f"{output}: holds a training run; give --resume to continue it, or --overwrite to start anew")
+    for name in (LAST, BEST, MODEL, HISTORY):
+        (output / name).unlink(missing_ok=True)
+    with whole_file(path) as part:
+        part.write_text(json.dumps(request, indent=2) + "\n")
+    return False
+
+
+def _difference(earlier: object, now: object) -> str:
+    if isinstance(earlier, dict) and isinstance(now, dict):
+        key = next(key for key in now if earlier.get(key) != now[key])
+        return f"{key} {_difference(earlier.get(key), now[key])}"
+    return f"{str(earlier)[:60]}, expected the same now, found {str(now)[:60]}"
+
+
+def _fresh_model(
+    config: ModelConfig, classes: int, image_size: int, weights: str | Path | None, freeze_backbone: bool
+) -> keras.Model:
+    model = create_model(config, classes=classes, input_shape=(image_size, image_size, 3), classifier_activation=None)
+    if weights is not None:
+        from mixnet_tf.weights import load_weights
+
+        load_weights(model, weights, head="fresh")
+    if freeze_backbone:
+        for layer in model.layers:
+            layer.trainable = layer.name.startswith(("head_", "predictions"))
+    return model
+
+
+def _compile(model: keras.Model, loss: LossConfig, recipe: TrainingRecipe, steps: int) -> None:
+    warmup = round(recipe.warmup_epochs * steps)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0 if warmup else recipe.learning_rate,
+        decay_steps=max(1, recipe.epochs * steps - warmup),
+        warmup_target=recipe.learning_rate if warmup else None,
+        warmup_steps=warmup,
+    )
+    optimizer = keras.optimizers.AdamW(
+        schedule,
+        weight_decay=recipe.weight_decay,
+        use_ema=True,
+        ema_momentum=max(0.0, 1 - 1 / max(1.0, recipe.ema_epochs * steps)),
+    )
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "alpha"])
+    model.compile(
+        optimizer,
+        keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=loss.label_smoothing),
+        metrics=["accuracy"],
+        jit_compile=False,  # XLA's depthwise gradients are ten times slower on a CPU
+    )
+
+
+class _BestModel(keras.callbacks.Callback):
+    """Saves the model after each validation that beats all before. Stands before SwapEMAWeights in the list of
+    callbacks, so that the EMA weights that were validated are the ones saved.
+    """
+
+    def __init__(self, path: Path, best: float):
+        super().__init__()
+        self.path, self.best = path, best
+
+    def on_test_end(self, logs: dict | None = None) -> None:
+        if logs["accuracy"] >= self.best:
+            self.best = logs["accuracy"]
+            save_model(self.model, self.path)
+
+
+class _LastModel(keras.callbacks.Callback):
+    """Saves model and optimizer after every epoch; the optimizer's step count says which epoch it was."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.path = path
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        with whole_file(self.path) as part:
+            self.model.save(part)
+
+
+class _StopOnNaN(keras.callbacks.Callback):
+    """Ends a diverged run before it can overwrite the last good checkpoint."""
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        if not math.isfinite(logs["loss"]):
+            raise MixNetError(
+                f"training diverged: the loss is {logs['loss']} at batch {batch}; lower the learning rate"
+            )
+
+
+def _fit(model, loss, data, output, image_size, recipe, augmentation, first_epoch, history, on_bad_image) -> None:
+    from tqdm.keras import TqdmCallback
+
+    classes = len(data.class_names)
+    if loss.weight is not None and len(loss.weight) != classes:
+        raise MixNetError(
+            f"losses[0].weight: found {len(loss.weight)} numbers, expected one for each of {classes} classes"
+        )
+    training = training_dataset(
+        data,
+        image_size=image_size,
+        batch_size=recipe.batch_size,
+        seed=recipe.seed,
+        first_epoch=first_epoch,
+        epochs=recipe.epochs,
+        augmentation=augmentation,
+        on_bad_image=on_bad_image,
+    )
+    validation = evaluation_dataset(
+        data, "val", image_size=image_size, batch_size=recipe.batch_size, on_bad_image=on_bad_image
+    )
+    best = max((float(row["val_accuracy"]) for row in history), default=0.0)
+    model.fit(
+        training.map(lambda x, y: (x, keras.ops.one_hot(y, classes))),
+        validation_data=validation.map(lambda x, y: (x, keras.ops.one_hot(y, classes))),
+        steps_per_epoch=steps_per_epoch(data, batch_size=recipe.batch_size, on_bad_image=on_bad_image),
+        initial_epoch=first_epoch,
+        epochs=recipe.epochs,
+        class_weight=dict(enumerate(loss.weight)) if loss.weight else None,
+        shuffle=False,
+        verbose=0,
+        callbacks=[
+            _BestModel(output / BEST, best),
+            keras.callbacks.SwapEMAWeights(),
+            keras.callbacks.CSVLogger(str(output / HISTORY), append=True),
+            keras.callbacks.TensorBoard(str(output / "logs")),
+            _StopOnNaN(),
+            _LastModel(output / LAST),
+            TqdmCallback(verbose=0, desc=f"train {model.name}"),
+        ],
+    )
+
+
+def _cut_history(path: Path, epochs: int) -> list[dict]:
+    """Drop the rows of epochs that will be trained again (a kill may fall between log and checkpoint)."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as handle:
+        rows = [row for row in csv.DictReader(handle) if int(row["epoch"]) < epochs]
+    if not rows:
+        path.unlink()
+        return []
+    with whole_file(path) as part, part.open("w", newline="") as handle:
+        writer = csv.DictWriter(handle, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return rows
+
+
+def _finish(output: Path, class_names: tuple[str, ...]) -> keras.Model:
+    model = load_model(output / BEST)
+    save_model(model, output / MODEL)
+    with whole_file(output / LABELS) as part:
+        part.write_text("\n".join(class_names) + "\n")
+    return model
