@@ -1,0 +1,243 @@
+"""Weights made elsewhere: load timm's, NetsPresso's and our own state dicts, and write them for timm and NetsPresso.
+
+Loading validates first and assigns last: a model is either changed completely or not at all.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from mixnet_tf.errors import MixNetError, WeightsError
+from mixnet_tf.files import whole_file
+from mixnet_tf.model import ConfigSource, create_model
+from mixnet_tf.pretrained import IMAGENET_FILES, imagenet_file
+from mixnet_tf.statedict import Source, StateDict, open_state_dict
+from mixnet_tf.weight_names import SCHEMES, Scheme, Slot, model_slots, recognize, shorten
+
+EXPORTS = ("timm", "netspresso")
+_FRESH = "head='fresh' keeps the model's own classifier"
+
+
+def load_weights(model: keras.Model, source: Source, *, head: str = "load", allow_nan: bool = False) -> None:
+    """Load weights made by timm, NetsPresso Trainer or this package into a model.
+
+    The names alone tell whose weights they are; prefixes such as ``module.`` or ``backbone.`` are stripped, and of
+    several sets the EMA one is taken. The model keeps its epsilons of batch norm: where the source has others (timm:
+    1e-5; ``tf_mixnet_*``, for models with ``padding="same"``: 1e-3), gamma is rescaled, which gives the same outputs.
+
+    Args:
+        model: built by ``create_model``, ``create_feature_extractor`` or ``MixNetS`` and the like, or a model around
+            one. A model without head takes a whole checkpoint, too, and leaves its classifier out.
+        source: a file (``.safetensors``, ``.npz``, ``.pth`` or ``.pt`` if PyTorch is installed, ``.keras``,
+            ``.weights.h5``), a mapping of names to arrays, or ``"imagenet"`` or ``"imagenet_tf"`` (downloaded once).
+        head: what to do with a classifier that is missing or does not fit: ``"load"`` refuses, ``"fresh"`` keeps the
+            model's own.
+        allow_nan: take NaN, infinities and negative variances, too.
+
+    Raises:
+        WeightsError: unreadable, or names missing, unexpected or of another shape: the model is then unchanged.
+
+    Example:
+        >>> model = create_model("mixnet_nano", classes=10, input_shape=(32, 32, 3))
+        >>> load_weights(model, export_state_dict(model, names="timm"))
+    """
+    if head not in ("load", "fresh"):
+        raise MixNetError(f"head={head!r}, expected 'load' or 'fresh'")
+    if not isinstance(model, keras.Model):
+        raise WeightsError(f"model: found {type(model).__name__}, expected a keras.Model")
+    if isinstance(source, str) and source in IMAGENET_FILES:
+        _load_imagenet(model, source, head)
+        return
+    with open_state_dict(source) as state:
+        scheme, names = recognize(state.shapes, state.where)
+        slots = _matching_slots(model, scheme, {name: state.shapes[names[name]] for name in names}, state.where, head)
+        values = _read_values(slots, names, state, allow_nan)
+    for slot, value in zip(slots, values, strict=True):
+        slot.variable.assign(value)
+
+
+def _load_imagenet(model: keras.Model, weights: str, head: str) -> None:
+    _, slots = model_slots(model, SCHEMES["timm"])
+    if head == "load" and (slots is None or any(slot.shape[0] != 1000 for slot in slots)):
+        raise WeightsError(
+            f"weights={weights!r}: its classifier has one layer and 1000 classes, the model's is another; use "
+            f"include_top=False, or load_weights(model, {weights!r}, head='fresh')"
+        )
+    with imagenet_file(model, weights) as path:
+        load_weights(model, path, head=head)
+
+
+def _matching_slots(
+    model: keras.Model, scheme: Scheme, shapes: Mapping[str, tuple[int, ...]], where: str, head: str
+) -> list[Slot]:
+    """Return the slots to fill; raise unless every one has its tensor and every tensor its slot."""
+    backbone, head_slots = model_slots(model, scheme)
+    in_head = {name: shape for name, shape in shapes.items() if re.match(scheme.head, name)}
+    in_backbone = {name: shape for name, shape in shapes.items() if name not in in_head}
+    if head_slots is None and head == "load":
+        raise WeightsError(f"{where}: {scheme.title} have no place for a head of several layers; {_FRESH}")
+    hint = ""
+    if head_slots and in_head != {slot.name: slot.shape for slot in head_slots}:
+        head_slots, hint = (head_slots, f"; {_FRESH}") if head == "load" else ([], "")
+    if head_slots:
+        backbone, in_backbone = backbone + head_slots, in_backbone | in_head
+    problems = _differences({slot.name: slot.shape for slot in backbone}, in_backbone)
+    if problems:
+        raise WeightsError(f"{where} ({scheme.title}): {'; '.join(problems)}{hint}")
+    return backbone
+
+
+def _differences(expected: Mapping[str, tuple], found: Mapping[str, tuple]) -> list[str]:
+    def listed(what: str, names: Iterable[str]) -> list[str]:
+        names = list(names)
+        return [f"{len(names)} {what}: {shorten(names)}"] if names else []
+
+    shapes = [f"{n} {found[n]} instead of {s}" for n, s in expected.items() if n in found and found[n] != s]
+    return [
+        *listed("missing", (name for name in expected if name not in found)),
+        *listed("unexpected", (name for name in found if name not in expected)),
+        *listed("of another shape", shapes),
+    ]
+
+
+def _read_values(slots: list[Slot], names: Mapping[str, str], state: StateDict, allow_nan: bool) -> list[np.ndarray]:
+    values, bad = [], []
+    for slot in slots:
+        value = _to_ours(slot, lambda name: state.read(names[name]))
+        negative = slot.variable.name == "moving_variance" and (value < 0).any()
+        if negative or not np.isfinite(value).all():
+            bad.append(names[slot.name])
+        values.append(value)
+    if bad and not allow_nan:
+        raise WeightsError(
+            f"{state.where}: NaN, infinite or negative-variance values in {len(bad)} tensors: {shorten(bad)}; "
+            "expected finite numbers (allow_nan=True takes them as they are)"
+        )
+    return values
+
+
+def _to_ours(slot: Slot, read) -> np.ndarray:
+    array = read(slot.name)
+    with np.errstate(all="ignore"):  # what comes out NaN or infinite is reported by name
+        if slot.variance is not None:
+            array = _rescale(array, read(slot.variance), *slot.epsilons)
+        return np.transpose(array, slot.axes).astype(np.float32, copy=False).reshape(slot.variable.shape)
+
+
+def _rescale(gamma: np.ndarray, variance: np.ndarray, epsilon: float, new_epsilon: float) -> np.ndarray:
+    """Return the scale that gives the same batch norm with `new_epsilon`, computed in float64."""
+    variance = variance.astype(np.float64)
+    return gamma * np.sqrt((variance + new_epsilon) / (variance + epsilon))
+
+
+def export_state_dict(
+    model: keras.Model, names: str, path: str | Path | None = None, *, overwrite: bool = False
+) -> dict[str, np.ndarray]:
+    """Return the weights as timm or NetsPresso Trainer name and lay them out; write them, if `path` is given.
+
+    The reverse of ``load_weights``: batch-norm scales are rescaled to timm's epsilon (that of ``tf_mixnet_*`` for a
+    model with ``padding="same"``), and loading the result again gives the same weights.
+
+    Args:
+        model: built by this package, with or without head.
+        names: ``"timm"`` (``timm.create_model("mixnet_s").load_state_dict``) or ``"netspresso"`` (a whole checkpoint:
+            ``backbone.…`` and ``head.…``).
+        path: a ``.safetensors`` file to write.
+        overwrite: replace `path` if it exists.
+
+    Returns:
+        float32 arrays by name, and ``num_batches_tracked`` counters of zero (int64).
+
+    Raises:
+        WeightsError: no MixNet, or a head of several layers for timm.
+        MixNetError: unknown `names`, or the file exists or cannot be written.
+
+    Example:
+        >>> model = create_model("mixnet_nano", classes=10)
+        >>> export_state_dict(model, names="timm")["conv_stem.weight"].shape
+        (8, 3, 3, 3)
+    """
+    if names not in EXPORTS:
+        raise MixNetError(f"names={names!r}, expected {' or '.join(map(repr, EXPORTS))}")
+    scheme = SCHEMES[names]
+    backbone, head = model_slots(model, scheme)
+    if head is None:
+        raise WeightsError(f"model {model.name!r}: {scheme.title} have no place for a head of several layers")
+    variances = {slot.name: slot.variable for slot in backbone}
+    tensors = {f"{scheme.prefix}{slot.name}": _to_theirs(slot, variances) for slot in backbone}
+    tensors |= {slot.name: _to_theirs(slot, variances) for slot in head}
+    for name in [name for name in tensors if name.endswith(".running_var")]:
+        tensors[f"{name.removesuffix('running_var')}num_batches_tracked"] = np.zeros((), np.int64)
+    if path is not None:
+        _write_safetensors(tensors, Path(path), overwrite=overwrite)
+    return tensors
+
+
+def _to_theirs(slot: Slot, variables: Mapping[str, keras.Variable]) -> np.ndarray:
+    array = keras.ops.convert_to_numpy(slot.variable)
+    if slot.variance is not None:
+        array = _rescale(array, keras.ops.convert_to_numpy(variables[slot.variance]), *reversed(slot.epsilons))
+    in_order = array.reshape(array.shape[-len(slot.axes) :]).transpose(np.argsort(slot.axes))
+    return np.ascontiguousarray(in_order, np.float32)  # safetensors writes the memory as it lies
+
+
+def _write_safetensors(tensors: Mapping[str, np.ndarray], path: Path, *, overwrite: bool) -> None:
+    from safetensors.numpy import save_file
+
+    if path.suffix != ".safetensors":
+        raise MixNetError(f"{path}: expected a name ending in .safetensors")
+    with whole_file(path, overwrite=overwrite) as part:
+        save_file(tensors, part, metadata={"format": "pt"})
+
+
+def import_weights(
+    source: Source,
+    config: ConfigSource,
+    *,
+    image_size: int | None = None,
+    padding: str = "symmetric",
+    allow_nan: bool = False,
+) -> keras.Model:
+    """Build the classifier that a state dict belongs to, and load it.
+
+    Args:
+        source: a file or a mapping, as for ``load_weights``; the number of classes is that of its classifier.
+        config: a shipped name (``"mixnet_s"``), a YAML path, a mapping or a ModelConfig.
+        image_size: height and width of the model's input in pixels; None for any.
+        padding: ``"same"`` for the authors' own weights (timm's ``tf_mixnet_*``), which their names do not tell.
+        allow_nan: take NaN, infinities and negative variances, too.
+
+    Returns:
+        The model, with a softmax; inputs as ``preprocess_input`` makes them.
+
+    Raises:
+        WeightsError: no classifier in the file, or it does not fit the configuration.
+        ConfigError: the configuration does not describe a MixNet.
+
+    Example:
+        >>> weights = export_state_dict(create_model("mixnet_nano", classes=7), names="netspresso")
+        >>> import_weights(weights, "mixnet_nano", image_size=32).output_shape
+        (None, 7)
+    """
+    with open_state_dict(source) as state:
+        classes = _classes(state)
+    input_shape = None if image_size is None else (image_size, image_size, 3)
+    model = create_model(config, classes=classes, input_shape=input_shape, padding=padding)
+    load_weights(model, source, allow_nan=allow_nan)
+    return model
+
+
+def _classes(state: StateDict) -> int:
+    """Return the length of the last bias."""
+    scheme, names = recognize(state.shapes, state.where)
+    found = {int(match[1] or 0): name for name in names if (match := re.fullmatch(scheme.classifier, name))}
+    shape = state.shapes[names[found[max(found)]]] if found else ()
+    if len(shape) != 1 or shape[0] < 1:
+        raise WeightsError(
+            f"{state.where}: no classifier ({scheme.title}), so the number of classes is unknown; "
+            "expected a whole checkpoint (create_model(..., include_top=False) takes a backbone)"
+        )
+    return shape[0]
