@@ -3,6 +3,7 @@
 Pillow decodes and resizes (it antialiases and releases the GIL); TensorFlow is imported only by what works on batches.
 """
 
+import contextlib
 import dataclasses
 import math
 import sys
@@ -34,7 +35,8 @@ class Augmentation:
     """How training images are varied.
 
     Attributes:
-        min_area: smallest area of the random resized crop, as a fraction of the image; aspect ratio 3/4 to 4/3.
+        min_area: smallest area of the random resized crop, as a fraction of the image; its aspect ratio is 3/4 to
+            4/3 of the result's. A crop that would stick out is cut off at the image's edge.
         flip: mirror half of the images left to right.
         jitter: largest relative change of brightness, contrast and saturation.
     """
@@ -131,7 +133,8 @@ def decode(path: str | Path, *, at_least: int | None = None) -> Image.Image:
             if at_least is not None:
                 image.draft(None, (at_least, at_least))
             image.load()
-            ImageOps.exif_transpose(image, in_place=True)
+            with contextlib.suppress(Exception):  # damaged EXIF data: the pixels are good all the same
+                ImageOps.exif_transpose(image, in_place=True)
             rgb = _to_rgb(image)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error

@@ -227,7 +227,7 @@ def _load_npz(path: Path, seed: int) -> ImageData:
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             if missing := [key for key in _NPZ_KEYS if key not in file]:
                 raise DataError(f"{path}: lacks {missing[0]}; expected {', '.join(_NPZ_KEYS)}, found {', '.join(file)}")
             return {key: file[key] for key in _NPZ_KEYS}
