@@ -171,7 +171,7 @@ def _input(input_shape, input_tensor):
 
 
 def _finish(inputs, outputs, input_tensor, name: str, weights) -> keras.Model:
-    source = keras.utils.get_source_inputs(input_tensor) if input_tensor is not None else inputs
+    source = inputs if input_tensor is None else keras.utils.get_source_inputs(input_tensor)[0]
     model = keras.Model(source, outputs, name=name)
     if weights is not None:
         from mixnet_tf.weights import load_weights  # here: weights.py needs the models of this file

@@ -12,6 +12,7 @@ import math
 from pathlib import Path
 
 import keras
+from tqdm.keras import TqdmCallback
 
 from mixnet_tf.config import LossConfig, ModelConfig, to_dict
 from mixnet_tf.data import Augmentation, ImageData, evaluation_dataset, steps_per_epoch, training_dataset
@@ -111,7 +112,8 @@ def train(
         "weights": None if weights is None else str(weights),
         "freeze_backbone": freeze_backbone,
     }
-    resume = _start_or_resume(output, request, resume=resume, overwrite=overwrite)
+    _check_class_weights(config.losses[0], len(data.class_names))
+    resume = _has_epoch(output, request, resume=resume, overwrite=overwrite)
     steps = steps_per_epoch(data, batch_size=recipe.batch_size, on_bad_image=on_bad_image)
     keras.utils.set_random_seed(recipe.seed)
     if resume:
@@ -121,6 +123,7 @@ def train(
         model = _fresh_model(config, len(data.class_names), image_size, weights, freeze_backbone)
         _compile(model, config.losses[0], recipe, steps)
         first_epoch = 0
+        _start(output, request)
     history = _cut_history(output / HISTORY, first_epoch)
     if first_epoch < recipe.epochs:
         _fit(
@@ -153,28 +156,41 @@ def save_model(model: keras.Model, path: str | Path, *, overwrite: bool = True) 
         keras.Model(model.input, model.output, name=model.name).save(part)
 
 
-def _start_or_resume(output: Path, request: dict, *, resume: bool, overwrite: bool) -> bool:
-    """Check the folder against what is asked; return whether there is an epoch to continue from."""
+def _check_class_weights(loss: LossConfig, classes: int) -> None:
+    if loss.weight is not None and len(loss.weight) != classes:
+        raise MixNetError(
+            f"losses[0].weight: found {len(loss.weight)} numbers, expected one for each of {classes} classes"
+        )
+
+
+def _has_epoch(output: Path, request: dict, *, resume: bool, overwrite: bool) -> bool:
+    """Check the folder against what is asked; return whether it holds an epoch to continue from."""
     path = output / REQUEST
-    request = json.loads(json.dumps(request))
-    if resume and path.is_file():
-        try:
-            earlier = json.loads(path.read_text())
-        except ValueError as error:
-            raise MixNetError(f"{path}: not valid JSON: {error}; start anew with --overwrite") from error
-        for key in request:
-            if earlier.get(key) != request[key]:
-                raise MixNetError(
-                    f"{path}: the run was started with {key} {_difference(earlier.get(key), request[key])}"
-                )
-        return (output / LAST).is_file()
-    if path.exists() and not overwrite:
-        raise MixNetError(f"{output}: holds a training run; give --resume to continue it, or --overwrite to start anew")
+    if not resume or not path.is_file():
+        if path.exists() and not overwrite:
+            raise MixNetError(
+                f"{output}: holds a training run; give --resume to continue it, or --overwrite to restart"
+            )
+        if output.exists() and not output.is_dir():
+            raise MixNetError(f"{output}: is a file, expected a folder for the run")
+        return False
+    try:
+        earlier = json.loads(path.read_text())
+    except ValueError as error:
+        raise MixNetError(f"{path}: not valid JSON: {error}; start anew with --overwrite") from error
+    request = json.loads(json.dumps(request))  # tuples become lists, as in the file
+    for key in request:
+        if earlier.get(key) != request[key]:
+            raise MixNetError(f"{path}: the run was started with {key} {_difference(earlier.get(key), request[key])}")
+    return (output / LAST).is_file()
+
+
+def _start(output: Path, request: dict) -> None:
+    """Make the folder ready for a new run."""
     for name in (LAST, BEST, MODEL, HISTORY):
         (output / name).unlink(missing_ok=True)
-    with whole_file(path) as part:
+    with whole_file(output / REQUEST) as part:
         part.write_text(json.dumps(request, indent=2) + "\n")
-    return False
 
 
 def _difference(earlier: object, now: object) -> str:
@@ -259,13 +275,9 @@ class _StopOnNaN(keras.callbacks.Callback):
 
 
 def _fit(model, loss, data, output, image_size, recipe, augmentation, first_epoch, history, on_bad_image) -> None:
-    from tqdm.keras import TqdmCallback
-
+    for part in output.glob(".*.part.*"):  # of a run that was killed while it wrote
+        part.unlink()
     classes = len(data.class_names)
-    if loss.weight is not None and len(loss.weight) != classes:
-        raise MixNetError(
-            f"losses[0].weight: found {len(loss.weight)} numbers, expected one for each of {classes} classes"
-        )
     training = training_dataset(
         data,
         image_size=image_size,

@@ -1,0 +1,218 @@
+"""Whole models: shapes, sizes, policies, gradients, serialization, back ends."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import mixnet_tf
+from mixnet_tf.config import load_config, to_dict
+from mixnet_tf.errors import MixNetError
+from mixnet_tf.model import create_feature_extractor, create_model
+
+CHANNELS = {
+    "mixnet_s": [24, 40, 120, 1536],
+    "mixnet_m": [32, 40, 120, 1536],
+    "mixnet_l": [40, 56, 160, 1536],
+    "mixnet_xl": [48, 64, 192, 1536],  # 32, 40, 120 times 1.6, to multiples of 8
+}
+
+
+def nano(**head):
+    data = to_dict(load_config("mixnet_nano"))
+    data["model"]["architecture"]["head"]["params"] |= head
+    return load_config(data)
+
+
+def images(*shape):
+    return np.random.default_rng(0).standard_normal(shape).astype("float32")
+
+
+@pytest.mark.parametrize("name", CHANNELS)
+def test_feature_extractors(name):
+    model = create_feature_extractor(name, input_shape=(96, 64, 3))
+    expected = [(96 // s, 64 // s, c) for s, c in zip((4, 8, 16, 32), CHANNELS[name], strict=True)]
+    assert [shape[1:] for shape in model.output_shape] == expected
+
+
+def test_feature_extractor_gives_the_maps_of_the_backbone():
+    features = create_feature_extractor("mixnet_nano")
+    backbone = create_model("mixnet_nano", include_top=False)
+    backbone.set_weights(features.get_weights())
+    x = images(2, 32, 40, 3)
+    np.testing.assert_array_equal(np.asarray(features(x)[-1]), np.asarray(backbone(x)))
+
+
+@pytest.mark.parametrize("pooling", [None, "avg", "max"])
+def test_without_top(pooling):
+    model = mixnet_tf.create_model("mixnet_nano", include_top=False, pooling=pooling)
+    plain = mixnet_tf.create_model("mixnet_nano", include_top=False)
+    plain.set_weights(model.get_weights())
+    x = images(2, 32, 32, 3)
+    reduce = {None: lambda y: y, "avg": lambda y: y.mean(axis=(1, 2)), "max": lambda y: y.max(axis=(1, 2))}[pooling]
+    np.testing.assert_allclose(np.asarray(model(x)), reduce(np.asarray(plain(x))), atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (31, 33), (47, 20)])
+def test_any_image_size(size):
+    model = create_model("mixnet_nano", classes=4)
+    scores = np.asarray(model(images(2, *size, 3)))
+    assert scores.shape == (2, 4)
+    np.testing.assert_allclose(scores.sum(axis=1), 1, rtol=1e-5)
+
+
+def test_keras_applications_signature():
+    tensor = keras.Input((64, 64, 3))
+    model = mixnet_tf.MixNetS(True, None, tensor, None, None, 7, "softmax", name="mine")
+    assert model.output_shape == (None, 7) and model.name == "mine" and model.input is tensor
+    assert mixnet_tf.MixNetM(include_top=False, pooling="avg").output_shape == (None, 1536)
+    head = keras.layers.Dense(2)(mixnet_tf.MixNetS(include_top=False, input_tensor=tensor, pooling="max").output)
+    assert keras.Model(tensor, head).output_shape == (None, 2)
+
+
+def test_layer_names_read_as_a_path():
+    model = create_model("mixnet_nano", classes=10)
+    paths = {variable.path for variable in model.variables}
+    assert {"stem/conv/kernel", "stage2_block1/expand_conv/conv_0/kernel", "stage3_block2/depthwise_conv/conv_3/kernel",
+            "stage2_block1/se/reduce/bias", "last_conv/bn/gamma", "predictions/kernel"} <= paths  # fmt: skip
+
+
+def test_head_of_several_layers():
+    model = create_model(nano(num_layers=3, intermediate_channels=20, act_type="prelu", dropout_prob=0.5), classes=5)
+    shapes = [tuple(variable.shape) for variable in model.trainable_variables[-8:]]
+    assert shapes == [(1536, 20), (20,), (1,), (20, 20), (20,), (1,), (20, 5), (5,)]
+    model = create_model(nano(dropout_prob=0.5), classes=5)
+    x = images(1, 32, 32, 3)
+    assert not np.allclose(np.asarray(model(x, training=True)), np.asarray(model(x, training=True)))
+
+
+def test_logits():
+    model = create_model("mixnet_nano", classes=3)
+    logits = create_model("mixnet_nano", classes=3, classifier_activation=None)
+    logits.set_weights(model.get_weights())
+    x = images(2, 32, 32, 3)
+    exponentials = np.exp(np.asarray(logits(x)))
+    np.testing.assert_allclose(np.asarray(model(x)), exponentials / exponentials.sum(axis=1, keepdims=True), rtol=1e-4)
+
+
+def test_padding_differs_where_the_stride_is_two():
+    model = create_model("mixnet_nano", classes=3)
+    same = create_model("mixnet_nano", classes=3, padding="same")
+    same.set_weights(model.get_weights())
+    even, odd = images(1, 32, 32, 3), images(1, 33, 33, 3)  # 33 → 17 → 9 → 5: SAME is symmetric at odd sizes
+    assert np.abs(np.asarray(model(even)) - np.asarray(same(even))).max() > 1e-5
+    np.testing.assert_allclose(np.asarray(model(odd)), np.asarray(same(odd)), atol=1e-6)
+
+
+def compiled(model, **arguments):
+    arguments = {"jit_compile": False} | arguments
+    model.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy", **arguments)
+    return model
+
+
+def test_fit_evaluate_predict():
+    model = compiled(create_model("mixnet_nano", classes=2, input_shape=(32, 32, 3)), metrics=["accuracy"])
+    x, y = images(16, 32, 32, 3), np.arange(16) % 2
+    x[y == 1] += 2
+    losses = model.fit(x, y, epochs=4, batch_size=8, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+    assert set(model.evaluate(x, y, verbose=0, return_dict=True)) == {"accuracy", "loss"}
+    assert model.predict(x, verbose=0).shape == (16, 2)
+
+
+def test_a_gradient_reaches_every_weight():
+    import tensorflow as tf
+
+    model = create_model("mixnet_s", classes=3, classifier_activation=None)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(model(images(2, 64, 64, 3), training=True)[:, 0] ** 2)
+    gradients = tape.gradient(loss, [variable.value for variable in model.trainable_variables])
+    for variable, gradient in zip(model.trainable_variables, gradients, strict=True):
+        assert gradient is not None and np.abs(np.asarray(gradient)).max() > 0, variable.path
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision(policy):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = compiled(create_model("mixnet_nano", classes=2, input_shape=(32, 32, 3)), run_eagerly=True)
+    finally:
+        keras.config.set_dtype_policy(before)
+    block = model.get_layer("stage2_block1")
+    assert block.compute_dtype == policy.removeprefix("mixed_") == block.expand_conv.convs[0].compute_dtype
+    assert (
+        block.se.reduce.compute_dtype == block.compute_dtype
+        and model.get_layer("predictions").compute_dtype == "float32"
+    )
+    assert np.isfinite(model.train_on_batch(images(4, 32, 32, 3), np.array([0, 1, 0, 1])))
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
+def test_saved_and_loaded_in_another_process(suffix, tmp_path):
+    model = create_model(nano(num_layers=2, intermediate_channels=8, act_type="gelu"), classes=3, padding="same")
+    model.set_weights([np.random.default_rng(1).uniform(0.1, 1, w.shape) for w in model.get_weights()])
+    x = images(2, 32, 32, 3)
+    np.savez(tmp_path / "expected.npz", x=x, y=np.asarray(model(x)))
+    if suffix == ".keras":
+        model.save(tmp_path / "model.keras")
+        load = "model = keras.models.load_model('model.keras')"
+    else:
+        model.save_weights(tmp_path / "model.weights.h5")
+        load = (
+            "c = mixnet_tf.to_dict(mixnet_tf.load_config('mixnet_nano'));"
+            "head = c['model']['architecture']['head']['params'];"
+            "head |= dict(num_layers=2, intermediate_channels=8, act_type='gelu');"
+            "model = mixnet_tf.create_model(c, classes=3, padding='same'); model.load_weights('model.weights.h5')"
+        )
+    code = (
+        f"import numpy as np, keras, mixnet_tf; {load}; d = np.load('expected.npz');"
+        "np.testing.assert_allclose(np.asarray(model(d['x'])), d['y'], rtol=1e-5, atol=1e-6); print('equal')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout == "equal\n", done.stderr[-2000:]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
+def test_jax_backend():
+    code = """
+import numpy as np, keras, mixnet_tf
+model = mixnet_tf.create_model("mixnet_nano", classes=3, input_shape=(32, 32, 3))
+model.compile("adam", "sparse_categorical_crossentropy")
+x = np.random.default_rng(0).standard_normal((4, 32, 32, 3)).astype("float32")
+assert np.isfinite(model.train_on_batch(x, np.array([0, 1, 2, 0])))
+assert model.predict(x, verbose=0).shape == (4, 3)
+print(keras.backend.backend())
+"""
+    environment = os.environ | {"KERAS_BACKEND": "jax"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout == "jax\n", done.stderr[-2000:]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"classes": 0}, "classes=0"),
+        ({"classes": "10"}, "classes='10'"),
+        ({"pooling": "mean", "include_top": False}, "pooling='mean'"),
+        ({"pooling": "avg"}, "include_top=False"),
+        ({"padding": "valid"}, "padding='valid'"),
+        ({"input_shape": (32, 32)}, r"input_shape=\(32, 32\)"),
+        ({"input_shape": (32, 0, 3)}, "input_shape"),
+        ({"weights": "no/such/file.safetensors"}, "no/such/file.safetensors"),
+    ],
+)
+def test_impossible_arguments(arguments, message):
+    with pytest.raises(MixNetError, match=message):
+        create_model("mixnet_nano", **arguments)
+
+
+def test_unknown_public_name():
+    with pytest.raises(AttributeError, match="MixNetQ"):
+        _ = mixnet_tf.MixNetQ
+    for name in mixnet_tf.__all__:
+        assert getattr(mixnet_tf, name) is not None

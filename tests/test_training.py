@@ -1,0 +1,174 @@
+"""Training: exact resume after kill -9, checkpoints, hostile folders and data."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from mixnet_tf.cli import main
+from mixnet_tf.config import load_config, to_dict
+from mixnet_tf.errors import MixNetError
+from mixnet_tf.training import load_model
+
+EPOCHS = 4
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """Arguments of a quick run: 64 random images of two classes, in a folder of its own."""
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 255, (80, 16, 16, 3), dtype=np.uint8), np.arange(80) % 2
+    x[y == 1, :8] //= 2
+    np.savez(folder / "tiny.npz", x_train=x[:64], y_train=y[:64], x_test=x[64:], y_test=y[64:])
+    return ["mixnet_nano", "--data", str(folder / "tiny.npz"), "--batch-size", "16", "--epochs", str(EPOCHS)]
+
+
+@pytest.fixture(scope="module")
+def whole_run(tiny, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    assert main(["train", *tiny, "--output", str(folder)]) == 0
+    return folder
+
+
+def history(folder: Path) -> list[dict]:
+    with (folder / "history.csv").open(newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+def test_a_run_leaves_its_files(whole_run):
+    names = {path.name for path in whole_run.iterdir()}
+    assert names == {"model.keras", "best.keras", "last.keras", "labels.txt", "history.csv", "training.json", "logs"}
+    assert (whole_run / "labels.txt").read_text() == "0\n1\n"
+    assert [row["epoch"] for row in history(whole_run)] == [str(i) for i in range(EPOCHS)]
+    assert list((whole_run / "logs").rglob("events.out.tfevents.*"))
+    model = load_model(whole_run / "model.keras")
+    assert model.output_shape == (None, 2) and not hasattr(model, "optimizer")
+
+
+def test_best_is_the_average_that_was_validated(whole_run, tiny):
+    """Scoring best.keras by itself gives the best val_accuracy of the log, so the EMA weights were saved."""
+    from mixnet_tf.data import load_data
+    from mixnet_tf.evaluation import evaluate
+
+    own = evaluate(whole_run / "best.keras", load_data(tiny[2]), split="val")
+    assert own.top1 == pytest.approx(max(float(row["val_accuracy"]) for row in history(whole_run)), abs=1e-6)
+    last = load_model(whole_run / "last.keras")
+    raw = last.trainable_variables[0]
+    average = last.optimizer._model_variables_moving_average[0]
+    assert np.abs(np.asarray(raw) - np.asarray(average)).max() > 0
+
+
+def kill_after_epoch(arguments: list[str], folder: Path, epochs: int) -> None:
+    process = subprocess.Popen([sys.executable, "-m", "mixnet_tf", "train", *arguments, "--output", str(folder)])
+    log = folder / "history.csv"
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and not (log.is_file() and log.read_text().count("\n") > epochs):
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def test_resume_after_kill_9_continues_exactly(whole_run, tiny, tmp_path):
+    folder = tmp_path / "killed"
+    kill_after_epoch(tiny, folder, 2)
+    assert not (folder / "model.keras").exists()
+    kept = int(load_model(folder / "last.keras").optimizer.iterations) // 3  # 57 images are left for training
+    assert 1 <= kept < EPOCHS
+    (folder / ".best-0.part.keras").write_bytes(b"half")  # what a kill in the middle of a save would leave
+    assert main(["train", *tiny, "--output", str(folder), "--resume"]) == 0
+    assert not list(folder.glob(".*.part*"))
+    for killed, whole in zip(history(folder), history(whole_run), strict=True):
+        for key in whole:
+            assert float(killed[key]) == pytest.approx(float(whole[key]), rel=1e-4, abs=1e-5), key
+    ours, theirs = load_model(folder / "model.keras"), load_model(whole_run / "model.keras")
+    for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_resume_of_a_finished_run_changes_nothing(whole_run, tiny):
+    before = (whole_run / "history.csv").read_bytes()
+    assert main(["train", *tiny, "--output", str(whole_run), "--resume"]) == 0
+    assert (whole_run / "history.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ([], "--resume"),
+        (["--resume", "--learning-rate", "0.5"], "learning_rate"),
+        (["--resume", "--image-size", "20"], "image_size"),
+        (["--epochs", "0"], "--epochs"),
+        (["--learning-rate", "0", "--overwrite"], "learning_rate=0"),
+        (["--learning-rate", "nan"], "--learning-rate"),
+        (["--weights", "missing.safetensors", "--overwrite"], "missing.safetensors"),
+        (["--resume", "--overwrite"], "not allowed with"),
+    ],
+)
+def test_refused(whole_run, tiny, changes, message, capsys):
+    before = (whole_run / "model.keras").read_bytes()
+    try:
+        status = main(["train", *tiny, "--output", str(whole_run), *changes])
+    except SystemExit as error:  # argparse's own way out
+        status = error.code
+    errors = capsys.readouterr().err.strip().splitlines()
+    assert status == 2 and message in errors[-1]
+    assert (whole_run / "model.keras").read_bytes() == before
+
+
+def test_divergence_is_named_and_keeps_the_last_good_epoch(tiny, tmp_path, capsys):
+    assert (
+        main(["train", *tiny, "--output", str(tmp_path / "run"), "--learning-rate", "1e30", "--warmup-epochs", "0"])
+        == 2
+    )
+    assert "training diverged" in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "run" / "model.keras").exists()
+
+
+def test_frozen_backbone(tiny, whole_run, tmp_path):
+    arguments = [*tiny[:-1], "1", "--output", str(tmp_path), "--freeze-backbone", "--learning-rate", "0.1"]
+    assert main(["train", *arguments, "--weights", str(whole_run / "model.keras")]) == 0
+    before, after = load_model(whole_run / "model.keras"), load_model(tmp_path / "model.keras")
+    for a, b in zip(before.variables, after.variables, strict=True):
+        assert np.array_equal(np.asarray(a), np.asarray(b)) == (not a.path.startswith("predictions")), a.path
+
+
+def test_class_weights_count_must_fit(tiny, tmp_path, capsys):
+    data = to_dict(load_config("mixnet_nano"))
+    data["model"]["losses"][0]["weight"] = [1, 2, 3]
+    (tmp_path / "c.yaml").write_text(json.dumps(data))
+    assert main(["train", str(tmp_path / "c.yaml"), *tiny[1:], "--output", str(tmp_path / "run")]) == 2
+    assert "losses[0].weight: found 3 numbers, expected one for each of 2 classes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04" + bytes(100)])
+def test_broken_keras_files(content, tmp_path):
+    path = tmp_path / "broken.keras"
+    path.write_bytes(content)
+    with pytest.raises(MixNetError, match=r"broken\.keras: not a readable \.keras model"):
+        load_model(path)
+
+
+def test_truncated_keras_file(whole_run, tmp_path):
+    content = (whole_run / "model.keras").read_bytes()
+    for size in (len(content) // 2, len(content) - 100):
+        (tmp_path / "half.keras").write_bytes(content[:size])
+        with pytest.raises(MixNetError, match=r"half\.keras: not a readable \.keras model"):
+            load_model(tmp_path / "half.keras")
+
+
+def test_schedule_warms_up_and_ends_at_zero(whole_run):
+    model = load_model(whole_run / "last.keras")
+    schedule, steps = model.optimizer._learning_rate, 3
+    assert isinstance(schedule, keras.optimizers.schedules.CosineDecay)
+    assert float(schedule(0)) == 0
+    assert float(schedule(3 * steps)) == pytest.approx(2e-3)
+    assert float(schedule(EPOCHS * steps)) == pytest.approx(0, abs=1e-9)
