@@ -133,7 +133,7 @@ def decode_predictions(preds: Any, top: int = 5) -> list[list[tuple[str, str, fl
         >>> decode_predictions(np.eye(1000)[[1]], top=1)
         [[('n01443537', 'goldfish', 1.0)]]
     """
-    preds = np.asarray(keras.ops.convert_to_numpy(preds))
+    preds = np.asarray(preds)
     if preds.ndim != 2 or preds.shape[1] != 1000:
         raise MixNetError(f"preds: found shape {preds.shape}, expected (batch, 1000): one score an ImageNet class")
     if isinstance(top, bool) or not isinstance(top, int) or not 1 <= top <= 1000:

@@ -345,11 +345,11 @@ def recognize(names: Iterable[str], where: str) -> tuple[Scheme, dict[str, str]]
         raise WeightsError(f"{where}: not the weights of a MixNet: found {shown}, expected {titles}")
     # A few strays under another prefix are no second set: they are reported as unexpected.
     roots = [prefix for prefix, count in prefixes.items() if 2 * count > max(prefixes.values())]
-    ema = [prefix for prefix in roots if "ema" in prefix.lower()]
+    ema = [prefix for prefix in roots if re.search(r"(?<![a-z])ema", prefix.lower())]
     if len(roots) > 1 and len(ema) != 1:
         raise WeightsError(f"{where}: found {len(roots)} sets of weights, under {shorten(roots)}, expected one")
     chosen = ema[0] if len(roots) > 1 else roots[0]
-    return scheme, _strip(names, scheme, chosen, [root for root in roots if root != chosen])
+    return scheme, _strip(names, scheme, chosen, roots, where)
 
 
 def _prefixes(names: Iterable[str], scheme: Scheme) -> collections.Counter:
@@ -359,18 +359,28 @@ def _prefixes(names: Iterable[str], scheme: Scheme) -> collections.Counter:
     return collections.Counter(match[1].removesuffix(f"backbone{scheme.separator}") for match in found if match)
 
 
-def _strip(names: Iterable[str], scheme: Scheme, root: str, others: list[str]) -> dict[str, str]:
-    stripped = {}
+def _strip(names: Iterable[str], scheme: Scheme, root: str, roots: list[str], where: str) -> dict[str, str]:
+    """Return the names of the set under `root` without prefixes, and strays as they are."""
+    stripped: dict[str, str] = {}
     for name in names:
-        owner = max((prefix for prefix in (root, *others) if name.startswith(prefix)), key=len, default=None)
-        if owner is None or owner == root:
-            short = name[len(root) :] if owner == root else name
-            stripped[short.removeprefix(f"backbone{scheme.separator}")] = name
-    single = {f"head.classifier{old}.{leaf}" for old in ("", ".0", ".1") for leaf in ("weight", "bias")}
-    head = [name for name in stripped if re.match(SCHEMES["netspresso"].head, name)]
-    if len(head) == 2 and single.issuperset(head):  # NetsPresso moved its single layer from version to version
-        return {re.sub(r"^head\.classifier(?:\.\d)?\.", "head.classifier.1.", k): v for k, v in stripped.items()}
-    return stripped
+        owner = max((prefix for prefix in roots if name.startswith(prefix)), key=len, default=None)
+        if owner not in (root, None):
+            continue
+        short = name.removeprefix(root if owner is not None else "").removeprefix(f"backbone{scheme.separator}")
+        if short in stripped:
+            raise WeightsError(f"{where}: {stripped[short]!r} and {name!r} name the same tensor, expected one of them")
+        stripped[short] = name
+    return _current_head(stripped)
+
+
+def _current_head(stripped: dict[str, str]) -> dict[str, str]:
+    """Name NetsPresso's head of a single layer as version 1.4 does; others have ``classifier`` or another index."""
+    head = [name for name in stripped if name.startswith("head.")]
+    single = re.compile(r"head\.classifier(?:\.[01])?\.(weight|bias)")
+    leaves = [match[1] for name in head if (match := single.fullmatch(name))]
+    if len(head) != 2 or sorted(leaves) != ["bias", "weight"]:
+        return stripped
+    return {single.sub(r"head.classifier.1.\1", name): original for name, original in stripped.items()}
 
 
 def shorten(names: Iterable[str], limit: int = 10) -> str:

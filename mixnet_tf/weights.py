@@ -113,7 +113,7 @@ def _read_values(slots: list[Slot], names: Mapping[str, str], state: StateDict, 
         values.append(value)
     if bad and not allow_nan:
         raise WeightsError(
-            f"{state.where}: NaN, infinite or negative-variance values in {len(bad)} tensors: {shorten(bad)}; "
+            f"{state.where}: {len(bad)} with NaN, infinity or a negative variance: {shorten(bad)}; "
             "expected finite numbers (allow_nan=True takes them as they are)"
         )
     return values
@@ -177,9 +177,9 @@ def export_state_dict(
 
 
 def _to_theirs(slot: Slot, variables: Mapping[str, keras.Variable]) -> np.ndarray:
-    array = keras.ops.convert_to_numpy(slot.variable)
+    array = slot.variable.numpy()
     if slot.variance is not None:
-        array = _rescale(array, keras.ops.convert_to_numpy(variables[slot.variance]), *reversed(slot.epsilons))
+        array = _rescale(array, variables[slot.variance].numpy(), *reversed(slot.epsilons))
     in_order = array.reshape(array.shape[-len(slot.axes) :]).transpose(np.argsort(slot.axes))
     return np.ascontiguousarray(in_order, np.float32)  # safetensors writes the memory as it lies
 
