@@ -149,10 +149,17 @@ def test_an_epoch_is_the_same_in_every_build_and_after_resuming(photographs):
     assert not np.array_equal(both[0][0], train_batches(data, image_size=16, seed=1)[0][0])
 
 
+def test_every_image_of_every_epoch_is_varied_differently():
+    same = np.tile(noise(8, 8)[None], (12, 1, 1, 1))
+    data = ImageData("same", ("a", "b"), {"train": Split(same, (np.arange(12) % 2).astype(np.int32))})
+    images = np.concatenate([x for x, _ in train_batches(data, epochs=2)])
+    assert len({image.tobytes() for image in images}) == 24
+
+
 def test_batches_do_not_depend_on_threads(photographs, monkeypatch):
     data, arguments = (
         load_data(photographs),
-        {"image_size": 16, "batch_size": 4, "seed": 3, "first_epoch": 0, "epochs": 2},
+        {"image_size": 16, "batch_size": 1, "seed": 3, "first_epoch": 0, "epochs": 2},
     )
     options = tf.data.Options()
     options.threading.private_threadpool_size = 1
@@ -187,14 +194,15 @@ def test_calibration_draws_stratified_training_images(photographs):
         x.numpy().tobytes(): int(y)
         for x, y in evaluation_dataset(data, "train", image_size=14, batch_size=1).map(lambda x, y: (x[0], y[0]))
     }
-    drawn = list(calibration_images(data, image_size=14, count=8))
-    labels = [train[image[0].tobytes()] for image in drawn]  # a KeyError here: not a training image
-    assert sorted(labels) == [0] * 4 + [1] * 4
-    assert len({image.tobytes() for image in drawn}) == 8
-    again = list(calibration_images(data, image_size=14, count=8))
-    np.testing.assert_array_equal(drawn, again)
-    other = list(calibration_images(data, image_size=14, count=8, seed=1))
-    assert not np.array_equal(drawn, other)
+    draws = []
+    for seed in range(6):
+        drawn = list(calibration_images(data, image_size=14, count=8, seed=seed))
+        labels = [train[image[0].tobytes()] for image in drawn]  # a KeyError here: not a training image
+        assert [sorted(labels[i : i + 2]) for i in range(0, 8, 2)] == [[0, 1]] * 4
+        assert len({image.tobytes() for image in drawn}) == 8
+        draws.append(np.stack(drawn))
+    np.testing.assert_array_equal(draws[0], list(calibration_images(data, image_size=14, count=8)))
+    assert not np.array_equal(draws[0], draws[1])
     everything = list(calibration_images(data, image_size=14, count=1000))
     assert {image[0].tobytes() for image in everything} == set(train)
 

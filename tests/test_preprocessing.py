@@ -1,6 +1,8 @@
 """Pixels: decoding every kind of image file, normalization, and what augmentation does."""
 
 import os
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -150,6 +152,18 @@ def test_read_image_names_the_file_it_cannot_read(tmp_path, kind, monkeypatch):
         read_image(tmp_path / name)
     assert str(raised.value).startswith(str(tmp_path / name))
     assert "\n" not in str(raised.value)
+
+
+def test_a_large_image_costs_one_line_and_no_warning(tmp_path):
+    Image.new("1", (10, 15)).save(tmp_path / "x.png")
+    code = (
+        "from PIL import Image; from mixnet_tf.preprocessing import read_image; Image.MAX_IMAGE_PIXELS = 100\n"
+        f"try: read_image({str(tmp_path / 'x.png')!r})\n"
+        "except ValueError as error: print(error)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "not a readable image" in result.stdout
+    assert result.stderr == ""
 
 
 def ramp(height: int, width: int) -> Image.Image:

@@ -34,7 +34,7 @@ LAYOUTS = {
     "no val": ({k: v for k, v in BOTH.items() if "val" not in k}, {"train": [36, 18], "val": [4, 2], "test": [5, 6]}),
     "no test": ({k: v for k, v in BOTH.items() if "test" not in k}, {"train": [40, 20], "val": [3, 4], "test": [3, 4]}),
     "only train": ({"train/a": 40, "train/b": 20}, {"train": [32, 16], "val": [4, 2], "test": [4, 2]}),
-    "one level": ({"a": 40, "b": 20}, {"train": [32, 16], "val": [4, 2], "test": [4, 2]}),
+    "one level": ({"a": 100, "b": 50}, {"train": [80, 40], "val": [10, 5], "test": [10, 5]}),
     "smallest": ({"a": 3, "b": 3}, {"train": [1, 1], "val": [1, 1], "test": [1, 1]}),
 }
 
@@ -129,7 +129,7 @@ ACCEPTED = {
     "uint8 RGB": ({}, COLOR, 6, True),
     "gray": ({"x": GRAY}, np.stack([GRAY] * 3, -1), (5, 4), False),
     "gray, one channel": ({"x": GRAY[..., None]}, np.stack([GRAY] * 3, -1), (5, 4), False),
-    "fractions": ({"x": COLOR / np.float32(255)}, COLOR, 6, True),
+    "fractions": ({"x": np.clip(COLOR - 0.4, 0, None) / 255}, COLOR, 6, True),
     "floats 0..255": ({"x": COLOR.astype(float)}, COLOR, 6, True),
     "wide integers": ({"x": COLOR.astype(np.int64)}, COLOR, 6, True),
     "labels in a column": ({"y": LABELS[:, None].astype(np.uint8)}, COLOR, 6, True),
