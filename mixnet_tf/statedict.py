@@ -179,7 +179,7 @@ def _from_h5(path: Path | io.BytesIO, stack: contextlib.ExitStack) -> _Opened:
         *groups, holder, position = location.split("/")
         if isinstance(item, h5py.Dataset) and holder == "vars" and groups[0] == "layers":
             if item.external or item.is_virtual:
-                raise WeightsError(f"{location} refers to another file")
+                raise ValueError(f"{location} refers to another file")
             ancestors = [file.get("/".join([*groups[:depth], "vars"])) for depth in range(1, len(groups) + 1)]
             names = [str(group.attrs["name"]) for group in ancestors if group is not None]
             if names[-1] != "seed_generator":
