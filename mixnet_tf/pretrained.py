@@ -67,7 +67,8 @@ def imagenet_file(model: keras.Model, weights: str) -> Iterator[Path]:
         try:
             yield part
         except WeightsError as error:
-            raise WeightsError(f"{url}: not the expected file: {error}") from error
+            reason = str(error).replace(str(part), "the download")
+            raise WeightsError(f"{url}: not the expected file: {reason}") from error
 
 
 def _repository(model: keras.Model, weights: str) -> str:
