@@ -116,14 +116,13 @@ def train(
     resume = _has_epoch(output, request, resume=resume, overwrite=overwrite)
     steps = steps_per_epoch(data, batch_size=recipe.batch_size, on_bad_image=on_bad_image)
     keras.utils.set_random_seed(recipe.seed)
+    model = _fresh_model(config, len(data.class_names), image_size, None if resume else weights, freeze_backbone)
+    _compile(model, config.losses[0], recipe, steps)
     if resume:
-        model = load_model(output / LAST)
-        first_epoch = int(model.optimizer.iterations) // steps
+        _restore(model, output / LAST)
     else:
-        model = _fresh_model(config, len(data.class_names), image_size, weights, freeze_backbone)
-        _compile(model, config.losses[0], recipe, steps)
-        first_epoch = 0
         _start(output, request)
+    first_epoch = int(model.optimizer.iterations) // steps
     history = _cut_history(output / HISTORY, first_epoch)
     if first_epoch < recipe.epochs:
         _fit(
@@ -235,6 +234,18 @@ def _compile(model: keras.Model, loss: LossConfig, recipe: TrainingRecipe, steps
         metrics=["accuracy"],
         jit_compile=False,  # XLA's depthwise gradients are ten times slower on a CPU
     )
+
+
+def _restore(model: keras.Model, path: Path) -> None:
+    """Set every variable of model and optimizer to what `path` holds.
+
+    The compiled model of the file would not do: an optimizer forgets `exclude_from_weight_decay` when it is saved.
+    """
+    saved = load_model(path)
+    model.optimizer.build(model.trainable_variables)
+    for own, other in ((model, saved), (model.optimizer, saved.optimizer)):
+        for variable, value in zip(own.variables, other.variables, strict=True):
+            variable.assign(value)
 
 
 class _BestModel(keras.callbacks.Callback):
