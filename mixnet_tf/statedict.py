@@ -176,16 +176,16 @@ def _from_h5(path: Path | io.BytesIO, stack: contextlib.ExitStack) -> _Opened:
     paths: dict[str, str] = {}
 
     def visit(location: str, item: Any) -> None:
-        *groups, holder, position = location.split("/")
-        if isinstance(item, h5py.Dataset) and holder == "vars" and groups[0] == "layers":
-            if item.external or item.is_virtual:
-                raise ValueError(f"{location} refers to another file")
-            ancestors = [file.get("/".join([*groups[:depth], "vars"])) for depth in range(1, len(groups) + 1)]
-            names = [str(group.attrs["name"]) for group in ancestors if group is not None]
-            if names[-1] != "seed_generator":
-                paths["/".join([*names, position])] = location
+        if not isinstance(item, h5py.Dataset):
+            return
+        if item.external or item.is_virtual:
+            raise ValueError(f"{location} refers to another file")
+        *groups, _, position = location.split("/")
+        ancestors = [file["layers"].get("/".join([*groups[:depth], "vars"])) for depth in range(1, len(groups) + 1)]
+        names = [str(group.attrs["name"]) for group in ancestors if group is not None]
+        paths["/".join([*names, position])] = f"layers/{location}"
 
-    file["layers"].visititems(lambda location, item: visit(f"layers/{location}", item))
+    file["layers"].visititems(visit)
     return {name: file[location].shape for name, location in paths.items()}, lambda name: file[paths[name]][()]
 
 

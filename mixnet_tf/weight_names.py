@@ -154,7 +154,7 @@ SCHEMES = {
         torch=False,
     ),
 }
-_IGNORED = re.compile(r"(?:^|\.)(?:num_batches_tracked|n_averaged)$")  # counters of PyTorch, not weights
+_IGNORED = re.compile(r"(?:^|[./])(?:num_batches_tracked|n_averaged|seed_generator_state)$")  # no weights
 
 
 @dataclasses.dataclass(frozen=True)

@@ -420,7 +420,8 @@ def test_export_writes_whole_files_and_overwrites_only_when_asked(loaded, tmp_pa
         export_state_dict(loaded[0], "torchvision")
 
 
-def test_our_own_files_load_by_name(loaded, tmp_path):
+@pytest.fixture(scope="module")
+def with_dropout(loaded) -> keras.Model:
     """With an optimizer, a frozen layer and dropout: no other variable may disturb, nor another order."""
     config = to_dict(load_config("mixnet_nano"))
     config["model"]["architecture"]["backbone"]["params"]["dropout_rate"] = 0.2
@@ -429,24 +430,28 @@ def test_our_own_files_load_by_name(loaded, tmp_path):
     source.compile("adam", "sparse_categorical_crossentropy")
     source.optimizer.build(source.trainable_variables)
     source.get_layer("stage2_block1").trainable = False
-    source.save(tmp_path / "source.keras")
-    source.save_weights(tmp_path / "source.weights.h5")
-    for name in ("source.keras", "source.weights.h5"):
-        model, backbone = nano(), nano(include_top=False, pooling="avg")
-        load_weights(model, tmp_path / name)
-        load_weights(backbone, tmp_path / name)
-        assert same(model, source)
-        assert same(backbone, keras.Model(source.input, source.get_layer("avg_pool").output))
-        with pytest.raises(WeightsError, match=r"\(a Keras file\): 2 of another shape: 'predictions/0 \(1536, 10\)"):
-            load_weights(nano(classes=3), tmp_path / name)
+    return source
 
 
-def test_our_own_names_load_from_any_container(loaded, tmp_path):
+@pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
+def test_our_own_files_load_by_name(with_dropout, tmp_path, suffix):
+    path = tmp_path / f"source{suffix}"
+    (with_dropout.save if suffix == ".keras" else with_dropout.save_weights)(path)
+    model, backbone = nano(), nano(include_top=False, pooling="avg")
+    load_weights(model, path)
+    load_weights(backbone, path)
+    assert same(model, with_dropout)
+    assert same(backbone, keras.Model(with_dropout.input, with_dropout.get_layer("avg_pool").output))
+    with pytest.raises(WeightsError, match=r"\(a Keras file\): 2 of another shape: 'predictions/0 \(1536, 10\)"):
+        load_weights(nano(classes=3), path)
+
+
+def test_our_own_names_load_from_any_container(with_dropout, tmp_path):
     path = tmp_path / "ours.npz"
-    np.savez(path, **{variable.path: np.asarray(variable) for variable in loaded[0].variables})
+    np.savez(path, **{variable.path: np.asarray(variable) for variable in with_dropout.variables})
     model = nano()
     load_weights(model, path)
-    assert same(model, loaded[0])
+    assert same(model, with_dropout)
 
 
 def test_constructors_load_files(tmp_path):
