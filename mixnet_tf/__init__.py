@@ -23,10 +23,15 @@ _HOME = {
     "load_data": "data",
     "preprocess_input": "preprocessing",
     "TrainingRecipe": "training",
+    "load_weights": "weights",
+    "export_state_dict": "weights",
+    "decode_predictions": "pretrained",
     "train": "training",
     "load_model": "training",
     "evaluate": "evaluation",
+    "deploy_model": "deploy.graph",
     "convert": "deploy.convert",
+    "export": "deploy.export",
     "benchmark": "deploy.benchmark",
 }
 __all__ = sorted(_HOME)

@@ -124,6 +124,11 @@ def _add_overwrite(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace what is there")
 
 
+def _add_graph(parser: argparse.ArgumentParser) -> None:
+    help_text = "the fast rewritten graph, or the model converted as it is (default: %(default)s)"
+    parser.add_argument("--graph", choices=("deploy", "plain"), default="deploy", help=help_text)
+
+
 _RECIPE_FLAGS = {
     "epochs": (_count, "passes over the training images"),
     "batch_size": (_count, "images a step"),
@@ -305,6 +310,7 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--images", type=_count, default=200, metavar="N", help="how many of them (default: %(default)s)"
     )
+    _add_graph(parser)
     _add_bad_images(parser)
     _add_image_size(parser, "the model's own")
     _add_overwrite(parser)
@@ -329,6 +335,7 @@ def _run_export(args: argparse.Namespace) -> dict:
         args.recipe,
         args.output,
         image_size=args.image_size or own,
+        graph=args.graph,
         calibration=data,
         images=args.images,
         on_bad_image=args.on_bad_image,
@@ -341,6 +348,58 @@ def _run_export(args: argparse.Namespace) -> dict:
 def _show_export(result: dict) -> None:
     _show_skipped(result["skipped_images"])
     print(f"{result['path']}: {result['size_bytes'] / 1e6:.2f} MB")
+
+
+def _add_import_weights(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="a .safetensors, .npz, .pth, .keras or .weights.h5 file")
+    parser.add_argument("--config", required=True, metavar="C", help="a shipped name or a .yaml file")
+    parser.add_argument("--output", required=True, type=Path, metavar="F.keras")
+    parser.add_argument("--padding", choices=("symmetric", "same"), default="symmetric",
+                        help="same for the authors' own weights, tf_mixnet_* (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--allow-nan", action="store_true", help="take weights that are not finite")
+    parser.add_argument("--check", metavar="IMAGE", help="print the five best classes of this image")
+    _add_image_size(parser, "any size")
+    _add_overwrite(parser)
+
+
+def _run_import_weights(args: argparse.Namespace) -> dict:
+    from mixnet_tf.config import load_config
+    from mixnet_tf.files import check_free
+    from mixnet_tf.preprocessing import decode, evaluation_pixels, preprocess_input
+
+    if args.output.suffix != ".keras":
+        raise MixNetError(f"{args.output}: expected a name that ends in .keras")
+    check_free(args.output, overwrite=args.overwrite)
+    config, image = load_config(args.config), decode(args.check) if args.check else None
+    _load_tensorflow()
+    from mixnet_tf.training import save_model
+    from mixnet_tf.weights import import_weights
+
+    model = import_weights(
+        args.file, config, image_size=args.image_size, padding=args.padding, allow_nan=args.allow_nan
+    )
+    save_model(model, args.output, overwrite=args.overwrite)
+    result = {"path": str(args.output), "classes": model.output_shape[-1]}
+    if image is not None:
+        pixels = evaluation_pixels(image, args.image_size or 224, 0.875)
+        result["best"] = _best_classes(model.predict(preprocess_input(pixels[None]), verbose=0))
+    return result
+
+
+def _best_classes(scores) -> list[dict]:
+    from mixnet_tf.pretrained import decode_predictions
+
+    if scores.shape[1] == 1000:
+        best = [(name, score) for _, name, score in decode_predictions(scores)[0]]
+    else:
+        best = [(str(i), scores[0, i]) for i in scores[0].argsort()[::-1][:5]]
+    return [{"class": name, "score": float(score)} for name, score in best]
+
+
+def _show_import_weights(result: dict) -> None:
+    print(f"{result['path']}: {result['classes']} classes")
+    if "best" in result:
+        _table(("class", "score"), [(own["class"], f"{own['score']:.4f}") for own in result["best"]])
 
 
 def _add_benchmark(parser: argparse.ArgumentParser) -> None:
@@ -362,6 +421,11 @@ def _show_benchmark(result: list[dict]) -> None:
     _table(("model", "min ms", "median ms", "p95 ms", "ratio to the first"), rows)
 
 
+def _add_pipeline(parser: argparse.ArgumentParser) -> None:
+    _add_train(parser)
+    _add_graph(parser)
+
+
 def _run_pipeline(args: argparse.Namespace) -> dict:
     from mixnet_tf.config import load_config
     from mixnet_tf.data import load_data
@@ -371,7 +435,7 @@ def _run_pipeline(args: argparse.Namespace) -> dict:
     from mixnet_tf.pipeline import run_pipeline
 
     training = _training_arguments(args, config, data)
-    report = run_pipeline(config, data, args.output, data_source=args.data, **training)
+    report = run_pipeline(config, data, args.output, data_source=args.data, graph=args.graph, **training)
     return report.to_dict() | {"report": str(args.output / "report.md")}
 
 
@@ -422,6 +486,12 @@ _COMMANDS: dict[str, tuple] = {
     "train": ("train a classifier", _add_train, _run_train, _show_train),
     "evaluate": ("measure accuracy, and distance from a reference", _add_evaluate, _run_evaluate, _show_evaluate),
     "export": ("convert a model to .tflite", _add_export, _run_export, _show_export),
+    "import-weights": (
+        "turn timm's or NetsPresso's weights into a .keras model",
+        _add_import_weights,
+        _run_import_weights,
+        _show_import_weights,
+    ),
     "benchmark": ("time .tflite files in turns on LiteRT", _add_benchmark, _run_benchmark, _show_benchmark),
-    "pipeline": ("train, convert, evaluate, time and report", _add_train, _run_pipeline, _show_pipeline),
+    "pipeline": ("train, convert, evaluate, time and report", _add_pipeline, _run_pipeline, _show_pipeline),
 }

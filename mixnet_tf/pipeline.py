@@ -1,4 +1,4 @@
-"""The whole path in a page: train → convert → evaluate on LiteRT → benchmark → report."""
+"""The whole path in a page: train → deploy graph → convert → evaluate on LiteRT → benchmark → report."""
 
 from pathlib import Path
 
@@ -22,6 +22,7 @@ def run_pipeline(
     data_source: str,
     image_size: int,
     recipe: TrainingRecipe,
+    graph: str = "deploy",
     on_bad_image: str = "error",
     **training,
 ) -> Report:
@@ -35,6 +36,7 @@ def run_pipeline(
         data_source: how `data` was named, for the commands in the report.
         image_size: pixels of a side.
         recipe: see TrainingRecipe.
+        graph: ``"deploy"`` or ``"plain"``, see ``export``.
         on_bad_image: ``"error"`` or ``"skip"``.
         **training: further arguments of ``train``.
 
@@ -45,7 +47,16 @@ def run_pipeline(
     model = train(config, data, output, image_size=image_size, recipe=recipe, on_bad_image=on_bad_image, **training)
     files = {name: output / f"model_{name}.tflite" for name in RECIPES}
     for name, path in files.items():
-        export(model, name, path, image_size=image_size, calibration=data, on_bad_image=on_bad_image, overwrite=True)
+        export(
+            model,
+            name,
+            path,
+            image_size=image_size,
+            graph=graph,
+            calibration=data,
+            on_bad_image=on_bad_image,
+            overwrite=True,
+        )
     paths = [output / MODEL, *files.values()]
     outputs, labels = {}, None
     for path in paths:

@@ -1,15 +1,19 @@
 """From a Keras model and a recipe to a ``.tflite`` on disk."""
 
+import itertools
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from mixnet_tf.data import ImageData, calibration_images
 from mixnet_tf.deploy.convert import convert
+from mixnet_tf.deploy.graph import deploy_model, verify_deploy
 from mixnet_tf.errors import DeployError
 from mixnet_tf.files import check_free, whole_file
 
 CALIBRATION_IMAGES = 200
+_VERIFY_IMAGES = 4
 
 
 def export(
@@ -18,6 +22,7 @@ def export(
     path: str | Path,
     *,
     image_size: int | tuple[int, int],
+    graph: str = "deploy",
     calibration: ImageData | None = None,
     images: int = CALIBRATION_IMAGES,
     on_bad_image: str = "error",
@@ -25,32 +30,54 @@ def export(
 ) -> Path:
     """Convert `model` and write the ``.tflite``, whole or not at all.
 
+    The deploy graph is checked against the model on real (where `calibration` gives some) and random images first; a
+    graph that differs is never written.
+
     Args:
-        model: any classifier of this package.
+        model: any classifier of this package, or a model around one.
         recipe: ``"float32"``, ``"float16"`` or ``"int8"``.
         path: the file to write.
         image_size: pixels: a side, or (height, width).
+        graph: ``"deploy"`` rewrites the model into the equal graph that LiteRT runs fast; ``"plain"`` converts it as
+            it is.
         calibration: for ``"int8"``: real images; `images` of its training split are used.
         images: how many.
         on_bad_image: ``"error"`` or ``"skip"``, for calibration images.
         overwrite: replace a file that exists.
 
     Raises:
-        MixNetError: the recipe needs images, the model cannot be converted, or the file cannot be written.
+        MixNetError: the recipe needs images, the model cannot be converted, the deploy graph differs, or the file
+            cannot be written.
     """
     check_free(path, overwrite=overwrite)
     if recipe == "int8" and calibration is None:
         raise DeployError("recipe int8 needs real images to find the range of every activation: give --calibration")
+    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
 
-    def representative_dataset():
-        return calibration_images(calibration, image_size=image_size, count=images, on_bad_image=on_bad_image)
+    def real_images(count: int):
+        if calibration is None:
+            return iter(())
+        return calibration_images(calibration, image_size=size, count=count, on_bad_image=on_bad_image)
 
-    content = convert(
-        model,
-        recipe,
-        image_size=image_size,
-        representative_dataset=representative_dataset if calibration is not None else None,
-    )
+    model = at_image_size(model, size)
+    if graph == "deploy":
+        deployed = deploy_model(model, image_size=size)
+        real = list(itertools.islice(real_images(_VERIFY_IMAGES), _VERIFY_IMAGES))
+        verify_deploy(model, deployed, np.concatenate(real) if real else None)
+        model = deployed
+    content = convert(model, recipe, image_size=size, representative_dataset=lambda: real_images(images))
     with whole_file(path, overwrite=overwrite) as part:
         part.write_bytes(content)
     return Path(path)
+
+
+def at_image_size(model: keras.Model, image_size: tuple[int, int]) -> keras.Model:
+    """Return the model with another input size, sharing its layers: it is fully convolutional up to the pooling."""
+    if tuple(model.input_shape[1:3]) == tuple(image_size):
+        return model
+    image = keras.Input((*image_size, model.input_shape[-1]), name=model.inputs[0].name)
+    return keras.models.clone_model(
+        keras.Model(model.inputs[0], model.output, name=model.name),
+        input_tensors=image,
+        clone_function=lambda layer: layer,
+    )
