@@ -74,20 +74,21 @@ def _matching_slots(
     model: keras.Model, scheme: Scheme, shapes: Mapping[str, tuple[int, ...]], where: str, head: str
 ) -> list[Slot]:
     """Return the slots to fill; raise unless every one has its tensor and every tensor its slot."""
-    backbone, head_slots = model_slots(model, scheme)
+    slots, head_slots = model_slots(model, scheme)
     in_head = {name: shape for name, shape in shapes.items() if re.match(scheme.head, name)}
-    in_backbone = {name: shape for name, shape in shapes.items() if name not in in_head}
+    found = {name: shape for name, shape in shapes.items() if name not in in_head}
     if head_slots is None and head == "load":
         raise WeightsError(f"{where}: {scheme.title} have no place for a head of several layers; {_FRESH}")
     hint = ""
-    if head_slots and in_head != {slot.name: slot.shape for slot in head_slots}:
-        head_slots, hint = (head_slots, f"; {_FRESH}") if head == "load" else ([], "")
-    if head_slots:
-        backbone, in_backbone = backbone + head_slots, in_backbone | in_head
-    problems = _differences({slot.name: slot.shape for slot in backbone}, in_backbone)
+    if head_slots:  # neither a model without head nor a head that the source has no names for
+        fits = in_head == {slot.name: slot.shape for slot in head_slots}
+        if fits or head == "load":
+            slots, found = slots + head_slots, found | in_head
+            hint = "" if fits else f"; {_FRESH}"
+    problems = _differences({slot.name: slot.shape for slot in slots}, found)
     if problems:
         raise WeightsError(f"{where} ({scheme.title}): {'; '.join(problems)}{hint}")
-    return backbone
+    return slots
 
 
 def _differences(expected: Mapping[str, tuple], found: Mapping[str, tuple]) -> list[str]:
@@ -180,17 +181,18 @@ def _to_theirs(slot: Slot, variables: Mapping[str, keras.Variable]) -> np.ndarra
     array = slot.variable.numpy()
     if slot.variance is not None:
         array = _rescale(array, variables[slot.variance].numpy(), *reversed(slot.epsilons))
-    in_order = array.reshape(array.shape[-len(slot.axes) :]).transpose(np.argsort(slot.axes))
-    return np.ascontiguousarray(in_order, np.float32)  # safetensors writes the memory as it lies
+    array = array.reshape(array.shape[-len(slot.axes) :])  # PReLU's (1, 1, 1)
+    return np.array(array.transpose(np.argsort(slot.axes)), np.float32, order="C")  # safetensors ignores strides
 
 
 def _write_safetensors(tensors: Mapping[str, np.ndarray], path: Path, *, overwrite: bool) -> None:
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     if path.suffix != ".safetensors":
         raise MixNetError(f"{path}: expected a name ending in .safetensors")
     with whole_file(path, overwrite=overwrite) as part:
-        save_file(tensors, part, metadata={"format": "pt"})
+        # save_file would make it readable by its owner alone, whatever the umask
+        part.write_bytes(save(tensors, metadata={"format": "pt"}))
 
 
 def import_weights(

@@ -390,6 +390,9 @@ def test_other_precisions_load(loaded, dtype):
     np.testing.assert_allclose(found, expected, atol=1e-2 if dtype == "float16" else 1e-7)
 
 
+STEM_BIAS = {"timm": "bn1.bias", "netspresso": "backbone.mod1.block.norm.bias"}
+
+
 @pytest.mark.parametrize("padding", ["symmetric", "same"])
 @pytest.mark.parametrize("names", ["timm", "netspresso"])
 def test_export_and_import_are_the_identity(names, padding, tmp_path):
@@ -405,6 +408,8 @@ def test_export_and_import_are_the_identity(names, padding, tmp_path):
     for a, b in zip(first.variables, second.variables, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6, err_msg=a.path)
     assert load_file(path).keys() == exported.keys()
+    load_weights(first, random_state(first, names, seed=1))
+    assert np.array_equal(exported[STEM_BIAS[names]], load_file(path)[STEM_BIAS[names]])  # a copy, not a view
 
 
 def test_export_writes_whole_files_and_overwrites_only_when_asked(loaded, tmp_path):
@@ -414,6 +419,8 @@ def test_export_writes_whole_files_and_overwrites_only_when_asked(loaded, tmp_pa
         export_state_dict(loaded[0], "timm", path)
     export_state_dict(loaded[0], "timm", path, overwrite=True)
     assert [file.name for file in path.parent.iterdir()] == ["weights.safetensors"]
+    (tmp_path / "ordinary").touch()
+    assert path.stat().st_mode == (tmp_path / "ordinary").stat().st_mode
     with pytest.raises(MixNetError, match=r"expected a name ending in \.safetensors"):
         export_state_dict(loaded[0], "timm", tmp_path / "weights.bin")
     with pytest.raises(MixNetError, match="names='torchvision', expected 'timm' or 'netspresso'"):
