@@ -100,7 +100,9 @@ def predict(
     size = _image_size(predictor, data, image_size)
     batches = evaluation_dataset(data, split, image_size=size, batch_size=32, on_bad_image=on_bad_image)
     outputs, labels = [], []
-    with tqdm(total=len(data.splits[split].labels), desc=Path(predictor.path).name, unit="image", leave=False) as bar:
+    with tqdm(
+        total=len(data.splits[split].labels), desc=Path(predictor.path).name, unit="image", leave=False, disable=None
+    ) as bar:
         for images, batch_labels in batches.as_numpy_iterator():
             outputs.append(predictor.predict(images))
             labels.append(batch_labels)

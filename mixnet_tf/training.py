@@ -303,25 +303,36 @@ def _fit(model, loss, data, output, image_size, recipe, augmentation, first_epoc
         data, "val", image_size=image_size, batch_size=recipe.batch_size, on_bad_image=on_bad_image
     )
     best = max((float(row["val_accuracy"]) for row in history), default=0.0)
-    model.fit(
-        training.map(lambda x, y: (x, keras.ops.one_hot(y, classes))),
-        validation_data=validation.map(lambda x, y: (x, keras.ops.one_hot(y, classes))),
-        steps_per_epoch=steps_per_epoch(data, batch_size=recipe.batch_size, on_bad_image=on_bad_image),
-        initial_epoch=first_epoch,
-        epochs=recipe.epochs,
-        class_weight=dict(enumerate(loss.weight)) if loss.weight else None,
-        shuffle=False,
-        verbose=0,
-        callbacks=[
-            _BestModel(output / BEST, best),
-            keras.callbacks.SwapEMAWeights(),
-            keras.callbacks.CSVLogger(str(output / HISTORY), append=True),
-            keras.callbacks.TensorBoard(str(output / "logs")),
-            _StopOnNaN(),
-            _LastModel(output / LAST),
-            TqdmCallback(verbose=0, desc=f"train {model.name}"),
-        ],
-    )
+    logs = [
+        keras.callbacks.CSVLogger(str(output / HISTORY), append=True),
+        keras.callbacks.TensorBoard(str(output / "logs")),
+    ]
+    progress = TqdmCallback(verbose=0, desc=f"train {model.name}")
+    try:
+        model.fit(
+            training.map(lambda x, y: (x, keras.ops.one_hot(y, classes))),
+            validation_data=validation.map(lambda x, y: (x, keras.ops.one_hot(y, classes))),
+            steps_per_epoch=steps_per_epoch(data, batch_size=recipe.batch_size, on_bad_image=on_bad_image),
+            initial_epoch=first_epoch,
+            epochs=recipe.epochs,
+            class_weight=dict(enumerate(loss.weight)) if loss.weight else None,
+            shuffle=False,
+            verbose=0,
+            callbacks=[
+                _BestModel(output / BEST, best),
+                keras.callbacks.SwapEMAWeights(),
+                *logs,
+                _StopOnNaN(),
+                _LastModel(output / LAST),
+                progress,
+            ],
+        )
+    except BaseException:  # Ctrl-C included: Keras does not tell the callbacks, whose files would stay open
+        for callback in logs:
+            callback.on_train_end()
+        raise
+    finally:
+        progress.epoch_bar.close()
 
 
 def _cut_history(path: Path, epochs: int) -> list[dict]:

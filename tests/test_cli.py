@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -32,7 +33,7 @@ def refused(capsys, *arguments) -> str:
         status = error.code
     captured = capsys.readouterr()
     assert status == 2 and captured.out == ""
-    *progress, line = captured.err.strip().split("\n")
+    *progress, line = re.split("[\r\n]+", captured.err.strip())
     assert not any("Traceback" in text for text in progress)
     assert line.startswith("mixnet-tf")
     return line
@@ -77,8 +78,7 @@ def test_module_and_quiet_stderr(main_job):
     done = run("evaluate", main_job / "model_int8.tflite", "--data", "digits", "--json")
     assert done.returncode == 0
     assert json.loads(done.stdout)["count"] == 359
-    for line in done.stderr.replace("\r", "\n").splitlines():
-        assert not line.strip() or "image/s" in line, line  # nothing but the progress bar
+    assert done.stderr == ""  # no progress where nobody looks, and no chatter of native libraries
 
 
 def test_evaluate(main_job, capsys):
@@ -201,7 +201,9 @@ def broken(tmp_path_factory, main_job) -> Path:
     return root
 
 
-@pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=lambda value: " ".join(value)[:60])
+@pytest.mark.parametrize(
+    ("arguments", "message"), MISTAKES, ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else ""
+)
 def test_a_mistake_gets_one_line_and_writes_nothing(arguments, message, broken, main_job, folder, capsys):
     names = {"tmp": broken, "job": main_job, "folder": folder}
     before = sorted(broken.rglob("*"))

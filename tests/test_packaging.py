@@ -24,6 +24,14 @@ def wheel(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_python_path():
+    """The checkout must not be importable where the wheel is tested."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PYTHONPATH", raising=False)
+        yield
+
+
 @pytest.fixture(scope="module")
 def python(wheel, tmp_path_factory) -> Path:
     """The Python of a fresh environment with the wheel; the dependencies are those of this one."""

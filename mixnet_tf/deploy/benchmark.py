@@ -48,7 +48,7 @@ def benchmark(paths: Sequence[str | Path], *, num_threads: int = 1, rounds: int 
         for _ in range(_WARM_UP):
             model.invoke()
     times = np.empty((len(models), rounds, _BLOCK))
-    for turn in tqdm(range(rounds), desc="benchmark", unit="round", leave=False):
+    for turn in tqdm(range(rounds), desc="benchmark", unit="round", leave=False, disable=None):
         for i, model in enumerate(models):
             times[i, turn] = [_milliseconds(model) for _ in range(_BLOCK)]
     times = times[:, :, 1:]  # the first invocation of a turn pays for the caches that the others' turns took
