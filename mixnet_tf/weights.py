@@ -54,9 +54,9 @@ def load_weights(model: keras.Model, source: Source, *, head: str = "load", allo
     with open_state_dict(source) as state:
         scheme, names = recognize(state.shapes, state.where)
         slots = _matching_slots(model, scheme, {name: state.shapes[names[name]] for name in names}, state.where, head)
-        values = _read_values(slots, names, state, allow_nan)
-    for slot, value in zip(slots, values, strict=True):
-        slot.variable.assign(value)
+        _check_values(slots, names, state, allow_nan)
+        for slot in slots:  # read once more rather than kept: it halves the memory
+            slot.variable.assign(_to_ours(slot, names, state))
 
 
 def _load_imagenet(model: keras.Model, weights: str, head: str) -> None:
@@ -104,27 +104,27 @@ def _differences(expected: Mapping[str, tuple], found: Mapping[str, tuple]) -> l
     ]
 
 
-def _read_values(slots: list[Slot], names: Mapping[str, str], state: StateDict, allow_nan: bool) -> list[np.ndarray]:
-    values, bad = [], []
+def _check_values(slots: list[Slot], names: Mapping[str, str], state: StateDict, allow_nan: bool) -> None:
+    """Read every tensor once, so that nothing can fail half-way through the assignment."""
+    bad = []
     for slot in slots:
-        value = _to_ours(slot, lambda name: state.read(names[name]))
+        value = _to_ours(slot, names, state)
         negative = slot.variable.name == "moving_variance" and (value < 0).any()
         if negative or not np.isfinite(value).all():
             bad.append(names[slot.name])
-        values.append(value)
     if bad and not allow_nan:
         raise WeightsError(
             f"{state.where}: {len(bad)} with NaN, infinity or a negative variance: {shorten(bad)}; "
             "expected finite numbers (allow_nan=True takes them as they are)"
         )
-    return values
 
 
-def _to_ours(slot: Slot, read) -> np.ndarray:
-    array = read(slot.name)
+def _to_ours(slot: Slot, names: Mapping[str, str], state: StateDict) -> np.ndarray:
+    """Return the value of a slot's variable, in float32."""
+    array = state.read(names[slot.name])
     with np.errstate(all="ignore"):  # what comes out NaN or infinite is reported by name
         if slot.variance is not None:
-            array = _rescale(array, read(slot.variance), *slot.epsilons)
+            array = _rescale(array, state.read(names[slot.variance]), *slot.epsilons)
         return np.transpose(array, slot.axes).astype(np.float32, copy=False).reshape(slot.variable.shape)
 
 

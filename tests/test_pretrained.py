@@ -1,6 +1,7 @@
 """Weights from the network, against a real HTTP server on this machine; and the names of ImageNet's classes."""
 
 import http.server
+import socket
 import threading
 from pathlib import Path
 
@@ -127,6 +128,7 @@ def test_a_failed_download_is_one_error_and_leaves_nothing(server, cache, conten
     message, url = str(caught.value), pretrained.URL.format(repository=PATHS["imagenet"])
     assert reason in message and url in message and "\n" not in message and ".part" not in message.split("put it")[0]
     assert not list(cache.iterdir())
+    assert socket.getdefaulttimeout() is None
     assert all(np.array_equal(a, b) for a, b in zip(before, model.variables, strict=True))
     server.answer = lambda handler: handler.send(content["imagenet"])
     load_weights(model, "imagenet")  # the failure is not remembered
