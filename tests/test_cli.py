@@ -135,6 +135,26 @@ def test_export(recipe, main_job, folder, tmp_path, capsys):
     assert LiteModel(path).image_size == (40, 40)
 
 
+def test_import_weights_and_fine_tune(main_job, tmp_path, capsys):
+    """Out in timm's names and layouts, in again, and on: the same accuracy; then training starts from the file."""
+    import mixnet_tf
+
+    state = tmp_path / "timm.safetensors"
+    mixnet_tf.export_state_dict(mixnet_tf.load_model(main_job / "model.keras"), "timm", state)
+    arguments = ["import-weights", state, "--config", "mixnet_nano", "--output", tmp_path / "again.keras"]
+    own = results(capsys, *arguments, "--image-size", 32, "--check", main_job / "confusion.png")
+    assert own["classes"] == 10 and len(own["best"]) == 5
+    assert own["best"][0]["score"] == max(best["score"] for best in own["best"]) <= 1
+    assert "exists already" in refused(capsys, *arguments)
+    before = results(capsys, "evaluate", main_job / "model.keras", "--data", "digits")
+    after = results(capsys, "evaluate", tmp_path / "again.keras", "--data", "digits")
+    assert after["top1"] == before["top1"]
+    training = ["train", "mixnet_nano", "--data", "digits", "--output", tmp_path / "run", "--epochs", 1]
+    results(capsys, *training, "--weights", state, "--freeze-backbone", "--learning-rate", "1e-6")
+    tuned = results(capsys, "evaluate", tmp_path / "run" / "model.keras", "--data", "digits")
+    assert tuned["top1"] == pytest.approx(before["top1"], abs=0.01)
+
+
 def test_skipped_images_are_counted(folder, main_job, tmp_path, capsys):
     """Two classes do not fit the digits; a model of two classes is made by a single epoch on the folder."""
     bad = folder / "train" / "cat" / "bad.jpg"
@@ -180,6 +200,10 @@ MISTAKES = [
     (["benchmark", "{tmp}/half.tflite"], "half.tflite: LiteRT cannot load it"),
     (["benchmark", "{job}/model_int8.tflite", "--threads", "0"], "--threads"),
     (["benchmark", "{job}/labels.txt"], "labels.txt: LiteRT cannot load it"),
+    (["import-weights", "{tmp}/none", "--config", "mixnet_s", "--output", "{tmp}/x.keras"], "none"),
+    (["import-weights", "{job}/model.keras", "--config", "mixnet_s", "--output", "{tmp}/x.keras"], "missing"),
+    (["import-weights", "{job}/model.keras", "--config", "mixnet_nano", "--output", "{tmp}/x"], "ends in .keras"),
+    (["import-weights", "{tmp}/nan.keras", "--config", "mixnet_nano", "--output", "{tmp}/x.keras"], "NaN"),
     (["inspect", "{tmp}/half.tflite"], "half.tflite"),
     (["inspect", "{job}/labels.txt"], "labels.txt"),
 ]
