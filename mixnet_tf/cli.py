@@ -182,7 +182,8 @@ def _training_arguments(args: argparse.Namespace, config, data) -> dict:
 
 
 def _run_list(args: argparse.Namespace) -> dict:
-    from mixnet_tf.config import load_config, shipped_files
+    from mixnet_tf.config import load_config
+    from mixnet_tf.schema import shipped_files
 
     return {
         "configs": {name: _totals(load_config(name)) for name in shipped_files("configs")},

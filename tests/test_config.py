@@ -14,9 +14,9 @@ from mixnet_tf.config import (
     load_config,
     make_divisible,
     scale_channels,
-    shipped_files,
     to_dict,
 )
+from mixnet_tf.schema import shipped_files
 
 STAGE = {
     "expansion_ratio": [1, 6],

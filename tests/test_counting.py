@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from mixnet_tf.config import load_config, shipped_files, to_dict
+from mixnet_tf.config import load_config, to_dict
 from mixnet_tf.counting import count_stages
+from mixnet_tf.schema import shipped_files
 
 # 1000 classes, 224 px: trainable parameters, those of the backbone alone, MACs (rounded to 0.1 M).
 # S, M, L: NetsPresso's and the paper's (4.1 M, 5.0 M, 7.3 M); XL: timm's. nano (10 classes, 32 px) is our own.

@@ -4,12 +4,13 @@ import keras
 import numpy as np
 import pytest
 
-from mixnet_tf.config import ACTIVATIONS, load_config, shipped_files
+from mixnet_tf.config import ACTIVATIONS, load_config
 from mixnet_tf.deploy.graph import deploy_model, verify_deploy
 from mixnet_tf.deploy.kernels import MAX_TAPS
 from mixnet_tf.errors import DeployError
 from mixnet_tf.layers import GroupedPointwiseConv2D, MixConv2D, MixDepthBlock, SqueezeExcite
 from mixnet_tf.model import create_feature_extractor, create_model
+from mixnet_tf.schema import shipped_files
 
 
 def with_random_weights(model, seed=0):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mixnet_tf.config import shipped_files
+from mixnet_tf.schema import shipped_files
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -1,0 +1,190 @@
+"""YAML files that ship with the package, and readers that turn parsed YAML into frozen dataclasses.
+
+A dataclass whose fields are made with ``field(reader)`` is its own schema: ``section(cls)`` reads a mapping into it and
+names, in one line, the path of whatever is wrong, what was found, and what would be right.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mixnet_tf.errors import ConfigError, did_you_mean
+
+Reader = Callable[[Any, str], Any]
+"""Turns the value found at a path of the YAML into the value of a field, or raises ConfigError."""
+
+
+def wrong(path: str, found: object, expected: str) -> ConfigError:
+    """Return the error for a value that is not what it must be."""
+    shown = repr(found)
+    return ConfigError(f"{path}: found {shown if len(shown) < 80 else shown[:77] + '...'}, expected {expected}")
+
+
+def integer(low: int, high: int) -> Reader:
+    """Read an integer from `low` to `high`."""
+
+    def read(value: Any, path: str) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise wrong(path, value, f"an integer from {low} to {high}")
+        return value
+
+    return read
+
+
+def odd_integer(value: Any, path: str) -> int:
+    """Read an odd integer from 1 to 63: a kernel size."""
+    if integer(1, 63)(value, path) % 2 == 0:
+        raise wrong(path, value, "an odd integer")
+    return value
+
+
+def number(low: float, high: float, *, expected: str) -> Reader:
+    """Read an integer or a float from `low` to `high`, as it is."""
+
+    def read(value: Any, path: str) -> int | float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise wrong(path, value, expected)
+        return value
+
+    return read
+
+
+def real(low: float, high: float, *, expected: str) -> Reader:
+    """Read a number from `low` to `high` as a float."""
+    read = number(low, high, expected=expected)
+    return lambda value, path: float(read(value, path))
+
+
+def name_of(*allowed: str) -> Reader:
+    """Read one of the `allowed` (lower-case) names, in any case."""
+
+    def read(value: Any, path: str) -> str:
+        if not isinstance(value, str) or value.lower() not in allowed:
+            expected = f"one of {', '.join(allowed)}" if len(allowed) > 1 else repr(allowed[0])
+            raise ConfigError(f"{wrong(path, value, expected)}{did_you_mean(str(value).lower(), allowed)}")
+        return value.lower()
+
+    return read
+
+
+def text(value: Any, path: str) -> str:
+    """Read a text."""
+    if not isinstance(value, str):
+        raise wrong(path, value, "a text")
+    return value
+
+
+def boolean(value: Any, path: str) -> bool:
+    """Read true or false."""
+    if not isinstance(value, bool):
+        raise wrong(path, value, "true or false")
+    return value
+
+
+def nothing(value: Any, path: str) -> None:
+    """Read null, where nothing else has a meaning."""
+    if value is not None:
+        raise wrong(path, value, "null")
+
+
+def optional(reader: Reader) -> Reader:
+    """Read null, or what `reader` reads."""
+    return lambda value, path: None if value is None else reader(value, path)
+
+
+def list_of(reader: Reader) -> Reader:
+    """Read a list with at least one entry into a tuple."""
+
+    def read(value: Any, path: str) -> tuple:
+        if not isinstance(value, list | tuple) or not value:
+            raise wrong(path, value, "a list with at least one entry")
+        return tuple(reader(entry, f"{path}[{i}]") for i, entry in enumerate(value))
+
+    return read
+
+
+def field(reader: Reader, default: Any = dataclasses.MISSING) -> Any:
+    """Declare a dataclass field that `section` reads with `reader`; without a default it must be there."""
+    return dataclasses.field(default=default, metadata={"read": reader})
+
+
+def section(cls: type) -> Reader:
+    """Read a mapping into the dataclass `cls`; where every field has a default, null means all of them."""
+    fields = {own.name: own for own in dataclasses.fields(cls)}
+    required = [name for name, own in fields.items() if own.default is dataclasses.MISSING]
+
+    def read(value: Any, path: str) -> Any:
+        if value is None and not required:
+            value = {}
+        if not isinstance(value, Mapping):
+            raise wrong(path, value, f"a mapping with the keys {', '.join(fields)}")
+        for key in value:
+            if key not in fields:
+                hint = did_you_mean(key, fields)
+                raise ConfigError(f"{_child(path, key)}: unknown key{hint}; valid keys: {', '.join(fields)}")
+        for name in required:
+            if name not in value:
+                raise ConfigError(f"{_child(path, name)}: missing; {path or 'the file'} needs it")
+        return cls(**{key: fields[key].metadata["read"](entry, _child(path, key)) for key, entry in value.items()})
+
+    return read
+
+
+def _child(path: str, key: object) -> str:
+    return f"{path}.{key}" if path else str(key)
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML with duplicate keys refused: PyYAML would silently keep the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen = set()
+        for key_node, _ in node.value:
+            if key_node.value in seen and isinstance(key_node, yaml.ScalarNode):
+                line = key_node.start_mark.line + 1
+                raise ConfigError(f"line {line}: the key {key_node.value!r} stands twice in the same mapping")
+            if isinstance(key_node, yaml.ScalarNode):
+                seen.add(key_node.value)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _resource_folders(kind: str) -> list[Path]:
+    """Folders that may hold the shipped `kind` files: beside this module (installed), then the checkout."""
+    package = Path(__file__).resolve().parent
+    return [package / kind, package.parent / {"recipes": "tflite/recipes"}.get(kind, kind)]
+
+
+def shipped_files(kind: str) -> dict[str, Path]:
+    """Return the YAML files that come with the package by stem; `kind` is ``"configs"`` or ``"recipes"``."""
+    found = {path.stem: path for folder in reversed(_resource_folders(kind)) for path in folder.glob("*.yaml")}
+    return dict(sorted(found.items()))
+
+
+def read_yaml(source: str | Path, kind: str) -> Any:
+    """Parse a YAML file given by path, or by the bare name of one that ships with the package.
+
+    Raises:
+        ConfigError: no such name, an unreadable file, or invalid YAML.
+    """
+    text = str(source)
+    if isinstance(source, Path) or text.endswith((".yaml", ".yml")) or "/" in text or "\\" in text:
+        path = Path(source)
+    else:
+        shipped = shipped_files(kind)
+        if text not in shipped:
+            raise ConfigError(
+                f"no {kind.rstrip('s')} called {text!r}{did_you_mean(text, shipped)}; "
+                f"shipped: {', '.join(shipped)}; or give a path that ends in .yaml"
+            )
+        path = shipped[text]
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
