@@ -351,6 +351,45 @@ def _show_export(result: dict) -> None:
     print(f"{result['path']}: {result['size_bytes'] / 1e6:.2f} MB")
 
 
+def _add_inspect(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="F.tflite", type=Path)
+
+
+def _run_inspect(args: argparse.Namespace) -> dict:
+    from mixnet_tf.deploy.delegation import inspect_model
+
+    return dataclasses.asdict(inspect_model(args.model)) | {"path": str(args.model)}
+
+
+def _show_inspect(result: dict) -> None:
+    rows = [
+        (
+            f"{op['index']} {op['name']}",
+            op["dtype"],
+            _shape(op["outputs"][0]) if op["outputs"] else "",
+            "yes" if op["delegated"] else f"NO: {op['reason']}",
+            op["cliff"],
+        )
+        for op in result["ops"]
+    ]
+    _table(("op", "type", "output", "delegated", "performance cliff"), rows)
+    print()
+    for kind in ("inputs", "outputs"):
+        for own in result[kind]:
+            scale = "" if own["scale"] is None else f", scale {own['scale']:.6g}, zero point {own['zero_point']}"
+            print(f"{kind.removesuffix('s')} {own['name']}: {own['dtype']} {_shape(own['shape'])}{scale}")
+    outside = sum(not op["delegated"] for op in result["ops"])
+    cliffs = sum(bool(op["cliff"]) for op in result["ops"])
+    print(
+        f"{result['path']}: {result['size_bytes'] / 1e6:.2f} MB, {len(result['ops'])} ops, "
+        f"{outside} outside the delegate, {cliffs} performance cliffs"
+    )
+
+
+def _shape(sizes: Sequence[int]) -> str:
+    return "x".join(str(size) for size in sizes)
+
+
 def _add_import_weights(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="a .safetensors, .npz, .pth, .keras or .weights.h5 file")
     parser.add_argument("--config", required=True, metavar="C", help="a shipped name or a .yaml file")
@@ -478,7 +517,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         table.add_column(title, justify="left" if i == 0 else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
-    Console(width=160, highlight=False, markup=False).print(table)
+    Console(width=1000, highlight=False, markup=False).print(table)
 
 
 _COMMANDS: dict[str, tuple] = {
@@ -487,6 +526,7 @@ _COMMANDS: dict[str, tuple] = {
     "train": ("train a classifier", _add_train, _run_train, _show_train),
     "evaluate": ("measure accuracy, and distance from a reference", _add_evaluate, _run_evaluate, _show_evaluate),
     "export": ("convert a model to .tflite", _add_export, _run_export, _show_export),
+    "inspect": ("list the ops of any .tflite, and which of them run fast", _add_inspect, _run_inspect, _show_inspect),
     "import-weights": (
         "turn timm's or NetsPresso's weights into a .keras model",
         _add_import_weights,

@@ -113,6 +113,20 @@ def test_evaluate_counts_by_hand(main_job, capsys):
     )
 
 
+def test_inspect(main_job, tmp_path, capsys):
+    own = results(capsys, "inspect", main_job / "model_int8.tflite")
+    assert own["size_bytes"] == (main_job / "model_int8.tflite").stat().st_size
+    assert own["inputs"][0]["shape"] == [1, 32, 32, 3] and own["inputs"][0]["dtype"] == "int8"
+    assert all(op["delegated"] and not op["cliff"] for op in own["ops"])
+    plain = tmp_path / "plain.tflite"
+    export = ["export", main_job / "model.keras", "--recipe", "float32", "--output", plain]
+    results(capsys, *export, "--graph", "plain")
+    cliffs = [op for op in results(capsys, "inspect", plain)["ops"] if op["cliff"]]
+    assert [op["inputs"][1][1] for op in cliffs] == [7, 7, 9]  # mixnet_nano's kernels above 25 taps
+    assert main(["inspect", str(plain)]) == 0
+    assert "3 performance cliffs" in capsys.readouterr().out
+
+
 def test_benchmark(main_job, capsys):
     files = [str(main_job / f"model_{name}.tflite") for name in ("float32", "int8")]
     rows = results(capsys, "benchmark", *files, "--rounds", 3, "--threads", 2)

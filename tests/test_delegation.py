@@ -78,7 +78,7 @@ def test_depthwise_cliffs(tmp_path, size, is_cliff):
 
 def test_fields(tmp_path):
     table = table_of(tmp_path, keras.layers.ReLU(), "int8")
-    assert table.bytes == (tmp_path / "model.tflite").stat().st_size
+    assert table.size_bytes == (tmp_path / "model.tflite").stat().st_size
     assert table.inputs[0].shape == (1, SIZE, SIZE, 8)
     assert table.inputs[0].dtype == table.ops[0].dtype == "int8"
     assert table.inputs[0].scale > 0 and table.inputs[0].zero_point is not None

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mixnet_tf.deploy.kernels import MAX_TAPS
-from mixnet_tf.deploy.runtime import _open as open_interpreter
+from mixnet_tf.deploy.runtime import open_interpreter
 from mixnet_tf.errors import DeployError
 
 
@@ -47,7 +47,7 @@ class ModelTable:
     """What a ``.tflite`` holds; ``dataclasses.asdict`` gives JSON."""
 
     path: str
-    bytes: int
+    size_bytes: int
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     ops: tuple[OpInfo, ...]
@@ -82,10 +82,10 @@ def inspect_model(path: str | Path) -> ModelTable:
         raise DeployError(f"{path}: no such file; expected a .tflite")
     content = path.read_bytes()
     graph = _Subgraph(content, path)
-    outside = _outside(open_interpreter(path, 1, False))
+    outside = _outside(open_interpreter(path))
     return ModelTable(
         path=str(path),
-        bytes=len(content),
+        size_bytes=len(content),
         inputs=tuple(graph.tensor(i) for i in graph.inputs),
         outputs=tuple(graph.tensor(i) for i in graph.outputs),
         ops=tuple(_row(op, op.index not in outside) for op in graph.ops()),

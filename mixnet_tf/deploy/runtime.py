@@ -27,7 +27,7 @@ class LiteModel:
 
     def __init__(self, path: str | Path, *, num_threads: int = 1, reference_kernels: bool = False):
         self.path = Path(path)
-        self._interpreter = _open(self.path, num_threads, reference_kernels)
+        self._interpreter = open_interpreter(self.path, num_threads, reference_kernels)
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         if len(inputs) != 1 or len(outputs) != 1:
             raise DeployError(f"{path}: has {len(inputs)} inputs and {len(outputs)} outputs, expected one of each")
@@ -71,7 +71,8 @@ class LiteModel:
         return (output.astype(np.float32) - zero_point) * np.float32(scale) if scale else output.astype(np.float32)
 
 
-def _open(path: Path, num_threads: int, reference_kernels: bool):
+def open_interpreter(path: Path, num_threads: int = 1, reference_kernels: bool = False):
+    """Return an allocated LiteRT interpreter; DeployError in one line where the file cannot be loaded."""
     if not path.is_file():
         raise DeployError(f"{path}: no such file; expected a .tflite")
     try:
