@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from mixnet_tf.errors import DeployError
+from mixnet_tf.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from mixnet_tf.quiet import quiet
 
 
@@ -39,7 +40,10 @@ class LiteModel:
         self.classes = int(self.output["shape"][-1])
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Run float images, (n, height, width, 3), one by one; return float outputs, (n, classes)."""
+        """Run normalized float images, (n, height, width, 3), one by one; return float outputs, (n, classes).
+
+        A file that takes uint8 pixels, with a scale of 1, is given the pixels that the images were made from.
+        """
         return np.stack([self._dequantized(self.run_raw(self._quantized(image[None]))) for image in images])
 
     def run_raw(self, image: np.ndarray) -> np.ndarray:
@@ -60,15 +64,26 @@ class LiteModel:
         self._interpreter.set_tensor(self.input["index"], content.astype(dtype))
 
     def _quantized(self, image: np.ndarray) -> np.ndarray:
-        scale, zero_point = self.input["quantization"]
-        if not scale:
-            return image.astype(self.input["dtype"])
-        limits = np.iinfo(self.input["dtype"])
-        return np.clip(np.round(image / scale) + zero_point, limits.min, limits.max).astype(self.input["dtype"])
+        takes_pixels = self.input["dtype"] == np.uint8 and tuple(self.input["quantization"]) == (1.0, 0)
+        return quantized(to_pixels(image) if takes_pixels else image, self.input)
 
     def _dequantized(self, output: np.ndarray) -> np.ndarray:
         scale, zero_point = self.output["quantization"]
         return (output.astype(np.float32) - zero_point) * np.float32(scale) if scale else output.astype(np.float32)
+
+
+def quantized(images: np.ndarray, details: dict) -> np.ndarray:
+    """Return float images in the type of an interpreter's input, given its details."""
+    scale, zero_point = details["quantization"]
+    if not scale:
+        return images.astype(details["dtype"])
+    limits = np.iinfo(details["dtype"])
+    return np.clip(np.round(images / scale) + zero_point, limits.min, limits.max).astype(details["dtype"])
+
+
+def to_pixels(images: np.ndarray) -> np.ndarray:
+    """Undo ``preprocess_input``: normalized images to whole float32 pixels from 0 to 255."""
+    return np.round((images * IMAGENET_STD + IMAGENET_MEAN) * 255).astype(np.float32)
 
 
 def open_interpreter(path: Path, num_threads: int = 1, reference_kernels: bool = False):

@@ -1,0 +1,351 @@
+"""From a trained model to an int8 ``.tflite`` that keeps its accuracy.
+
+deploy graph → float ``.tflite`` → equalized channels → ranges over real images → int8 → corrected biases → input and
+output types. What follows the conversion works on the flatbuffer, so it also takes a float ``.tflite`` from elsewhere.
+"""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import itertools
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import keras
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from mixnet_tf.data import ImageData, _take_turns, calibration_images
+from mixnet_tf.deploy.backends import choose_backend, to_int8, weights_to_int8
+from mixnet_tf.deploy.convert import convert
+from mixnet_tf.deploy.correct import correct_biases
+from mixnet_tf.deploy.equalize import equalize
+from mixnet_tf.deploy.export import CALIBRATION_IMAGES, at_image_size
+from mixnet_tf.deploy.flatgraph import FlatGraph, Outputs
+from mixnet_tf.deploy.graph import deploy_model, verify_deploy
+from mixnet_tf.deploy.ranges import constant_tensors, measure_extremes, measure_ranges
+from mixnet_tf.deploy.recipe import Recipe, load_recipe
+from mixnet_tf.deploy.report import environment
+from mixnet_tf.deploy.runtime import LiteModel
+from mixnet_tf.errors import DeployError
+from mixnet_tf.files import check_free, whole_file
+from mixnet_tf.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+
+CORRECTION_IMAGES = 64
+"""Images of the bias correction: three times as many gained 0.0 to 0.1 dB."""
+
+FEW_IMAGES = 32
+_TOLERANCE = 1e-3  # of the largest output: float32 rounding of another order of magnitudes is about 1e-5
+_VERIFY_IMAGES = 4
+
+Images = Callable[[], Iterable[np.ndarray]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """The images that decided about a file.
+
+    Attributes:
+        data: name of the data set.
+        seed: of their choice.
+        images: their paths, or their indices in the training split where it is an array.
+    """
+
+    data: str
+    seed: int
+    images: tuple[str | int, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Quantized:
+    """What ``quantize`` made; also saved beside the file as ``F.quantization.json``.
+
+    Attributes:
+        path: the ``.tflite``.
+        size_bytes: its size.
+        sha256: of its content.
+        recipe: how it was made.
+        backend: which quantizer ran, or None.
+        calibration: on which images, or None.
+        equalization_error: largest change of the float output that equalization left, as a share of the largest output.
+        float_blocks: blocks that stayed in float32.
+        notes: what the user should know.
+        versions: of the packages.
+    """
+
+    path: str
+    size_bytes: int
+    sha256: str
+    recipe: Recipe
+    backend: str | None
+    calibration: Calibration | None
+    equalization_error: float | None
+    float_blocks: tuple[str, ...]
+    notes: tuple[str, ...]
+    versions: dict[str, str]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A float ``.tflite``, its equalized twin, and the range of each of the twin's tensors by name."""
+
+    reference: bytes
+    content: bytes
+    ranges: dict[str, tuple[float, float]]
+    equalization_error: float | None
+    notes: tuple[str, ...]
+
+
+def quantize(
+    model: keras.Model | str | Path,
+    recipe: Recipe | str | Path,
+    calibration: ImageData | None,
+    output: str | Path,
+    *,
+    image_size: int | tuple[int, int] | None = None,
+    images: int = CALIBRATION_IMAGES,
+    seed: int = 0,
+    min_agreement: float | None = None,
+    on_bad_image: str = "error",
+    overwrite: bool = False,
+) -> Quantized:
+    """Quantize a model and write the ``.tflite`` and its record, whole or not at all.
+
+    Args:
+        model: a classifier, a ``.keras`` file, or a float ``.tflite`` from anywhere.
+        recipe: name or path, see ``load_recipe``.
+        calibration: real images, for recipes with int8 arithmetic: `images` of its training split are used.
+        output: the file to write.
+        image_size: pixels: a side, or (height, width); default: the model's own.
+        images: how many to calibrate with.
+        seed: which ones.
+        min_agreement: overrides the recipe's.
+        on_bad_image: ``"error"`` or ``"skip"``, for calibration images.
+        overwrite: replace files that exist.
+
+    Raises:
+        MixNetError: no images, a recipe or model that cannot be used, activations that are not finite, or a file that
+            cannot be written.
+
+    Example:
+        >>> quantize("model.keras", "int8", load_data("digits"), "model_int8.tflite").float_blocks  # doctest: +SKIP
+        ()
+    """
+    recipe = load_recipe(recipe)
+    if min_agreement is not None:
+        recipe = dataclasses.replace(recipe, min_agreement=min_agreement)
+    record = Path(output).with_suffix(".quantization.json")
+    for path in (output, record):
+        check_free(path, overwrite=overwrite)
+    if recipe.quantized and calibration is None:
+        raise DeployError(f"recipe {recipe.name} needs real images to find the range of every tensor: give some")
+    backend = choose_backend(recipe.backend) if recipe.weights == "int8" else None
+    content, notes = _float_content(model, recipe, calibration, image_size, on_bad_image)
+    error, blocks, manifest = None, (), None
+    if recipe.quantized:
+        size = FlatGraph(content).shape(FlatGraph(content).inputs[0])[1:3]
+
+        def real(count: int = images) -> Iterable[np.ndarray]:
+            return calibration_images(calibration, image_size=size, count=count, seed=seed, on_bad_image=on_bad_image)
+
+        prepared = prepare(content, recipe, real)
+        manifest = _manifest(calibration, images, seed)
+        notes = [*notes, *prepared.notes, *_manifest_notes(manifest, calibration)]
+        error = prepared.equalization_error
+        content, blocks = _int8(prepared, recipe, backend, real)
+    elif recipe.weights == "int8":
+        content = weights_to_int8(content)
+    result = Quantized(
+        path=str(output),
+        size_bytes=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        recipe=recipe,
+        backend=backend,
+        calibration=manifest,
+        equalization_error=error,
+        float_blocks=blocks,
+        notes=tuple(notes),
+        versions=environment() | _version_of("litert-quantizer"),
+    )
+    with whole_file(output, overwrite=overwrite) as part, whole_file(record, overwrite=overwrite) as beside:
+        part.write_bytes(content)
+        beside.write_text(json.dumps(dataclasses.asdict(result), indent=2) + "\n")
+    return result
+
+
+def _version_of(package: str) -> dict[str, str]:
+    try:
+        return {package: importlib.metadata.version(package)}
+    except importlib.metadata.PackageNotFoundError:
+        return {}
+
+
+def _float_content(model, recipe: Recipe, calibration, image_size, on_bad_image) -> tuple[bytes, list[str]]:
+    """Return the float ``.tflite`` to start from, float16 where the recipe says so."""
+    if isinstance(model, str | Path) and Path(model).suffix == ".tflite":
+        return _foreign(Path(model), recipe)
+    if not isinstance(model, keras.Model):
+        from mixnet_tf.training import load_model
+
+        model = load_model(model)
+    size = image_size or model.input_shape[1:3]
+    size = (size, size) if isinstance(size, int) else tuple(size)
+    if None in size:
+        raise DeployError(f"{model.name}: takes images of any size; give the image size")
+    model = at_image_size(model, size)
+    deployed = deploy_model(model, image_size=size)
+    real = []
+    if calibration is not None:
+        found = calibration_images(calibration, image_size=size, count=_VERIFY_IMAGES, on_bad_image=on_bad_image)
+        real = list(found)
+    verify_deploy(model, deployed, np.concatenate(real) if real else None)
+    return convert(deployed, "float16" if recipe.weights == "float16" else "float32", image_size=size), []
+
+
+def _foreign(path: Path, recipe: Recipe) -> tuple[bytes, list[str]]:
+    if LiteModel(path).input["dtype"] != np.float32 or recipe.weights == "float16":
+        expected = "a .keras file" if recipe.weights == "float16" else "a float32 .tflite or a .keras file"
+        raise DeployError(f"{path}: cannot be quantized with recipe {recipe.name}; expected {expected}")
+    return path.read_bytes(), [
+        f"{path.name} is taken as it is: only a .keras file can be rewritten as the deploy graph"
+    ]
+
+
+def prepare(content: bytes, recipe: Recipe, images: Images) -> Prepared:
+    """Equalize a float ``.tflite`` and find the ranges of its tensors.
+
+    Args:
+        content: the float file.
+        recipe: how.
+        images: gives, each time it is called, normalized float images (1, height, width, channels).
+
+    Raises:
+        DeployError: no images, a tensor that is not finite, or an equalization that changes the output.
+    """
+    from tqdm import tqdm
+
+    graph = FlatGraph(content)
+    extremes = measure_extremes(graph, tqdm(images(), desc="calibrate", unit="image", leave=False, disable=None))
+    notes = [f"tensor {name!r} never changes on the calibration images" for name in constant_tensors(graph, extremes)]
+    error = None
+    if recipe.equalize.streams or recipe.equalize.relu:
+        extremes = equalize(graph, extremes, streams=recipe.equalize.streams, relu=recipe.equalize.relu)
+        error = _check_equal(content, graph.content(), itertools.islice(images(), _VERIFY_IMAGES))
+    own = measure_ranges(
+        graph, extremes, tqdm(images(), desc="ranges", unit="image", leave=False, disable=None), recipe.ranges
+    )
+    ranges = {graph.name(i): limits for i, limits in own.items()}
+    return Prepared(
+        reference=content, content=graph.content(), ranges=ranges, equalization_error=error, notes=tuple(notes)
+    )
+
+
+def _check_equal(before: bytes, after: bytes, images: Iterable[np.ndarray]) -> float:
+    runs = Outputs(before), Outputs(after)
+    worst = 0.0
+    for image in images:
+        for wanted, found in zip(*(run(image) for run in runs), strict=True):
+            worst = max(worst, float(np.abs(found - wanted).max() / max(np.abs(wanted).max(), 1e-30)))
+    if not worst <= _TOLERANCE:
+        raise DeployError(f"equalization changes the output by {worst:.2g} of the largest, expected below {_TOLERANCE}")
+    return worst
+
+
+def int8_content(
+    prepared: Prepared, recipe: Recipe, backend: str, images: Images, float_names: tuple[str, ...] = ()
+) -> bytes:
+    """Return the file with int8 arithmetic, corrected biases, and int8 input and output.
+
+    Args:
+        prepared: from ``prepare``.
+        recipe: how.
+        backend: which quantizer.
+        images: for the bias correction.
+        float_names: see ``to_int8``.
+    """
+    content = to_int8(prepared.content, prepared.ranges, backend, float_names)
+    if recipe.bias_correction:
+        kept = list(images())
+        content = correct_biases(content, prepared.content, lambda: kept)
+    return content
+
+
+def _int8(prepared: Prepared, recipe: Recipe, backend: str, images) -> tuple[bytes, tuple[str, ...]]:
+    def few() -> Iterable[np.ndarray]:
+        return itertools.islice(images(), CORRECTION_IMAGES)
+
+    blocks: tuple[str, ...] = ()
+    if recipe.min_agreement is not None:
+        from mixnet_tf.deploy.sensitivity import fewest_float_blocks
+
+        blocks = fewest_float_blocks(prepared, recipe, backend, images)
+    graph = FlatGraph(int8_content(prepared, recipe, backend, few, tuple(f"/{block}_" for block in blocks)))
+    _set_types(graph, recipe)
+    return graph.content(), blocks
+
+
+def _set_types(graph: FlatGraph, recipe: Recipe) -> None:
+    """Convert from and to the types the recipe asks for; the graph itself has int8 input and output."""
+    if recipe.input == "uint8":
+        _normalize_first(graph)
+        graph.prepend("QUANTIZE", "image", type=schema.TensorType.UINT8, quantization=_shifted(graph, graph.inputs[0]))
+    elif recipe.input == "float32":
+        graph.prepend("QUANTIZE", "image", type=schema.TensorType.FLOAT32)
+    if recipe.output == "uint8":
+        own = _shifted(graph, graph.outputs[0])
+        graph.append("QUANTIZE", "scores", type=schema.TensorType.UINT8, quantization=own)
+    elif recipe.output == "float32":
+        graph.append("DEQUANTIZE", "scores", type=schema.TensorType.FLOAT32)
+
+
+def _normalize_first(graph: FlatGraph) -> None:
+    """Put the normalization of pixels first, as a 1x1 depthwise convolution in int8: padding still pads with zeros."""
+    channels = graph.shape(graph.inputs[0])[-1]
+    if channels != len(IMAGENET_MEAN):
+        raise DeployError(f"input: uint8 needs a model of RGB images, found {channels} channels")
+    mean, std = np.array(IMAGENET_MEAN), np.array(IMAGENET_STD)
+    scale = 1 / (255 * std * 127)  # of the kernel, whose values are all 127
+    own = _quantization(scale, np.zeros(channels, np.int64), quantizedDimension=3)
+    kernel = graph.add_constant("normalize_kernel", np.full((1, 1, 1, channels), 127, np.int8), own)
+    own = _quantization(scale, np.zeros(channels, np.int64))
+    bias = graph.add_constant("normalize_bias", np.round(-mean / std / scale).astype(np.int32), own)
+    options = schema.DepthwiseConv2DOptionsT(strideW=1, strideH=1, depthMultiplier=1)
+    pixels = _quantization([1.0], [-128])
+    graph.prepend(
+        "DEPTHWISE_CONV_2D", "pixels", (kernel, bias), options, type=schema.TensorType.INT8, quantization=pixels
+    )
+
+
+def _quantization(scale, zero_point, **fields):
+    scale, zero_point = np.asarray(scale, np.float32), np.asarray(zero_point, np.int64)
+    return schema.QuantizationParametersT(scale=scale, zeroPoint=zero_point, **fields)
+
+
+def _shifted(graph: FlatGraph, index: int):
+    """Return the uint8 quantization of the same values."""
+    own = graph.tensors[index].quantization
+    return _quantization(own.scale, np.asarray(own.zeroPoint) + 128)
+
+
+def _manifest(data: ImageData, count: int, seed: int) -> Calibration:
+    split = data.splits["train"]
+    order = _take_turns(split.labels, seed)
+    named = [int(i) if isinstance(split.images, np.ndarray) else split.images[i] for i in order]
+    return Calibration(
+        data=data.name, seed=seed, images=tuple([name for name in named if name not in data.bad_images][:count])
+    )
+
+
+def _manifest_notes(manifest: Calibration, data: ImageData) -> list[str]:
+    notes, count = [], len(manifest.images)
+    if count < FEW_IMAGES:
+        notes.append(f"calibrated on {count} images; 100 to 500 are usual, below {FEW_IMAGES} ranges are chance")
+    if len(np.unique(_take_labels(data, manifest, count))) == 1 and len(data.class_names) > 1:
+        notes.append("all calibration images are of one class; the ranges of the others are guessed")
+    return notes
+
+
+def _take_labels(data: ImageData, manifest: Calibration, count: int) -> np.ndarray:
+    labels = data.splits["train"].labels
+    return labels[_take_turns(labels, manifest.seed)][:count]
