@@ -305,11 +305,16 @@ def _normalize_first(graph: FlatGraph) -> None:
     if channels != len(IMAGENET_MEAN):
         raise DeployError(f"input: uint8 needs a model of RGB images, found {channels} channels")
     mean, std = np.array(IMAGENET_MEAN), np.array(IMAGENET_STD)
-    scale = 1 / (255 * std * 127)  # of the kernel, whose values are all 127
-    own = _quantization(scale, np.zeros(channels, np.int64), quantizedDimension=3)
-    kernel = graph.add_constant("normalize_kernel", np.full((1, 1, 1, channels), 127, np.int8), own)
-    own = _quantization(scale, np.zeros(channels, np.int64))
-    bias = graph.add_constant("normalize_bias", np.round(-mean / std / scale).astype(np.int32), own)
+    # The kernel 1 / (255 std) is any whole number at a scale of its own: take the one whose bias rounds least, so that
+    # pixels become the very int8 values that normalized floats become.
+    numbers = np.arange(64, 128)[:, None]
+    exact = -mean * 255 * numbers
+    values = numbers[np.abs(exact - np.round(exact)).argmin(axis=0), 0]
+    zeros, scale = np.zeros(channels, np.int64), 1 / (255 * std * values)
+    own = _quantization(scale, zeros, quantizedDimension=3)
+    kernel = graph.add_constant("normalize_kernel", values.astype(np.int8).reshape(1, 1, 1, -1), own)
+    own = _quantization(scale, zeros)
+    bias = graph.add_constant("normalize_bias", np.round(-mean * 255 * values).astype(np.int32), own)
     options = schema.DepthwiseConv2DOptionsT(strideW=1, strideH=1, depthMultiplier=1)
     pixels = _quantization([1.0], [-128])
     graph.prepend(
