@@ -32,6 +32,7 @@ _HOME = {
     "deploy_model": "deploy.graph",
     "convert": "deploy.convert",
     "export": "deploy.export",
+    "quantize": "deploy.quantize",
     "inspect_model": "deploy.delegation",
     "benchmark": "deploy.benchmark",
 }

@@ -97,6 +97,13 @@ def _real(text: str) -> float:
     return value
 
 
+def _fraction(text: str) -> float:
+    value = _real(text)
+    if value > 1:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a fraction from 0 to 1")
+    return value
+
+
 def _seed(text: str) -> int:
     if not text.isdecimal() or int(text) >= 2**31:
         raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number from 0")
@@ -187,7 +194,7 @@ def _run_list(args: argparse.Namespace) -> dict:
 
     return {
         "configs": {name: _totals(load_config(name)) for name in shipped_files("configs")},
-        "recipes": list(_export_recipes()),
+        "recipes": list(shipped_files("recipes")),
     }
 
 
@@ -207,7 +214,7 @@ def _show_list(result: dict) -> None:
         ("config", "parameters", "MACs at 224 px, 1000 classes"),
         [(name, f"{own['parameters']:,}", f"{own['macs'] / 1e6:.1f} M") for name, own in result["configs"].items()],
     )
-    print(f"\nexport recipes: {', '.join(result['recipes'])}")
+    print(f"\nrecipes: {', '.join(result['recipes'])}")
 
 
 def _add_summary(parser: argparse.ArgumentParser) -> None:
@@ -349,6 +356,57 @@ def _run_export(args: argparse.Namespace) -> dict:
 def _show_export(result: dict) -> None:
     _show_skipped(result["skipped_images"])
     print(f"{result['path']}: {result['size_bytes'] / 1e6:.2f} MB")
+
+
+def _add_quantize(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", type=Path, help="a .keras file, or a float32 .tflite from anywhere")
+    parser.add_argument(
+        "--recipe", required=True, metavar="R", help="a shipped name (see mixnet-tf list) or a .yaml file"
+    )
+    parser.add_argument("--calibration", metavar="D", help="real images: 'digits', a folder or a .npz file")
+    parser.add_argument("--output", required=True, type=Path, metavar="F.tflite")
+    parser.add_argument(
+        "--images", type=_count, default=200, metavar="N", help="how many of them (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="which ones (default: %(default)s)")
+    parser.add_argument(
+        "--min-agreement", type=_fraction, metavar="X", help="of int8_mixed: share of equal top-1 classes"
+    )
+    _add_bad_images(parser)
+    _add_image_size(parser, "the model's own")
+    _add_overwrite(parser)
+
+
+def _run_quantize(args: argparse.Namespace) -> dict:
+    from mixnet_tf.data import load_data
+    from mixnet_tf.deploy.recipe import load_recipe
+
+    recipe = load_recipe(args.recipe)
+    data = load_data(args.calibration) if args.calibration else None
+    _load_tensorflow()
+    from mixnet_tf.deploy.quantize import quantize
+
+    result = quantize(
+        args.model,
+        recipe,
+        data,
+        args.output,
+        image_size=args.image_size,
+        images=args.images,
+        seed=args.seed,
+        min_agreement=args.min_agreement,
+        on_bad_image=args.on_bad_image,
+        overwrite=args.overwrite,
+    )
+    return dataclasses.asdict(result)
+
+
+def _show_quantize(result: dict) -> None:
+    for note in result["notes"]:
+        print(f"note: {note}")
+    if result["float_blocks"]:
+        print(f"blocks left in float32: {', '.join(result['float_blocks'])}")
+    print(f"{result['path']}: {result['size_bytes'] / 1e6:.2f} MB, recipe {result['recipe']['name']}")
 
 
 def _add_inspect(parser: argparse.ArgumentParser) -> None:
@@ -526,6 +584,7 @@ _COMMANDS: dict[str, tuple] = {
     "train": ("train a classifier", _add_train, _run_train, _show_train),
     "evaluate": ("measure accuracy, and distance from a reference", _add_evaluate, _run_evaluate, _show_evaluate),
     "export": ("convert a model to .tflite", _add_export, _run_export, _show_export),
+    "quantize": ("quantize so that the accuracy stays", _add_quantize, _run_quantize, _show_quantize),
     "inspect": ("list the ops of any .tflite, and which of them run fast", _add_inspect, _run_inspect, _show_inspect),
     "import-weights": (
         "turn timm's or NetsPresso's weights into a .keras model",

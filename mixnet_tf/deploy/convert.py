@@ -14,6 +14,9 @@ RepresentativeDataset = Callable[[], Iterable[np.ndarray]]
 
 SIGNATURE = "serving_default"
 
+CALIBRATION_IMAGES = 200
+"""How many real images find the ranges of activations, unless more or fewer are asked for."""
+
 
 def convert(
     model: keras.Model,
@@ -102,3 +105,15 @@ RECIPES = tuple(_CONFIGURE)
 def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0][:200] if lines else type(error).__name__
+
+
+def at_image_size(model: keras.Model, image_size: tuple[int, int]) -> keras.Model:
+    """Return the model with another input size, sharing its layers: it is fully convolutional up to the pooling."""
+    if tuple(model.input_shape[1:3]) == tuple(image_size):
+        return model
+    image = keras.Input((*image_size, model.input_shape[-1]), name=model.inputs[0].name)
+    return keras.models.clone_model(
+        keras.Model(model.inputs[0], model.output, name=model.name),
+        input_tensors=image,
+        clone_function=lambda layer: layer,
+    )

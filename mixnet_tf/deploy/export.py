@@ -7,12 +7,12 @@ import keras
 import numpy as np
 
 from mixnet_tf.data import ImageData, calibration_images
-from mixnet_tf.deploy.convert import convert
+from mixnet_tf.deploy.convert import CALIBRATION_IMAGES, at_image_size, convert
 from mixnet_tf.deploy.graph import deploy_model, verify_deploy
+from mixnet_tf.deploy.quantize import quantize
 from mixnet_tf.errors import DeployError
 from mixnet_tf.files import check_free, whole_file
 
-CALIBRATION_IMAGES = 200
 _VERIFY_IMAGES = 4
 
 
@@ -31,7 +31,7 @@ def export(
     """Convert `model` and write the ``.tflite``, whole or not at all.
 
     The deploy graph is checked against the model on real (where `calibration` gives some) and random images first; a
-    graph that differs is never written.
+    graph that differs is never written. Its int8 file is made by ``quantize``, the plain graph's by the converter.
 
     Args:
         model: any classifier of this package, or a model around one.
@@ -53,6 +53,18 @@ def export(
     if recipe == "int8" and calibration is None:
         raise DeployError("recipe int8 needs real images to find the range of every activation: give --calibration")
     size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    if recipe == "int8" and graph == "deploy":
+        quantize(
+            model,
+            recipe,
+            calibration,
+            path,
+            image_size=size,
+            images=images,
+            on_bad_image=on_bad_image,
+            overwrite=overwrite,
+        )
+        return Path(path)
 
     def real_images(count: int):
         if calibration is None:
@@ -69,15 +81,3 @@ def export(
     with whole_file(path, overwrite=overwrite) as part:
         part.write_bytes(content)
     return Path(path)
-
-
-def at_image_size(model: keras.Model, image_size: tuple[int, int]) -> keras.Model:
-    """Return the model with another input size, sharing its layers: it is fully convolutional up to the pooling."""
-    if tuple(model.input_shape[1:3]) == tuple(image_size):
-        return model
-    image = keras.Input((*image_size, model.input_shape[-1]), name=model.inputs[0].name)
-    return keras.models.clone_model(
-        keras.Model(model.inputs[0], model.output, name=model.name),
-        input_tensors=image,
-        clone_function=lambda layer: layer,
-    )
