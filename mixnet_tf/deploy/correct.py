@@ -5,14 +5,14 @@ Rounding and clipping move the mean of a channel, and the moves add up over the 
 measured means.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from mixnet_tf.deploy.flatgraph import FlatGraph, Op, Outputs, convolutions
 
 
-def correct_biases(content: bytes, reference: bytes, images: Callable[[], Iterable[np.ndarray]]) -> bytes:
+def correct_biases(content: bytes, reference: bytes, images: Sequence[np.ndarray]) -> bytes:
     """Correct the biases of an int8 ``.tflite``, depth by depth; no operator is added.
 
     Convolutions of one depth do not read each other, so each sees what the corrections before it left. An image counts
@@ -21,24 +21,28 @@ def correct_biases(content: bytes, reference: bytes, images: Callable[[], Iterab
     Args:
         content: the int8 file; tensors are called as in the float file.
         reference: the float file.
-        images: gives, each time it is called, normalized float images (1, height, width, channels).
+        images: normalized float images (1, height, width, channels).
     """
     graph, wanted = FlatGraph(content), FlatGraph(reference)
     names = {wanted.name(op.outputs[0]): op.outputs[0] for op in convolutions(wanted)}
-    ops = [op for op in convolutions(graph) if graph.name(op.outputs[0]) in names]
+    ops = [op for op in convolutions(graph) if graph.name(op.outputs[0]) in names and _is_integer(graph, op.inputs[2])]
     tensors = [names[graph.name(op.outputs[0])] for op in ops]
-    weights = _weights(wanted, tensors, images())
-    means = dict(zip(tensors, _means(wanted, tensors, weights, images()), strict=True))
+    weights = _weights(wanted, tensors, images)
+    means = dict(zip(tensors, _means(wanted, tensors, weights, images), strict=True))
     weights = dict(zip(tensors, weights.T, strict=True))
     for members in _by_depth(graph, ops):
         own = [names[graph.name(op.outputs[0])] for op in members]
-        found = _means(graph, [op.outputs[0] for op in members], np.transpose([weights[i] for i in own]), images())
+        found = _means(graph, [op.outputs[0] for op in members], np.transpose([weights[i] for i in own]), images)
         for op, i, mean in zip(members, own, found, strict=True):
             _shift(graph, op, means[i] - mean)
     return graph.content()
 
 
-def _weights(graph: FlatGraph, tensors: Sequence[int], images: Iterable[np.ndarray]) -> np.ndarray:
+def _is_integer(graph: FlatGraph, index: int) -> bool:
+    return graph.constant(index).dtype == np.int32
+
+
+def _weights(graph: FlatGraph, tensors: Sequence[int], images: Sequence[np.ndarray]) -> np.ndarray:
     """Return the weight (images, tensors) of every image in every tensor; each tensor's sum to 1."""
     run = Outputs(graph.content_up_to(tensors))
     power = np.array([[np.square(value).mean(dtype=np.float64) for value in run(image)] for image in images])
@@ -46,7 +50,7 @@ def _weights(graph: FlatGraph, tensors: Sequence[int], images: Iterable[np.ndarr
     return inverse / inverse.sum(axis=0)
 
 
-def _means(graph: FlatGraph, tensors: Sequence[int], weights: np.ndarray, images: Iterable[np.ndarray]) -> list:
+def _means(graph: FlatGraph, tensors: Sequence[int], weights: np.ndarray, images: Sequence[np.ndarray]) -> list:
     """Return the weighted mean (channels,) of every channel of `tensors`."""
     run = Outputs(graph.content_up_to(tensors))
     sums = [np.float64(0)] * len(tensors)

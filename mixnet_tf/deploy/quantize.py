@@ -9,25 +9,25 @@ import hashlib
 import importlib.metadata
 import itertools
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from mixnet_tf.data import ImageData, _take_turns, calibration_images
+from mixnet_tf.data import ImageData, _take_turns, calibration_images, evaluation_dataset
 from mixnet_tf.deploy.backends import choose_backend, to_int8, weights_to_int8
-from mixnet_tf.deploy.convert import convert
+from mixnet_tf.deploy.convert import CALIBRATION_IMAGES, at_image_size, convert
 from mixnet_tf.deploy.correct import correct_biases
 from mixnet_tf.deploy.equalize import equalize
-from mixnet_tf.deploy.export import CALIBRATION_IMAGES, at_image_size
 from mixnet_tf.deploy.flatgraph import FlatGraph, Outputs
 from mixnet_tf.deploy.graph import deploy_model, verify_deploy
 from mixnet_tf.deploy.ranges import constant_tensors, measure_extremes, measure_ranges
 from mixnet_tf.deploy.recipe import Recipe, load_recipe
 from mixnet_tf.deploy.report import environment
 from mixnet_tf.deploy.runtime import LiteModel
+from mixnet_tf.deploy.sensitivity import fewest_float_blocks, float_names
 from mixnet_tf.errors import DeployError
 from mixnet_tf.files import check_free, whole_file
 from mixnet_tf.preprocessing import IMAGENET_MEAN, IMAGENET_STD
@@ -38,6 +38,7 @@ CORRECTION_IMAGES = 64
 FEW_IMAGES = 32
 _TOLERANCE = 1e-3  # of the largest output: float32 rounding of another order of magnitudes is about 1e-5
 _VERIFY_IMAGES = 4
+_HELD_OUT_IMAGES = 500
 
 Images = Callable[[], Iterable[np.ndarray]]
 
@@ -153,7 +154,14 @@ def quantize(
         manifest = _manifest(calibration, images, seed)
         notes = [*notes, *prepared.notes, *_manifest_notes(manifest, calibration)]
         error = prepared.equalization_error
-        content, blocks = _int8(prepared, recipe, backend, real)
+
+        def held_out() -> Iterable[np.ndarray]:
+            batches = evaluation_dataset(calibration, "val", image_size=size, batch_size=1, on_bad_image=on_bad_image)
+            return (image for image, _ in batches.take(_HELD_OUT_IMAGES).as_numpy_iterator())
+
+        few = list(real(min(images, CORRECTION_IMAGES)))
+        content, blocks, more = _int8(prepared, recipe, backend, few, held_out)
+        notes += more
     elif recipe.weights == "int8":
         content = weights_to_int8(content)
     result = Quantized(
@@ -253,7 +261,7 @@ def _check_equal(before: bytes, after: bytes, images: Iterable[np.ndarray]) -> f
 
 
 def int8_content(
-    prepared: Prepared, recipe: Recipe, backend: str, images: Images, float_names: tuple[str, ...] = ()
+    prepared: Prepared, recipe: Recipe, backend: str, images: Sequence[np.ndarray], float_parts: tuple[str, ...] = ()
 ) -> bytes:
     """Return the file with int8 arithmetic, corrected biases, and int8 input and output.
 
@@ -262,27 +270,30 @@ def int8_content(
         recipe: how.
         backend: which quantizer.
         images: for the bias correction.
-        float_names: see ``to_int8``.
+        float_parts: see ``to_int8``.
     """
-    content = to_int8(prepared.content, prepared.ranges, backend, float_names)
+    content = to_int8(prepared.content, prepared.ranges, backend, float_parts)
     if recipe.bias_correction:
-        kept = list(images())
-        content = correct_biases(content, prepared.content, lambda: kept)
+        content = correct_biases(content, prepared.content, images)
     return content
 
 
-def _int8(prepared: Prepared, recipe: Recipe, backend: str, images) -> tuple[bytes, tuple[str, ...]]:
-    def few() -> Iterable[np.ndarray]:
-        return itertools.islice(images(), CORRECTION_IMAGES)
+def _int8(
+    prepared: Prepared, recipe: Recipe, backend: str, real: list[np.ndarray], held_out: Images
+) -> tuple[bytes, tuple, list[str]]:
+    """Return the file's content, the blocks that stayed in float32, and notes about them."""
 
-    blocks: tuple[str, ...] = ()
+    def corrected(blocks: tuple[str, ...]) -> bytes:
+        return int8_content(prepared, recipe, backend, real, float_names(blocks))
+
+    blocks, notes = (), []
     if recipe.min_agreement is not None:
-        from mixnet_tf.deploy.sensitivity import fewest_float_blocks
-
-        blocks = fewest_float_blocks(prepared, recipe, backend, images)
-    graph = FlatGraph(int8_content(prepared, recipe, backend, few, tuple(f"/{block}_" for block in blocks)))
+        judges = list(held_out())
+        blocks, agreement = fewest_float_blocks(prepared, recipe, backend, judges, corrected)
+        notes = [f"{agreement:.2%} of {len(judges)} validation images agree with {len(blocks)} blocks in float32"]
+    graph = FlatGraph(corrected(blocks))
     _set_types(graph, recipe)
-    return graph.content(), blocks
+    return graph.content(), blocks, notes
 
 
 def _set_types(graph: FlatGraph, recipe: Recipe) -> None:
