@@ -278,7 +278,7 @@ def _show_train(result: dict) -> None:
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a .keras or .tflite file")
     _add_data(parser)
-    parser.add_argument("--split", choices=("train", "val", "test"), default="test", help="default: %(default)s")
+    _add_split(parser)
     parser.add_argument("--reference", metavar="OTHER", help="also compare with this model")
     _add_image_size(parser, "the model's own, else the data's, else 224")
 
@@ -407,6 +407,43 @@ def _show_quantize(result: dict) -> None:
     if result["float_blocks"]:
         print(f"blocks left in float32: {', '.join(result['float_blocks'])}")
     print(f"{result['path']}: {result['size_bytes'] / 1e6:.2f} MB, recipe {result['recipe']['name']}")
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("a", metavar="A", help="the reference: a .keras or .tflite file")
+    parser.add_argument("b", metavar="B", help="the other")
+    _add_data(parser)
+    _add_split(parser)
+    _add_image_size(parser, "the models' own, else the data's, else 224")
+
+
+def _run_compare(args: argparse.Namespace) -> dict:
+    from mixnet_tf.data import load_data
+
+    data = load_data(args.data)
+    _load_tensorflow()
+    from mixnet_tf.deploy.comparison import compare
+
+    return dataclasses.asdict(
+        compare(args.a, args.b, data, split=args.split, image_size=args.image_size, on_bad_image=args.on_bad_image)
+    )
+
+
+def _show_compare(result: dict) -> None:
+    rows = [
+        (result[name], f"{own['value']:.2%}", f"{own['low']:.2%} to {own['high']:.2%}", result[f"only_{name}_right"])
+        for name, own in (("a", result["top1_a"]), ("b", result["top1_b"]))
+    ]
+    _table(("model", "top-1", "95 % interval", "only this one right"), rows)
+    snr = "equal outputs" if result["snr_db"] is None else f"logit SNR {result['snr_db']:.1f} dB"
+    print(
+        f"\n{result['count']} images: agreement {result['agreement']:.2%}, {snr}, cosine {result['cosine']:.5f}, "
+        f"McNemar p = {result['p_value']:.2g}"
+    )
+
+
+def _add_split(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--split", choices=("train", "val", "test"), default="test", help="default: %(default)s")
 
 
 def _add_inspect(parser: argparse.ArgumentParser) -> None:
@@ -584,6 +621,7 @@ _COMMANDS: dict[str, tuple] = {
     "train": ("train a classifier", _add_train, _run_train, _show_train),
     "evaluate": ("measure accuracy, and distance from a reference", _add_evaluate, _run_evaluate, _show_evaluate),
     "export": ("convert a model to .tflite", _add_export, _run_export, _show_export),
+    "compare": ("compare two models on the same images", _add_compare, _run_compare, _show_compare),
     "quantize": ("quantize so that the accuracy stays", _add_quantize, _run_quantize, _show_quantize),
     "inspect": ("list the ops of any .tflite, and which of them run fast", _add_inspect, _run_inspect, _show_inspect),
     "import-weights": (
