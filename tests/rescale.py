@@ -1,4 +1,4 @@
-"""Write a MixNet's function another way: multiply the channels of every residual stream, and divide where it is read."""
+"""Write a MixNet's function another way: multiply the channels of every residual stream, divide where it is read."""
 
 import keras
 import numpy as np

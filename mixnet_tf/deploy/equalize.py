@@ -73,7 +73,7 @@ def _fix(graph: FlatGraph, op: Op, ids, classes: _Classes) -> None:
 
 def _weighted(graph: FlatGraph, op: Op, ids, classes: _Classes) -> None:
     """A kernel absorbs any scale of its input and of its output."""
-    if len(op.inputs) < 3 or op.inputs[2] < 0 or not all(graph.is_constant(i) for i in op.inputs[1:3]):
+    if not all(graph.is_constant(i) for i in op.inputs[1:] if i >= 0):
         _fix(graph, op, ids, classes)
         return
     channels = graph.shape(op.inputs[1])[-1]
@@ -249,7 +249,7 @@ def _rescale(graph: FlatGraph, op: Op, scale: dict[int, np.ndarray]) -> None:
     before, after = scale[op.inputs[0]], scale[op.outputs[0]]
     if (before == 1).all() and (after == 1).all():
         return
-    kernel, bias = (graph.constant(i).astype(np.float64) for i in op.inputs[1:3])
+    kernel = graph.constant(op.inputs[1]).astype(np.float64)
     if op.name == "DEPTHWISE_CONV_2D":
         kernel = kernel * np.repeat(before, len(after) // len(before)) / after
     else:
@@ -258,4 +258,5 @@ def _rescale(graph: FlatGraph, op: Op, scale: dict[int, np.ndarray]) -> None:
         kernel = kernel * read.reshape(len(after), *[1] * (kernel.ndim - 2), -1)
         kernel = kernel / after.reshape(-1, *[1] * (kernel.ndim - 1))
     graph.set_constant(op, 1, kernel)
-    graph.set_constant(op, 2, bias / after)
+    if len(op.inputs) > 2 and op.inputs[2] >= 0:
+        graph.set_constant(op, 2, graph.constant(op.inputs[2]) / after)
