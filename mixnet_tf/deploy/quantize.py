@@ -110,6 +110,7 @@ def quantize(
     min_agreement: float | None = None,
     on_bad_image: str = "error",
     overwrite: bool = False,
+    report: str | Path | None = None,
 ) -> Quantized:
     """Quantize a model and write the ``.tflite`` and its record, whole or not at all.
 
@@ -124,6 +125,8 @@ def quantize(
         min_agreement: overrides the recipe's.
         on_bad_image: ``"error"`` or ``"skip"``, for calibration images.
         overwrite: replace files that exist.
+        report: a folder for ``report.md``, ``report.json`` and a plot about where the error comes from; only for
+            recipes with int8 arithmetic.
 
     Raises:
         MixNetError: no images, a recipe or model that cannot be used, activations that are not finite, or a file that
@@ -179,6 +182,15 @@ def quantize(
     with whole_file(output, overwrite=overwrite) as part, whole_file(record, overwrite=overwrite) as beside:
         part.write_bytes(content)
         beside.write_text(json.dumps(dataclasses.asdict(result), indent=2) + "\n")
+    if report is not None and recipe.quantized:
+        from mixnet_tf.deploy.quantization_report import write_quantization_report
+
+        def again(others: Sequence[np.ndarray]) -> tuple[Prepared, bytes]:
+            made = prepare(prepared.reference, recipe, lambda: others)
+            parts = float_names(result.float_blocks)
+            return made, int8_content(made, recipe, backend, others[:CORRECTION_IMAGES], parts)
+
+        write_quantization_report(result, prepared, again, calibration, report, on_bad_image=on_bad_image)
     return result
 
 
