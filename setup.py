@@ -3,7 +3,7 @@
 from setuptools import setup
 
 setup(
-    packages=["mixnet_tf", "mixnet_tf.deploy", "mixnet_tf.configs", "mixnet_tf.recipes"],
+    packages=["mixnet_tf", "mixnet_tf.commands", "mixnet_tf.deploy", "mixnet_tf.configs", "mixnet_tf.recipes"],
     package_dir={
         "mixnet_tf": "mixnet_tf",
         "mixnet_tf.configs": "configs",
