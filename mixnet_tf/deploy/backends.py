@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -56,7 +57,8 @@ def choose_backend(asked: str | None) -> str:
 
 def _run(function: Callable[..., bytes], *arguments) -> bytes:
     try:
-        with quiet():
+        with quiet(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # litert-quantizer opens the model with a debugging option, which warns
             return function(*arguments)
     except Exception as error:  # both raise their own, undocumented kinds
         lines = " ".join(str(error).split()) or type(error).__name__
