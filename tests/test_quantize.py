@@ -1,0 +1,175 @@
+"""The quantization pipeline on the trained demonstration network."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rescale import rescale_streams
+
+from mixnet_tf.data import load_data
+from mixnet_tf.deploy.comparison import compare, compare_outputs, mcnemar, wilson
+from mixnet_tf.deploy.flatgraph import FlatGraph
+from mixnet_tf.deploy.quantize import quantize
+from mixnet_tf.deploy.recipe import Equalization, Recipe
+from mixnet_tf.deploy.runtime import LiteModel
+from mixnet_tf.deploy.sensitivity import block_names
+from mixnet_tf.errors import DeployError, MixNetError
+from mixnet_tf.evaluation import open_predictor, predict
+from mixnet_tf.training import load_model
+
+PLAIN = Recipe(
+    name="plain",
+    weights="int8",
+    activations="int8",
+    equalize=Equalization(streams=False, relu=False),
+    ranges="minmax",
+    bias_correction=False,
+)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load_data("digits")
+
+
+@pytest.fixture(scope="module")
+def source(main_job, tmp_path_factory):
+    """The trained network as a float .tflite of the deploy graph."""
+    path = tmp_path_factory.mktemp("quantize") / "float.tflite"
+    quantize(main_job / "model.keras", "float32", None, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def files(source, data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("recipes")
+    names = ("int8", "int8_uint8_io", "int8_float_io", "weight_int8")
+    return {name: quantize(source, name, data, folder / f"{name}.tflite", images=100) for name in names}
+
+
+def _ops(path) -> set[str]:
+    return {op.name for op in FlatGraph(path.read_bytes()).ops}
+
+
+def test_int8_keeps_the_accuracy(main_job, files, data):
+    found = compare(main_job / "model.keras", files["int8"].path, data)
+    assert found.agreement >= 0.985
+    assert found.snr_db >= 26
+    assert found.top1_b.value >= found.top1_a.low
+
+
+def test_int8_is_int8_throughout_and_no_operator_is_added(files, source, tmp_path):
+    graph, before = (FlatGraph(Path(path).read_bytes()) for path in (files["int8"].path, source))
+    assert sorted(op.name for op in graph.ops) == sorted(op.name for op in before.ops)
+    assert not graph.float_tensors()
+    assert LiteModel(files["int8"].path).input["dtype"] == LiteModel(files["int8"].path).output["dtype"] == np.int8
+
+
+def test_pixels_in_give_what_normalized_floats_give(files, data):
+    pixels, floats = (LiteModel(files[name].path) for name in ("int8_uint8_io", "int8_float_io"))
+    assert pixels.input["dtype"] == pixels.output["dtype"] == np.uint8 and floats.input["dtype"] == np.float32
+    outputs = [predict(open_predictor(model.path), data, "test")[0] for model in (pixels, floats)]
+    step = pixels.output["quantization"][0]
+    assert np.abs(outputs[0] - outputs[1]).max() <= step * 1.01
+    raw = data.splits["test"].images[:1]
+    np.testing.assert_allclose(
+        (pixels.run_raw(np.asarray(raw)).astype(float) - pixels.output["quantization"][1]) * step,
+        outputs[0][0],
+        atol=1e-6,
+    )
+
+
+def test_weights_alone_lose_less(main_job, files, data):
+    alone = compare(main_job / "model.keras", files["weight_int8"].path, data)
+    assert alone.snr_db > compare(main_job / "model.keras", files["int8"].path, data).snr_db + 3
+
+
+def test_the_record_says_how_the_file_was_made(files):
+    own = files["int8"]
+    content = Path(own.path).read_bytes()
+    record = json.loads(Path(own.path).with_suffix(".quantization.json").read_text())
+    assert record["sha256"] == hashlib.sha256(content).hexdigest() and record["size_bytes"] == len(content)
+    assert record["recipe"]["name"] == "int8" and record["backend"] == "litert-quantizer"
+    assert record["calibration"]["data"] == "digits" and len(set(record["calibration"]["images"])) == 100
+    assert record["versions"]["litert-quantizer"] and record["equalization_error"] < 1e-4
+
+
+def test_same_images_same_bytes(source, files, data, tmp_path):
+    again = quantize(source, "int8", data, tmp_path / "again.tflite", images=100)
+    assert again.sha256 == files["int8"].sha256
+    other = quantize(source, "int8", data, tmp_path / "other.tflite", images=100, seed=1)
+    assert other.sha256 != again.sha256
+
+
+def test_tf_lite_gives_the_same_quality(source, main_job, data, tmp_path, files):
+    recipe = Recipe(name="own", weights="int8", activations="int8", backend="tf.lite")
+    made = quantize(source, recipe, data, tmp_path / "tf.tflite", images=100)
+    found = compare(main_job / "model.keras", made.path, data)
+    assert made.backend == "tf.lite"
+    assert abs(found.snr_db - compare(main_job / "model.keras", files["int8"].path, data).snr_db) < 1
+
+
+def test_it_does_not_matter_how_the_function_is_written(main_job, files, data, tmp_path):
+    twin, model = rescale_streams(load_model(main_job / "model.keras")), main_job / "model.keras"
+    quantize(twin, "float32", None, tmp_path / "twin.tflite")
+    quantize(tmp_path / "twin.tflite", "int8", data, tmp_path / "int8.tflite", images=100)
+    quantize(tmp_path / "twin.tflite", PLAIN, data, tmp_path / "plain.tflite", images=100)
+    own, rescaled = compare(model, files["int8"].path, data), compare(model, tmp_path / "int8.tflite", data)
+    assert abs(rescaled.snr_db - own.snr_db) < 1
+    assert rescaled.agreement >= own.agreement - 0.005
+    assert compare(model, tmp_path / "plain.tflite", data).snr_db < own.snr_db - 6  # what happens without
+
+
+def test_float_blocks_buy_agreement(source, data, tmp_path):
+    with pytest.raises(DeployError, match=r"min_agreement 1\.0: with every block in float32"):
+        coarse = Recipe(name="coarse", weights="int8", activations="int8", ranges="minmax", min_agreement=1.0)
+        quantize(source, coarse, data, tmp_path / "never.tflite", images=1)
+    assert not (tmp_path / "never.tflite").exists()
+    made = quantize(source, "int8_mixed", data, tmp_path / "mixed.tflite", images=100, min_agreement=0.5)
+    assert made.float_blocks == () and "validation images agree" in made.notes[-1]
+
+
+def test_blocks_are_found(source):
+    blocks = block_names(source.read_bytes())
+    assert blocks[0] == "stem" and blocks[-1] == "last_conv" and "stage2_block2" in blocks and len(blocks) == 7
+
+
+def test_bad_input_is_one_line_and_leaves_nothing(source, data, tmp_path, files):
+    target = tmp_path / "x.tflite"
+    for message, arguments in {
+        "needs real images": (source, "int8", None, target),
+        "cannot be quantized with recipe int8": (files["int8"].path, "int8", data, target),
+        "expected a .keras file": (source, "float16", data, target),
+        "exists already": (source, "int8", data, source),
+    }.items():
+        with pytest.raises(MixNetError, match=message) as error:
+            quantize(*arguments)
+        assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_few_images_are_noted(source, data, tmp_path):
+    made = quantize(source, PLAIN, data, tmp_path / "few.tflite", images=1)
+    assert any("calibrated on 1 images; 100 to 500 are usual" in note for note in made.notes)
+    assert any("one class" in note for note in made.notes)
+
+
+def test_wilson_and_mcnemar_are_scipys():
+    stats = pytest.importorskip("scipy.stats")
+    for hits, count in ((0, 7), (90, 100), (359, 359)):
+        expected = stats.binomtest(hits, count).proportion_ci(method="wilson")
+        assert wilson(hits, count).low == pytest.approx(expected.low, abs=1e-12)
+        assert wilson(hits, count).high == pytest.approx(expected.high, abs=1e-12)
+    for a, b in ((0, 0), (1, 5), (7, 7), (12, 3)):
+        expected = 1.0 if a + b == 0 else stats.binomtest(a, a + b).pvalue
+        assert mcnemar(a, b) == pytest.approx(expected)
+
+
+def test_comparison_counts_by_hand():
+    a = np.array([[3.0, 0], [0, 3], [3, 0], [0, 3]])
+    b = np.array([[3.0, 0], [3, 0], [3, 0], [0, 3]])
+    found = compare_outputs(a, b, np.array([0, 1, 1, 1]), a="a", b="b", split="test")
+    assert (found.only_a_right, found.only_b_right, found.agreement) == (1, 0, 0.75)
+    assert found.top1_a.value == 0.75 and found.top1_b.value == 0.5 and found.cosine == pytest.approx(0.75)
