@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mixnet_tf.config import ACTIVATIONS, load_config
-from mixnet_tf.deploy.graph import deploy_model, verify_deploy
+from mixnet_tf.deploy.graph import TARGETS, deploy_model, verify_deploy
 from mixnet_tf.deploy.kernels import MAX_TAPS
 from mixnet_tf.errors import DeployError
 from mixnet_tf.layers import GroupedPointwiseConv2D, MixConv2D, MixDepthBlock, SqueezeExcite
@@ -85,8 +85,8 @@ def random_backbone(seed):
 )
 def test_shipped_configs_keep_their_logits(config, padding):
     model = with_random_weights(create_model(config, classes=10, classifier_activation=None, padding=padding))
-    sizes = (64, 64) if padding == "symmetric" else (65, 97)
-    assert largest_difference(model, deploy_model(model, image_size=sizes)) < 1e-5
+    sizes, target = ((64, 64), "int8") if padding == "symmetric" else ((65, 97), "float")
+    assert largest_difference(model, deploy_model(model, image_size=sizes, target=target)) < 1e-5
 
 
 @pytest.mark.parametrize("seed", range(16))
@@ -95,7 +95,8 @@ def test_random_configs_keep_their_outputs(seed):
     sizes = tuple(int(n) for n in rng.integers(5, 50, 2))
     padding = ("symmetric", "same")[seed % 2]
     model = with_random_weights(create_feature_extractor(random_backbone(seed), padding=padding), seed)
-    assert largest_difference(model, deploy_model(model, image_size=sizes)) < 1e-5
+    for target in TARGETS:
+        assert largest_difference(model, deploy_model(model, image_size=sizes, target=target)) < 1e-5
 
 
 @pytest.mark.parametrize("act_type", ACTIVATIONS)
@@ -110,7 +111,8 @@ def test_every_activation(act_type):
         "params": {"num_layers": 2, "intermediate_channels": 6, "act_type": act_type, "dropout_prob": 0.1},
     }
     model = with_random_weights(create_model({"backbone": config, "head": head}, classes=5))
-    assert largest_difference(model, deploy_model(model, image_size=(22, 19))) < 1e-5
+    for target in TARGETS:
+        assert largest_difference(model, deploy_model(model, image_size=(22, 19), target=target)) < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -172,6 +174,38 @@ def test_branches_that_align_with_groups_run_apart():
     assert sorted(shape[-1] for shape in maps if shape[1] > 1) == [16, 32, 32, 32, 32]
 
 
+def test_float_chunks_are_filled_up_to_eight_channels():
+    # chunks of 30 hidden and 10 output channels: 32 and 16 (10 to 16 is too much: stays 10)
+    config = backbone(
+        *2
+        * [block_config(kernel_sizes=[3, 5], expansion_ratio=3, num_exp_groups=2, num_poi_groups=2, out_channels=20)],
+        stem=20,
+    )
+    model = with_random_weights(create_feature_extractor(config))
+    widths = {
+        t: {layer.filters for layer in deploy_model(model, image_size=16, target=t).layers if hasattr(layer, "filters")}
+        for t in TARGETS
+    }
+    assert 30 in widths["int8"] and 32 not in widths["int8"]
+    assert 32 in widths["float"] and 30 not in widths["float"]
+    assert 24 not in widths["float"] and 10 in widths["float"]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_wrong_chunk_of_a_filled_graph_is_found(target):
+    model = with_random_weights(create_model("mixnet_m", classes=3))
+    deployed = deploy_model(model, image_size=32, target=target)
+    layer = deployed.get_layer("stage3_block3_project1")
+    layer.set_weights([weight * 1.2 for weight in layer.get_weights()])
+    with pytest.raises(DeployError, match="begins at layer 'stage3_block3'"):
+        verify_deploy(model, deployed)
+
+
+def test_unknown_target():
+    with pytest.raises(DeployError, match=r"target='flaot', expected one of int8, float \(did you mean 'float'\?\)"):
+        deploy_model(create_model("mixnet_nano"), image_size=32, target="flaot")
+
+
 def test_taps_that_only_see_padding_are_dropped():
     config = backbone(block_config(kernel_sizes=[11], stride=1))
     model = with_random_weights(create_model(config, include_top=False))
@@ -206,7 +240,9 @@ def test_a_shared_layer_keeps_its_weights_in_both_places():
     image = keras.Input((8, 8, 8))
     block = MixDepthBlock(8, [3, 5], expansion_ratio=2)
     model = with_random_weights(keras.Model(image, block(block(image))))
-    assert largest_difference(model, deploy_model(model, image_size=8)) < 1e-5
+    deployed = deploy_model(model, image_size=8)
+    assert largest_difference(model, deployed) < 1e-5
+    assert verify_deploy(model, deployed) < 1e-5
 
 
 def test_mixed_precision_deploys_in_float32():
@@ -286,7 +322,7 @@ def test_a_wrong_graph_is_refused_with_the_layer_where_it_begins():
     layer = next(layer for layer in depthwise_layers(deployed) if layer.name.startswith("stage3_block1_"))
     kernel, bias = layer.get_weights()
     layer.set_weights([kernel * 1.5, bias])
-    with pytest.raises(DeployError, match=r"differs from it by .* the difference begins at layer 'stage3_block1'"):
+    with pytest.raises(DeployError, match=r"differs from it: it begins at layer 'stage3_block1' with"):
         verify_deploy(model, deployed, real)
 
 
