@@ -346,7 +346,7 @@ def _in_float32(model: keras.Model) -> keras.Model:
 
 
 def _matched(model: keras.Model, deployed: keras.Model) -> Iterator[tuple[str, object, object]]:
-    """Yield a name and the tensors to compare: every layer that keeps its name in the deploy graph, then the outputs."""
+    """Yield what to compare, by name: every layer that keeps its name in the deploy graph, then the outputs."""
     for layer in model.layers:
         pattern = re.compile(rf"{re.escape(layer.name)}_output(\d*)")
         found = {int(m[1] or 0): twin.output for twin in deployed.layers if (m := pattern.fullmatch(twin.name))}

@@ -1,0 +1,159 @@
+"""The cost of depthwise kernels in pieces, and of 1x1 convolutions by width: what the deploy graph rests on.
+
+    python tests/bench/bench_kernels.py [--count COUNT.py] [--readme tflite/README.md]
+
+Every file holds 8 equal ops with different weights, on 28 x 28 x 64 (stride 2: from 56 x 56 x 64), so that one op
+stands out of the noise. Costs are per output value: A76 instructions by COUNT.py (see bench_deploy.py), and nanoseconds
+on this machine.
+"""
+
+import argparse
+import itertools
+import sys
+import tempfile
+from pathlib import Path
+from unittest import mock
+
+import keras
+import numpy as np
+from bench_deploy import instructions, times
+
+from mixnet_tf.deploy import kernels
+from mixnet_tf.deploy.convert import convert
+from mixnet_tf.deploy.emit import Emitter
+from mixnet_tf.deploy.kernels import Piece, Taps, plan
+
+SIZE, CHANNELS, COPIES, ROUNDS = 28, 64, 8, 10
+MARKERS = ("<!-- begin: bench_kernels.py -->", "<!-- end: bench_kernels.py -->")
+WIDTHS = (12, 16, 20, 24, 36, 40, 60, 64, 100, 104)
+
+
+def runs(size: int, longest: int) -> list[Taps]:
+    return [Taps(first, min(longest, size - first)) for first in range(0, size, longest)]
+
+
+def every(size: int, step: int) -> list[Taps]:
+    return [Taps(first, -(-(size - first) // step), step) for first in range(step)]
+
+
+def pieces(rows: list[Taps], cols: list[Taps]) -> tuple[Piece, ...]:
+    return tuple(Piece(row, col) for row, col in itertools.product(rows, cols))
+
+
+def forms(k: int, stride: int) -> dict[str, tuple[Piece, ...]]:
+    """The ways to write a k x k kernel that are compared."""
+    whole = [Taps(0, k)]
+    named = {"one op": pieces(whole, whole), "chosen": plan(k, k, stride)}
+    if k * k > kernels.MAX_TAPS:
+        strip = kernels.MAX_TAPS // k
+        named |= {"row strips": pieces(runs(k, strip), whole), "tiles": pieces(runs(k, 5), runs(k, 5))}
+    if k * k > kernels.MAX_TAPS and stride == 1:
+        strips, phases = -(-k // (kernels.MAX_TAPS // k)), -(-k // 5)
+        named |= {
+            "every n-th row": pieces(every(k, strips), whole),
+            "every n-th row and column": pieces(every(k, phases), every(k, phases)),
+        }
+    return named
+
+
+def chain(op, size: int, channels: int) -> keras.Model:
+    """A chain of COPIES ops, each from and to `channels` channels of size x size (or as the op leaves it)."""
+    image = x = keras.Input((size, size, channels), batch_size=1)
+    emit = Emitter(lanes=1)
+    for i in range(COPIES):
+        x = op(emit, x, np.random.default_rng(i), f"op{i}")
+    return keras.Model(image, x)
+
+
+def depthwise(k: int, stride: int, form: tuple[Piece, ...]):
+    def op(emit: Emitter, x, rng, name: str):
+        kernel, bias = rng.normal(0, 1 / k, (k, k, CHANNELS)), rng.normal(0, 0.1, CHANNELS)
+        with mock.patch("mixnet_tf.deploy.emit.plan", lambda *_: form):
+            return emit.depthwise(x, kernel, bias, name, stride, (k // 2, k // 2))
+
+    return op
+
+
+def pointwise(width: int):
+    """To `width` channels and back to 40: the difference of two widths is what counts."""
+
+    def op(emit: Emitter, x, rng, name: str):
+        hidden = emit.conv(x, rng.normal(0, 0.2, (40, width)), rng.normal(0, 0.1, width), f"{name}_there")
+        return emit.conv(hidden, rng.normal(0, 0.2, (width, 40)), rng.normal(0, 0.1, 40), f"{name}_back")
+
+    return op
+
+
+def parallel(op, size: int) -> keras.Model:
+    """COPIES ops on the same input: a stride leaves nothing to chain."""
+    image = keras.Input((size, size, CHANNELS), batch_size=1)
+    emit = Emitter(lanes=1)
+    outputs = [op(emit, image, np.random.default_rng(i), f"op{i}") for i in range(COPIES)]
+    return keras.Model(image, outputs)
+
+
+def write(model: keras.Model, name: str, folder: Path) -> list[Path]:
+    shape = (1, *model.input_shape[1:])
+    images = [np.random.default_rng(i).standard_normal(shape).astype(np.float32) for i in range(2)]
+    paths = []
+    for recipe in ("float32", "int8"):
+        paths.append(folder / f"{name}_{recipe}.tflite")
+        content = convert(model, recipe, image_size=shape[1:3], representative_dataset=lambda: images)
+        paths[-1].write_bytes(content)
+    return paths
+
+
+def costs(paths: list[Path], count: Path | None, values: int) -> list[str]:
+    """Return the cells of a row: instructions and nanoseconds per value, float32 and int8."""
+    counted = instructions(count, paths)
+    timed = times(Path(sys.executable), paths, 1, ROUNDS)
+    a76 = [f"{1e6 * counted[path] / values / COPIES:.1f}" if counted else "–" for path in paths]
+    return a76 + [f"{1e6 * min(timed[path]) / values / COPIES:.2f}" for path in paths]
+
+
+HEAD = ["A76 float32", "A76 int8", "ns float32", "ns int8"]
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    cells = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
+
+
+def depthwise_table(folder: Path, count: Path | None) -> str:
+    rows = []
+    for k, stride in itertools.product((3, 5, 7, 9, 11), (1, 2)):
+        for label, form in forms(k, stride).items():
+            model = (chain if stride == 1 else lambda op, size, _: parallel(op, size))(
+                depthwise(k, stride, form), SIZE * stride, CHANNELS
+            )
+            paths = write(model, f"dw_{k}_{stride}_{label.replace(' ', '_')}", folder)
+            taps = "+".join(str(piece.taps) for piece in form)
+            rows.append([f"{k}x{k}", str(stride), label, taps, *costs(paths, count, SIZE * SIZE * CHANNELS)])
+            print(" | ".join(rows[-1]), flush=True)
+    return table(["kernel", "stride", "form", "taps", *HEAD], rows)
+
+
+def pointwise_table(folder: Path, count: Path | None) -> str:
+    rows = []
+    for width in WIDTHS:
+        paths = write(chain(pointwise(width), SIZE, 40), f"pw_{width}", folder)
+        rows.append([str(width), *costs(paths, count, SIZE * SIZE * width)])
+        print(" | ".join(rows[-1]), flush=True)
+    return table(["channels between two 1x1 convolutions, 40 → n → 40", *HEAD], rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=Path)
+    parser.add_argument("--readme", type=Path)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        tables = [make(Path(folder), args.count) for make in (depthwise_table, pointwise_table)]
+    if args.readme:
+        before, rest = args.readme.read_text().split(MARKERS[0])
+        joined = "\n\n".join(tables)
+        args.readme.write_text(f"{before}{MARKERS[0]}\n{joined}\n{MARKERS[1]}{rest.split(MARKERS[1])[1]}")
+
+
+if __name__ == "__main__":
+    main()
