@@ -15,6 +15,7 @@ from mixnet_tf.errors import ConfigError, did_you_mean
 from mixnet_tf.schema import (
     boolean,
     field,
+    file_name,
     integer,
     list_of,
     name_of,
@@ -132,7 +133,7 @@ class LossConfig:
 
     criterion: str = field(name_of("cross_entropy"), "cross_entropy")
     label_smoothing: float = field(_RATE, 0.0)
-    weight: tuple[float, ...] | None = field(optional(list_of(real(0, 1e6, expected="a number from 0 to 1e6"))), None)
+    weight: tuple[float, ...] | None = field(optional(list_of(real(1e-6, 1e6, expected="a positive number"))), None)
 
 
 def _one_loss(value: Any, path: str) -> tuple[LossConfig, ...]:
@@ -153,7 +154,7 @@ class ModelConfig:
     """
 
     task: str = field(name_of("classification"), "classification")
-    name: str = field(text, "mixnet")
+    name: str = field(file_name, "mixnet")
     checkpoint: CheckpointConfig = field(section(CheckpointConfig), CheckpointConfig())
     freeze_backbone: bool = field(boolean, False)
     architecture: ArchitectureConfig = field(section(ArchitectureConfig))

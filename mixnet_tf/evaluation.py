@@ -1,7 +1,7 @@
 """Accuracy of a model, ``.keras`` or ``.tflite``, and its distance from a reference."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -58,17 +58,30 @@ def open_predictor(path: str | Path) -> Predictor:
         from mixnet_tf.deploy.runtime import LiteModel
 
         lite = LiteModel(path)
+        _check_classifier(path, lite.input["shape"], lite.output["shape"])
         return Predictor(str(path), lite, lite.image_size, lite.classes)
     if path.suffix == ".keras":
         from mixnet_tf.training import load_model
 
         model = load_model(path)
-        if len(model.outputs) != 1 or len(model.output_shape) != 2:
-            raise MixNetError(f"{path}: gives {model.output_shape}, expected a classifier: (batch, classes)")
+        if len(model.inputs) != 1 or len(model.outputs) != 1:
+            counts = f"{len(model.inputs)} inputs and {len(model.outputs)} outputs"
+            raise MixNetError(f"{path}: has {counts}, expected one of each")
+        _check_classifier(path, model.inputs[0].shape, model.outputs[0].shape)
         return Predictor(
             str(path), lambda x: np.asarray(model(x, training=False)), model.input_shape[1:3], model.output_shape[-1]
         )
     raise MixNetError(f"{path}: expected a .keras or a .tflite file")
+
+
+def _check_classifier(path: Path, inputs: Sequence[int | None], outputs: Sequence[int | None]) -> None:
+    if len(inputs) != 4 or inputs[-1] != 3 or len(outputs) != 2:
+        shapes = f"{tuple(map(_plain, inputs))} to {tuple(map(_plain, outputs))}"
+        raise MixNetError(f"{path}: maps {shapes}, expected RGB images (batch, height, width, 3) to (batch, classes)")
+
+
+def _plain(size: int | None) -> int | None:
+    return None if size is None else int(size)
 
 
 def predict(
@@ -123,13 +136,14 @@ def _image_size(predictor: Predictor, data: ImageData, asked: int | tuple[int, i
 
 
 def signal_to_noise(reference: np.ndarray, outputs: np.ndarray) -> float | None:
-    """Return 10 log10(sum reference² / sum (reference - outputs)²), or None where they are equal.
+    """Return 10 log10(sum reference² / sum (reference - outputs)²), or None for no difference or no signal at all.
 
     >>> signal_to_noise(np.array([3.0, 4.0]), np.array([3.0, 3.5]))
     20.0
     """
+    signal = np.square(reference.astype(np.float64)).sum()
     noise = np.square(reference.astype(np.float64) - outputs).sum()
-    return None if noise == 0 else float(10 * np.log10(np.square(reference.astype(np.float64)).sum() / noise))
+    return float(10 * np.log10(signal / noise)) if signal > 0 and noise > 0 else None
 
 
 def score(model: str, split: str, outputs: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...]) -> Evaluation:

@@ -34,7 +34,14 @@ def whole_file(path: str | Path, *, overwrite: bool = True) -> Iterator[Path]:
     except OSError as error:
         raise MixNetError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the first error is the one to report
+            part.unlink(missing_ok=True)
+
+
+def check_suffix(path: str | Path, suffix: str) -> None:
+    """Raise MixNetError where the name of a file to write does not end in `suffix`."""
+    if Path(path).suffix != suffix:
+        raise MixNetError(f"{path}: expected a name that ends in {suffix}")
 
 
 def check_free(path: str | Path, *, overwrite: bool) -> None:

@@ -58,7 +58,9 @@ def _pad_symmetric(inputs, size: int):
 
 
 class _Composite(keras.layers.Layer):
-    """Shared by the layers below: sublayers follow the layer's dtype policy, and the arguments are its config."""
+    """Shared by the layers below: sublayers follow the layer's dtype policy and trainability (a frozen block that was
+    saved comes back frozen), and the arguments are its config.
+    """
 
     def __init__(self, config: dict, **kwargs):
         super().__init__(**kwargs)
@@ -68,7 +70,7 @@ class _Composite(keras.layers.Layer):
         return super().get_config() | self._config
 
     def _sub(self, layer_class, *args, **kwargs):
-        return layer_class(*args, dtype=self.dtype_policy, **kwargs)
+        return layer_class(*args, dtype=self.dtype_policy, trainable=self.trainable, **kwargs)
 
 
 @keras.saving.register_keras_serializable("mixnet_tf")
@@ -163,7 +165,7 @@ class MixConv2D(_Composite):
         if channels % branches:
             raise ValueError(f"{channels} channels cannot be split between {branches} kernels equally")
         for conv in self.convs:
-            conv.build((*input_shape[:-1], channels // branches))
+            conv.build((None, None, None, channels // branches))  # the sizes are those before padding
 
     def call(self, inputs):
         chunks = ops.split(inputs, len(self.convs), axis=-1) if len(self.convs) > 1 else [inputs]
@@ -255,7 +257,7 @@ class ConvBatchNorm(_Composite):
         self.act = activation_layer("relu", name="act", dtype=self.dtype_policy)
 
     def build(self, input_shape: Sequence[int | None]) -> None:
-        self.conv.build(input_shape)
+        self.conv.build((None, None, None, input_shape[-1]))  # the sizes are those before padding
         self.bn.build((input_shape[0], None, None, self.filters))
 
     def call(self, inputs, training=None):
@@ -351,8 +353,8 @@ class MixDepthBlock(_Composite):
         self.project_bn = self._batch_norm("project_bn", self.filters)
         self.has_residual = self.strides == 1 and in_channels == self.filters
         if self.has_residual and self.dropout_rate:
-            self.dropout = self._sub(
-                keras.layers.SpatialDropout2D, self.dropout_rate, data_format="channels_last", name="dropout"
+            self.dropout = keras.layers.SpatialDropout2D(
+                self.dropout_rate, data_format="channels_last", dtype=self.dtype_policy, name="dropout"
             )
 
     def _batch_norm(self, name: str, channels: int) -> keras.layers.Layer:

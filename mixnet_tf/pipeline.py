@@ -20,7 +20,7 @@ def run_pipeline(
     output: str | Path,
     *,
     data_source: str,
-    image_size: int,
+    image_size: int | tuple[int, int],
     recipe: TrainingRecipe,
     graph: str = "deploy",
     on_bad_image: str = "error",
@@ -34,7 +34,7 @@ def run_pipeline(
         output: the run's folder. It will hold ``model.keras``, ``model_{float32,float16,int8}.tflite``, ``labels.txt``,
             ``report.md``, ``report.json`` and plots, and what training leaves.
         data_source: how `data` was named, for the commands in the report.
-        image_size: pixels of a side.
+        image_size: pixels: a side, or (height, width).
         recipe: see TrainingRecipe.
         graph: ``"deploy"`` or ``"plain"``, see ``export``.
         on_bad_image: ``"error"`` or ``"skip"``.
@@ -79,6 +79,7 @@ def run_pipeline(
         image_size=image_size,
         epochs=recipe.epochs,
         results=tuple(results),
+        test_is_val=data.splits["test"] is data.splits["val"],
         skipped_images=tuple(sorted(data.bad_images)),
     )
     write_report(report, output, _confusion(outputs[paths[-1]].argmax(axis=1), labels, len(data.class_names)))

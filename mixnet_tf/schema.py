@@ -5,6 +5,7 @@ names, in one line, the path of whatever is wrong, what was found, and what woul
 """
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,13 @@ def text(value: Any, path: str) -> str:
     return value
 
 
+def file_name(value: Any, path: str) -> str:
+    """Read a text that can be part of a file's name."""
+    if not isinstance(value, str) or not re.fullmatch(r"[\w.-]+", value):
+        raise wrong(path, value, "a name of letters, digits, '_', '-' and '.'")
+    return value
+
+
 def boolean(value: Any, path: str) -> bool:
     """Read true or false."""
     if not isinstance(value, bool):
@@ -127,7 +135,7 @@ def section(cls: type) -> Reader:
                 raise ConfigError(f"{_child(path, key)}: unknown key{hint}; valid keys: {', '.join(fields)}")
         for name in required:
             if name not in value:
-                raise ConfigError(f"{_child(path, name)}: missing; {path or 'the file'} needs it")
+                raise ConfigError(f"{_child(path, name)}: missing; its section needs {', '.join(required)}")
         return cls(**{key: fields[key].metadata["read"](entry, _child(path, key)) for key, entry in value.items()})
 
     return read
@@ -143,7 +151,7 @@ class _StrictLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen = set()
         for key_node, _ in node.value:
-            if key_node.value in seen and isinstance(key_node, yaml.ScalarNode):
+            if isinstance(key_node, yaml.ScalarNode) and key_node.value in seen:
                 line = key_node.start_mark.line + 1
                 raise ConfigError(f"line {line}: the key {key_node.value!r} stands twice in the same mapping")
             if isinstance(key_node, yaml.ScalarNode):
@@ -186,5 +194,5 @@ def read_yaml(source: str | Path, kind: str) -> Any:
         raise ConfigError(f"{path}: {error.strerror or error}") from error
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+    except (yaml.YAMLError, RecursionError, TypeError, ValueError) as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error

@@ -156,6 +156,9 @@ def _load_folder(folder: Path, seed: int) -> ImageData:
     class_names = tuple(_list(roots["train"], folders=True))
     if not class_names:
         raise DataError(f"{roots['train']}: no class folders; expected one folder of images for each class")
+    for name in class_names:
+        if not name.isprintable():  # false for bytes that are not UTF-8, too: they could not stand in labels.txt
+            raise DataError(f"{roots['train']}: class folder {name!r}: expected a name in printable UTF-8")
     for root in roots.values():
         _check_same_classes(class_names, root)
     _check_class_count(folder, class_names)
@@ -211,7 +214,10 @@ def _load_npz(path: Path, seed: int) -> ImageData:
     shape, test_shape = (array.shape[1:] for array in images.values())
     if shape != test_shape:
         raise DataError(f"{path}: x_test has images of shape {test_shape}, expected {shape} as in x_train")
-    is_fraction = all(array.dtype.kind == "f" and array.max() <= 1 for array in images.values())
+    fractions = {array.dtype.kind == "f" and bool(array.max() <= 1) for array in images.values()}
+    if len(fractions) > 1:
+        raise DataError(f"{path}: x_train and x_test differ: one holds fractions 0..1, the other numbers 0..255")
+    (is_fraction,) = fractions
     pixels = {name: _to_uint8_rgb(f"{path}: {name}", array, is_fraction) for name, array in images.items()}
     labels = {name: _read_labels(f"{path}: {name}", arrays[name], len(images[f"x{name[1:]}"])) for name in _LABEL_KEYS}
     class_names = _number_classes(path, **labels)

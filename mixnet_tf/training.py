@@ -9,19 +9,30 @@ import csv
 import dataclasses
 import json
 import math
+import shutil
 from pathlib import Path
 
 import keras
 from tqdm.keras import TqdmCallback
 
 from mixnet_tf.config import LossConfig, ModelConfig, to_dict
-from mixnet_tf.data import Augmentation, ImageData, evaluation_dataset, steps_per_epoch, training_dataset
+from mixnet_tf.data import (
+    Augmentation,
+    ImageData,
+    evaluation_dataset,
+    fingerprint,
+    steps_per_epoch,
+    training_dataset,
+)
 from mixnet_tf.errors import MixNetError, WeightsError
 from mixnet_tf.files import whole_file
 from mixnet_tf.model import create_model
+from mixnet_tf.preprocessing import ImageSize, height_and_width
 
 LAST, BEST, MODEL = "last.keras", "best.keras", "model.keras"
-HISTORY, REQUEST, LABELS = "history.csv", "training.json", "labels.txt"
+HISTORY, REQUEST, LABELS, LOGS = "history.csv", "training.json", "labels.txt", "logs"
+_RUN_FILES = (LAST, BEST, MODEL, HISTORY, LABELS, LOGS, "model_*.tflite", "model_*.quantization.json")
+_RUN_FILES += ("report.json", "report.md", "confusion.png", "latency.png")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,9 +72,10 @@ def train(
     data: ImageData,
     output: str | Path,
     *,
-    image_size: int,
+    image_size: ImageSize,
     recipe: TrainingRecipe | None = None,
     augmentation: Augmentation | None = None,
+    padding: str = "symmetric",
     weights: str | Path | None = None,
     freeze_backbone: bool = False,
     resume: bool = False,
@@ -80,17 +92,20 @@ def train(
         config: the network, its head, and its loss (label smoothing, class weights).
         data: see ``load_data``.
         output: the run's folder.
-        image_size: pixels of a side.
+        image_size: pixels: a side, or (height, width).
         recipe: see TrainingRecipe.
         augmentation: default: what suits the data set.
+        padding: see ``create_model``.
         weights: start from these weights (``load_weights``); a classifier of another size is replaced by a fresh one.
-        freeze_backbone: train the head only; batch norm then stays in inference mode, as Keras has it.
-        resume: continue the run in `output`; the arguments must be those of the first start.
-        overwrite: start anew where `output` already holds a run.
+            Default: ``checkpoint.path`` of the configuration.
+        freeze_backbone: train the head only, also where the configuration says so; batch norm then stays in inference
+            mode, as Keras has it.
+        resume: continue the run in `output`; arguments and images must be those of the first start.
+        overwrite: start anew where `output` already holds files; those of a run are deleted.
         on_bad_image: ``"error"`` or ``"skip"``.
 
     Raises:
-        MixNetError: arguments or data that cannot work, or a folder that holds a run already.
+        MixNetError: arguments or data that cannot work, or a folder that holds files already.
 
     Example:
         >>> from mixnet_tf import load_config, load_data
@@ -102,21 +117,27 @@ def train(
     """
     output, recipe = Path(output), recipe or TrainingRecipe()
     augmentation = augmentation or data.augmentation
+    size = height_and_width(image_size)
+    weights = weights or config.checkpoint.path
+    freeze_backbone = freeze_backbone or config.freeze_backbone
+    _check_class_weights(config.losses[0], len(data.class_names))
+    _check_folder(output, resume=resume, overwrite=overwrite)
     request = {
         "config": to_dict(config),
         "data": data.name,
         "class_names": list(data.class_names),
-        "image_size": image_size,
+        "images": fingerprint(data, on_bad_image),
+        "image_size": size,
+        "padding": padding,
         "recipe": dataclasses.asdict(recipe),
         "augmentation": dataclasses.asdict(augmentation),
         "weights": None if weights is None else str(weights),
         "freeze_backbone": freeze_backbone,
     }
-    _check_class_weights(config.losses[0], len(data.class_names))
-    resume = _has_epoch(output, request, resume=resume, overwrite=overwrite)
+    resume = resume and _has_epoch(output, request)
     steps = steps_per_epoch(data, batch_size=recipe.batch_size, on_bad_image=on_bad_image)
     keras.utils.set_random_seed(recipe.seed)
-    model = _fresh_model(config, len(data.class_names), image_size, None if resume else weights, freeze_backbone)
+    model = _fresh_model(config, len(data.class_names), size, padding, None if resume else weights, freeze_backbone)
     _compile(model, config.losses[0], recipe, steps)
     if resume:
         _restore(model, output / LAST)
@@ -162,21 +183,29 @@ def _check_class_weights(loss: LossConfig, classes: int) -> None:
         )
 
 
-def _has_epoch(output: Path, request: dict, *, resume: bool, overwrite: bool) -> bool:
-    """Check the folder against what is asked; return whether it holds an epoch to continue from."""
+def _check_folder(output: Path, *, resume: bool, overwrite: bool) -> None:
+    """Refuse a folder whose files a run could replace."""
+    if output.exists() and not output.is_dir():
+        raise MixNetError(f"{output}: is a file, expected a folder for the run")
+    is_run = (output / REQUEST).is_file()
+    if overwrite or (resume and is_run) or not output.is_dir() or not any(output.iterdir()):
+        return
+    if is_run:
+        raise MixNetError(f"{output}: holds a training run; give --resume to continue it, or --overwrite to restart")
+    raise MixNetError(f"{output}: holds files already; give an empty folder, or --overwrite to let a run replace them")
+
+
+def _has_epoch(output: Path, request: dict) -> bool:
+    """Check that the run in the folder is the one asked for; return whether it has an epoch to continue from."""
     path = output / REQUEST
-    if not resume or not path.is_file():
-        if path.exists() and not overwrite:
-            raise MixNetError(
-                f"{output}: holds a training run; give --resume to continue it, or --overwrite to restart"
-            )
-        if output.exists() and not output.is_dir():
-            raise MixNetError(f"{output}: is a file, expected a folder for the run")
+    if not path.is_file():
         return False
     try:
-        earlier = json.loads(path.read_text())
+        earlier = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise MixNetError(f"{path}: not valid JSON: {error}; start anew with --overwrite") from error
+    if not isinstance(earlier, dict):
+        raise MixNetError(f"{path}: found a {type(earlier).__name__}, expected a mapping; start anew with --overwrite")
     request = json.loads(json.dumps(request))  # tuples become lists, as in the file
     for key in request:
         if earlier.get(key) != request[key]:
@@ -185,24 +214,33 @@ def _has_epoch(output: Path, request: dict, *, resume: bool, overwrite: bool) ->
 
 
 def _start(output: Path, request: dict) -> None:
-    """Make the folder ready for a new run."""
-    for name in (LAST, BEST, MODEL, HISTORY):
-        (output / name).unlink(missing_ok=True)
+    """Make the folder ready for a new run: what an earlier one left goes."""
+    for pattern in _RUN_FILES:
+        for path in output.glob(pattern):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     with whole_file(output / REQUEST) as part:
-        part.write_text(json.dumps(request, indent=2) + "\n")
+        part.write_text(json.dumps(request, indent=2) + "\n", encoding="utf-8")
 
 
 def _difference(earlier: object, now: object) -> str:
     if isinstance(earlier, dict) and isinstance(now, dict):
         key = next(key for key in now if earlier.get(key) != now[key])
         return f"{key} {_difference(earlier.get(key), now[key])}"
+    if isinstance(earlier, list) and isinstance(now, list) and len(earlier) == len(now):
+        i = next(i for i in range(len(now)) if earlier[i] != now[i])
+        return f"[{i}] {_difference(earlier[i], now[i])}"
     return f"{str(earlier)[:60]}, expected the same now, found {str(now)[:60]}"
 
 
 def _fresh_model(
-    config: ModelConfig, classes: int, image_size: int, weights: str | Path | None, freeze_backbone: bool
+    config: ModelConfig,
+    classes: int,
+    size: tuple[int, int],
+    padding: str,
+    weights: str | Path | None,
+    freeze_backbone: bool,
 ) -> keras.Model:
-    model = create_model(config, classes=classes, input_shape=(image_size, image_size, 3), classifier_activation=None)
+    model = create_model(config, classes=classes, input_shape=(*size, 3), classifier_activation=None, padding=padding)
     if weights is not None:
         from mixnet_tf.weights import load_weights
 
@@ -305,7 +343,7 @@ def _fit(model, loss, data, output, image_size, recipe, augmentation, first_epoc
     best = max((float(row["val_accuracy"]) for row in history), default=0.0)
     logs = [
         keras.callbacks.CSVLogger(str(output / HISTORY), append=True),
-        keras.callbacks.TensorBoard(str(output / "logs")),
+        keras.callbacks.TensorBoard(str(output / LOGS)),
     ]
     progress = TqdmCallback(verbose=0, desc=f"train {model.name}")
     try:
@@ -339,8 +377,12 @@ def _cut_history(path: Path, epochs: int) -> list[dict]:
     """Drop the rows of epochs that will be trained again (a kill may fall between log and checkpoint)."""
     if not path.is_file():
         return []
-    with path.open(newline="") as handle:
-        rows = [row for row in csv.DictReader(handle) if int(row["epoch"]) < epochs]
+    try:
+        with path.open(newline="") as handle:
+            rows = [row for row in csv.DictReader(handle) if int(row["epoch"]) < epochs]
+            _ = [float(row["val_accuracy"]) for row in rows]
+    except (KeyError, TypeError, ValueError) as error:
+        raise MixNetError(f"{path}: not the history of a run ({error}); start anew with --overwrite") from error
     if not rows:
         path.unlink()
         return []
@@ -355,5 +397,5 @@ def _finish(output: Path, class_names: tuple[str, ...]) -> keras.Model:
     model = load_model(output / BEST)
     save_model(model, output / MODEL)
     with whole_file(output / LABELS) as part:
-        part.write_text("\n".join(class_names) + "\n")
+        part.write_text("\n".join(class_names) + "\n", encoding="utf-8")
     return model

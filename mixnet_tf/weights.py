@@ -4,6 +4,7 @@ Loading validates first and assigns last: a model is either changed completely o
 """
 
 import re
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from mixnet_tf.errors import MixNetError, WeightsError
 from mixnet_tf.files import whole_file
+from mixnet_tf.layers import MixDepthBlock
 from mixnet_tf.model import ConfigSource, create_model
 from mixnet_tf.pretrained import IMAGENET_FILES, imagenet_file
 from mixnet_tf.statedict import Source, StateDict, open_state_dict
@@ -51,12 +53,25 @@ def load_weights(model: keras.Model, source: Source, *, head: str = "load", allo
     if isinstance(source, str) and source in IMAGENET_FILES:
         _load_imagenet(model, source, head)
         return
+    _check_padding(model, source)
     with open_state_dict(source) as state:
         scheme, names = recognize(state.shapes, state.where)
         slots = _matching_slots(model, scheme, {name: state.shapes[names[name]] for name in names}, state.where, head)
         _check_values(slots, names, state, allow_nan)
         for slot in slots:  # read once more rather than kept: it halves the memory
             slot.variable.assign(_to_ours(slot, names, state))
+
+
+def _check_padding(model: keras.Model, source: Source) -> None:
+    """Refuse a ``.keras`` file with the other padding: its weights would fit and give other numbers."""
+    if not isinstance(source, str | Path) or Path(source).suffix != ".keras" or not zipfile.is_zipfile(source):
+        return
+    with zipfile.ZipFile(source) as archive:
+        text = archive.read("config.json").decode() if "config.json" in archive.namelist() else ""
+    theirs = set(re.findall(r'"padding": "(symmetric|same)"', text))
+    ours = {layer.padding for layer in model._flatten_layers() if isinstance(layer, MixDepthBlock)}
+    if theirs and ours and theirs != ours:
+        raise WeightsError(f"{source}: its padding is {theirs.pop()!r}, the model's is {ours.pop()!r}; use the same")
 
 
 def _load_imagenet(model: keras.Model, weights: str, head: str) -> None:
@@ -201,6 +216,7 @@ def import_weights(
     *,
     image_size: int | None = None,
     padding: str = "symmetric",
+    classifier_activation: str | None = "softmax",
     allow_nan: bool = False,
 ) -> keras.Model:
     """Build the classifier that a state dict belongs to, and load it.
@@ -210,10 +226,11 @@ def import_weights(
         config: a shipped name (``"mixnet_s"``), a YAML path, a mapping or a ModelConfig.
         image_size: height and width of the model's input in pixels; None for any.
         padding: ``"same"`` for the authors' own weights (timm's ``tf_mixnet_*``), which their names do not tell.
+        classifier_activation: of the model; None for logits.
         allow_nan: take NaN, infinities and negative variances, too.
 
     Returns:
-        The model, with a softmax; inputs as ``preprocess_input`` makes them.
+        The model; inputs as ``preprocess_input`` makes them.
 
     Raises:
         WeightsError: no classifier in the file, or it does not fit the configuration.
@@ -227,7 +244,13 @@ def import_weights(
     with open_state_dict(source) as state:
         classes = _classes(state)
     input_shape = None if image_size is None else (image_size, image_size, 3)
-    model = create_model(config, classes=classes, input_shape=input_shape, padding=padding)
+    model = create_model(
+        config,
+        classes=classes,
+        input_shape=input_shape,
+        padding=padding,
+        classifier_activation=classifier_activation,
+    )
     load_weights(model, source, allow_nan=allow_nan)
     return model
 

@@ -56,10 +56,8 @@ def folder(tmp_path_factory) -> Path:
 def test_help_answers_without_tensorflow():
     code = "import sys; from mixnet_tf.cli import main\ntry: main(['train', '--help'])\nexcept SystemExit: pass\n"
     code += "print([name for name in ('tensorflow', 'keras', 'numpy') if name in sys.modules])"
-    start = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]" and "--data" in done.stdout
-    assert time.perf_counter() - start < 5
 
 
 def test_list_and_summary(capsys):
@@ -140,7 +138,8 @@ def test_export(recipe, main_job, folder, tmp_path, capsys):
     data = ["--calibration", folder, "--images", 8] if recipe == "int8" else []
     own = results(capsys, "export", main_job / "model.keras", "--recipe", recipe, *data, "--output", path)
     assert own["size_bytes"] == path.stat().st_size
-    assert [item.name for item in path.parent.iterdir()] == ["f.tflite"]
+    record = ["f.quantization.json"] if recipe == "int8" else []
+    assert sorted(item.name for item in path.parent.iterdir()) == [*record, "f.tflite"]
     arguments = ["export", main_job / "model.keras", "--recipe", recipe, *data, "--output", path]
     assert "exists already" in refused(capsys, *arguments)
     results(capsys, *arguments, "--overwrite", "--image-size", 40)
@@ -177,6 +176,13 @@ def test_skipped_images_are_counted(folder, main_job, tmp_path, capsys):
     try:
         line = refused(capsys, "train", *arguments, "--output", tmp_path / "a")
         assert str(bad) in line and not (tmp_path / "a").exists()
+        late = folder / "test" / "dog" / "late.jpg"  # would be met only after training
+        late.write_bytes(b"")
+        bad.rename(tmp_path / "aside")
+        assert str(late) in refused(capsys, "pipeline", *arguments, "--output", tmp_path / "a")
+        assert not (tmp_path / "a").exists()
+        late.unlink()
+        (tmp_path / "aside").rename(bad)
         own = results(capsys, "train", *arguments, "--output", tmp_path / "b", "--on-bad-image", "skip")
     finally:
         bad.unlink()
@@ -218,6 +224,19 @@ MISTAKES = [
     (["import-weights", "{job}/model.keras", "--config", "mixnet_s", "--output", "{tmp}/x.keras"], "missing"),
     (["import-weights", "{job}/model.keras", "--config", "mixnet_nano", "--output", "{tmp}/x"], "ends in .keras"),
     (["import-weights", "{tmp}/nan.keras", "--config", "mixnet_nano", "--output", "{tmp}/x.keras"], "NaN"),
+    (["export", "{job}/model.keras", "--recipe", "float32", "--output", "{tmp}/x.keras"], "ends in .tflite"),
+    (["export", "{tmp}/vector.keras", "--recipe", "float32", "--output", "{tmp}/x.tflite"], "expected one image"),
+    (
+        ["export", "{job}/model.keras", "--recipe", "int8", "--output", "{tmp}/x.tflite", "--image-size", "99999"],
+        "4096",
+    ),
+    (["evaluate", "{tmp}/vector.keras", "--data", "digits"], "expected RGB images"),
+    (["evaluate", "{tmp}/features.keras", "--data", "digits"], "3 outputs"),
+    (["benchmark", "{job}/model_int8.tflite", "--threads", "99999"], "--threads"),
+    (["train", "mixnet_nano", "--data", "digits", "--output", "{tmp}/x", "--weights", "{tmp}/same.keras"], "padding"),
+    (["compare", "{job}/model.keras", "{tmp}/half.tflite", "--data", "digits"], "half.tflite"),
+    (["quantize", "{job}/model.keras", "--recipe", "int9", "--output", "{tmp}/x.tflite"], "did you mean 'int8'"),
+    (["quantize", "{job}/model.keras", "--recipe", "int8", "--output", "{tmp}/x.tflite"], "images"),
     (["inspect", "{tmp}/half.tflite"], "half.tflite"),
     (["inspect", "{job}/labels.txt"], "labels.txt"),
 ]
@@ -236,6 +255,12 @@ def broken(tmp_path_factory, main_job) -> Path:
     model = keras.models.load_model(main_job / KERAS)
     model.get_layer("predictions").bias.assign(np.full(10, np.nan))
     model.save(root / "nan.keras")
+    from mixnet_tf.model import create_feature_extractor, create_model
+
+    create_feature_extractor("mixnet_nano").save(root / "features.keras")
+    create_model("mixnet_nano", classes=10, padding="same").save(root / "same.keras")
+    vector = keras.Input((4,))
+    keras.Model(vector, keras.layers.Dense(10)(vector), name="vector").save(root / "vector.keras")
     return root
 
 
@@ -250,7 +275,7 @@ def test_a_mistake_gets_one_line_and_writes_nothing(arguments, message, broken, 
     assert sorted(broken.rglob("*")) == before
 
 
-def test_a_full_disk_leaves_nothing(main_job, tmp_path, monkeypatch, capsys):
+def test_a_full_disk_leaves_nothing(main_job, tmp_path):
     """A file-size limit stands in for the full disk: the write itself fails in the kernel."""
     script = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
@@ -283,10 +308,12 @@ def test_kill_9_during_export_leaves_no_half_file(main_job, tmp_path):
         str(path),
     ]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    time.sleep(6)
+    while process.poll() is None and not list(tmp_path.glob(".f-*.part.tflite")):
+        time.sleep(0.0005)  # until the file is being written
     process.kill()
     process.wait()
-    assert not path.exists() or path.read_bytes()[4:8] == b"TFL3"
+    assert list(tmp_path.iterdir()), "the export ended without a trace of its file"
+    assert not path.exists() or path.stat().st_size == (main_job / "model_float32.tflite").stat().st_size
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path):
@@ -304,6 +331,6 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
 
 
 def test_a_closed_pipe_is_not_an_error():
-    command = f"{sys.executable} -m mixnet_tf list --json | head -c 1"
+    command = f"{sys.executable} -m mixnet_tf list --json | (exec <&-; sleep 3)"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, env=os.environ)
     assert done.returncode == 0 and done.stderr == ""

@@ -88,6 +88,7 @@ BROKEN = [
     *[(f"{S}.{field}", STAGE[field][:1], [f"{AT}.{field}: found 1 entries, expected 2"]) for field in STAGE
       if field != "num_blocks"],
     (f"{S}.num_blocks", [1], [f"{AT}.", "found 2 entries, expected 1"]),
+    ("model.name", "a b/c", ["model.name: found 'a b/c'"]),
     ("model.task", "segmentation", ["model.task: found 'segmentation'"]),
     ("model.architecture.neck", {"name": "fpn"}, ["model.architecture.neck"]),
     ("model.architecture.head", {"name": "mlp"}, ["model.architecture.head.name: found 'mlp'"]),
@@ -121,6 +122,7 @@ def test_each_mistake_is_named(path, value, expected):
         ("a: 1\na: 2\n", "line 2: the key 'a' stands twice"),
         ("model: !!python/object/apply:os.system ['true']\n", "not valid YAML"),
         ("x: &x [*x]\n", "unknown key"),
+        ("? [1, 2]\n: 3\n", "not valid YAML"),
         ("[" * 3000, "not valid YAML"),
         ("name: mixnet\nstage_params: []\n", "params: missing"),
         (

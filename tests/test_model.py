@@ -65,6 +65,10 @@ def test_any_image_size(size):
     np.testing.assert_allclose(scores.sum(axis=1), 1, rtol=1e-5)
 
 
+def test_tiny_fixed_sizes():
+    assert create_model("mixnet_s", classes=2, input_shape=(2, 3, 3)).output_shape == (None, 2)
+
+
 def test_keras_applications_signature():
     tensor = keras.Input((64, 64, 3))
     model = mixnet_tf.MixNetS(True, None, tensor, None, None, 7, "softmax", name="mine")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 from mixnet_tf.cli import main
 from mixnet_tf.config import load_config, to_dict
 from mixnet_tf.errors import MixNetError
-from mixnet_tf.training import load_model
+from mixnet_tf.training import TrainingRecipe, load_model, train
 
 EPOCHS = 4
 
@@ -111,6 +112,8 @@ def test_resume_of_a_finished_run_changes_nothing(whole_run, tiny):
         (["--learning-rate", "nan"], "--learning-rate"),
         (["--weights", "missing.safetensors", "--overwrite"], "missing.safetensors"),
         (["--resume", "--overwrite"], "not allowed with"),
+        (["--resume", "--padding", "same"], "padding"),
+        (["--epochs", "1" + "0" * 23], "--epochs"),
     ],
 )
 def test_refused(whole_run, tiny, changes, message, capsys):
@@ -124,13 +127,13 @@ def test_refused(whole_run, tiny, changes, message, capsys):
     assert (whole_run / "model.keras").read_bytes() == before
 
 
-def test_divergence_is_named_and_keeps_the_last_good_epoch(tiny, tmp_path, capsys):
-    assert (
-        main(["train", *tiny, "--output", str(tmp_path / "run"), "--learning-rate", "1e30", "--warmup-epochs", "0"])
-        == 2
-    )
-    assert "training diverged" in capsys.readouterr().err.splitlines()[-1]
-    assert not (tmp_path / "run" / "model.keras").exists()
+def test_divergence_is_named_and_leaves_no_model(tiny, tmp_path):
+    from mixnet_tf.data import load_data
+
+    recipe = TrainingRecipe(epochs=2, batch_size=16, learning_rate=1e30, warmup_epochs=0)
+    with pytest.raises(MixNetError, match="training diverged"):
+        train(load_config("mixnet_nano"), load_data(tiny[2]), tmp_path / "run", image_size=16, recipe=recipe)
+    assert not list((tmp_path / "run").glob("*.keras"))
 
 
 def test_frozen_backbone(tiny, whole_run, tmp_path):
@@ -139,6 +142,61 @@ def test_frozen_backbone(tiny, whole_run, tmp_path):
     before, after = load_model(whole_run / "model.keras"), load_model(tmp_path / "model.keras")
     for a, b in zip(before.variables, after.variables, strict=True):
         assert np.array_equal(np.asarray(a), np.asarray(b)) == (not a.path.startswith("predictions")), a.path
+
+
+def test_frozen_runs_resume_and_load_frozen(tiny, tmp_path):
+    arguments = [*tiny[:-1], "1", "--output", str(tmp_path), "--freeze-backbone"]
+    assert main(["train", *arguments]) == 0
+    frozen = load_model(tmp_path / "last.keras")
+    assert [variable.path for variable in frozen.trainable_variables] == ["predictions/kernel", "predictions/bias"]
+    assert main(["train", *arguments, "--resume"]) == 0
+
+
+def test_the_configuration_can_freeze_and_name_weights(tiny, whole_run, tmp_path):
+    data = to_dict(load_config("mixnet_nano"))
+    data["model"] |= {"freeze_backbone": True, "checkpoint": {"path": str(whole_run / "model.keras")}}
+    (tmp_path / "c.yaml").write_text(json.dumps(data))
+    assert main(["train", str(tmp_path / "c.yaml"), *tiny[1:-1], "1", "--output", str(tmp_path / "run")]) == 0
+    before, after = (load_model(folder / "model.keras") for folder in (whole_run, tmp_path / "run"))
+    np.testing.assert_array_equal(np.asarray(before.variables[0]), np.asarray(after.variables[0]))
+
+
+def test_files_of_the_user_are_not_touched(tiny, tmp_path, capsys):
+    (tmp_path / "history.csv").write_text("mine\n")
+    assert main(["train", *tiny, "--output", str(tmp_path)]) == 2
+    assert "holds files already" in capsys.readouterr().err
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("history.csv", "mine\n")]
+
+
+def test_resume_refuses_other_images_and_damaged_files(tiny, whole_run, tmp_path, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(whole_run, folder)
+    arrays = dict(np.load(tiny[2]))
+    np.savez(tmp_path / "tiny.npz", **(arrays | {"x_train": arrays["x_train"][::-1]}))
+    other = [*tiny[:2], str(tmp_path / "tiny.npz"), *tiny[3:]]
+    assert main(["train", *other, "--output", str(folder), "--resume"]) == 2
+    assert "the run was started with images" in capsys.readouterr().err
+    for name, content in (("history.csv", "epoch,loss\nx,1\n"), ("training.json", "[1]")):
+        (folder / name).write_text(content)
+        assert main(["train", *tiny, "--output", str(folder), "--resume"]) == 2
+        assert f"{name}: " in capsys.readouterr().err
+
+
+def test_images_that_are_not_square(tmp_path):
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 255, (40, 16, 20, 3), dtype=np.uint8), np.arange(40) % 2
+    np.savez(tmp_path / "wide.npz", x_train=x[:30], y_train=y[:30], x_test=x[30:], y_test=y[30:])
+    arguments = [
+        "mixnet_nano",
+        "--data",
+        str(tmp_path / "wide.npz"),
+        "--epochs",
+        "1",
+        "--output",
+        str(tmp_path / "run"),
+    ]
+    assert main(["train", *arguments]) == 0
+    assert load_model(tmp_path / "run" / "model.keras").input_shape == (None, 16, 20, 3)
 
 
 def test_class_weights_count_must_fit(tiny, tmp_path, capsys):

@@ -4,14 +4,22 @@ import argparse
 import math
 
 
-def count(text: str) -> int:
+def count(text: str, most: int = 1_000_000) -> int:
     try:
         value = int(text)
     except ValueError:
         value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number from 1")
+    if not 1 <= value <= most:
+        raise argparse.ArgumentTypeError(f"found {text[:40]!r}, expected a whole number from 1 to {most}")
     return value
+
+
+def pixels(text: str) -> int:
+    return count(text, most=4096)
+
+
+def threads(text: str) -> int:
+    return count(text, most=256)
 
 
 def real(text: str) -> float:
@@ -19,8 +27,8 @@ def real(text: str) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"found {text!r}, expected a number from 0")
+    if not 0 <= value <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"found {text[:40]!r}, expected a number from 0 to 1000000")
     return value
 
 
@@ -55,11 +63,16 @@ def add_split(parser: argparse.ArgumentParser) -> None:
 
 
 def add_image_size(parser: argparse.ArgumentParser, default: str) -> None:
-    parser.add_argument("--image-size", type=count, metavar="N", help=f"pixels of a side (default: {default})")
+    parser.add_argument("--image-size", type=pixels, metavar="N", help=f"pixels of a side (default: {default})")
 
 
 def add_overwrite(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace what is there")
+
+
+def add_padding(parser: argparse.ArgumentParser) -> None:
+    help_text = "same for the authors' own weights, tf_mixnet_* (default: %(default)s)"
+    parser.add_argument("--padding", choices=("symmetric", "same"), default="symmetric", help=help_text)
 
 
 def add_graph(parser: argparse.ArgumentParser) -> None:

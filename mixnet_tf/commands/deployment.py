@@ -12,6 +12,7 @@ from mixnet_tf.commands.arguments import (
     count,
     fraction,
     seed,
+    threads,
 )
 from mixnet_tf.commands.output import load_tensorflow, shape_text, show_skipped, show_table
 from mixnet_tf.errors import MixNetError
@@ -44,7 +45,7 @@ def run_export(args: argparse.Namespace) -> dict:
     from mixnet_tf.training import load_model
 
     model = load_model(args.model)
-    own = model.input_shape[1:3]
+    own = model.inputs[0].shape[1:3]
     if args.image_size is None and None in own:
         raise MixNetError(f"{args.model}: takes images of any size; give --image-size")
     export(
@@ -155,7 +156,7 @@ def show_inspect(result: dict) -> None:
 
 def add_benchmark(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("models", metavar="F.tflite", nargs="+")
-    parser.add_argument("--threads", type=count, default=1, metavar="N", help="default: %(default)s")
+    parser.add_argument("--threads", type=threads, default=1, metavar="N", help="default: %(default)s")
     parser.add_argument("--rounds", type=count, default=20, metavar="N", help="turns a model (default: %(default)s)")
 
 

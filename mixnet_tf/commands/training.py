@@ -10,12 +10,12 @@ from mixnet_tf.commands.arguments import (
     add_graph,
     add_image_size,
     add_overwrite,
+    add_padding,
     count,
     real,
     seed,
 )
 from mixnet_tf.commands.output import load_tensorflow, show_skipped, show_table
-from mixnet_tf.errors import MixNetError
 
 
 def add_list(parser: argparse.ArgumentParser) -> None:
@@ -110,6 +110,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-flip", action="store_true", help="never mirror training images")
     parser.add_argument("--jitter", type=real, metavar="N", help="strength of the colour jitter")
     parser.add_argument("--weights", metavar="FILE", help="start from these weights")
+    add_padding(parser)
     parser.add_argument("--freeze-backbone", action="store_true", help="train the head only")
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--resume", action="store_true", help="continue the run in DIR")
@@ -129,8 +130,9 @@ def _training_arguments(args: argparse.Namespace, config, data) -> dict:
         "image_size": args.image_size or data.image_size or 224,
         "recipe": TrainingRecipe(**given),
         "augmentation": dataclasses.replace(data.augmentation, **changes),
-        "weights": args.weights or config.checkpoint.path,
-        "freeze_backbone": args.freeze_backbone or config.freeze_backbone,
+        "weights": args.weights,
+        "freeze_backbone": args.freeze_backbone,
+        "padding": args.padding,
         "resume": args.resume,
         "overwrite": args.overwrite,
         "on_bad_image": args.on_bad_image,
@@ -188,8 +190,7 @@ def add_import_weights(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="a .safetensors, .npz, .pth, .keras or .weights.h5 file")
     parser.add_argument("--config", required=True, metavar="C", help="a shipped name or a .yaml file")
     parser.add_argument("--output", required=True, type=Path, metavar="F.keras")
-    parser.add_argument("--padding", choices=("symmetric", "same"), default="symmetric",
-                        help="same for the authors' own weights, tf_mixnet_* (default: %(default)s)")  # fmt: skip
+    add_padding(parser)
     parser.add_argument("--allow-nan", action="store_true", help="take weights that are not finite")
     parser.add_argument("--check", metavar="IMAGE", help="print the five best classes of this image")
     add_image_size(parser, "any size")
@@ -198,25 +199,32 @@ def add_import_weights(parser: argparse.ArgumentParser) -> None:
 
 def run_import_weights(args: argparse.Namespace) -> dict:
     from mixnet_tf.config import load_config
-    from mixnet_tf.files import check_free
+    from mixnet_tf.files import check_free, check_suffix
     from mixnet_tf.preprocessing import decode, evaluation_pixels, preprocess_input
 
-    if args.output.suffix != ".keras":
-        raise MixNetError(f"{args.output}: expected a name that ends in .keras")
+    check_suffix(args.output, ".keras")
     check_free(args.output, overwrite=args.overwrite)
     config, image = load_config(args.config), decode(args.check) if args.check else None
     load_tensorflow()
+    import keras
+
     from mixnet_tf.training import save_model
     from mixnet_tf.weights import import_weights
 
     model = import_weights(
-        args.file, config, image_size=args.image_size, padding=args.padding, allow_nan=args.allow_nan
+        args.file,
+        config,
+        image_size=args.image_size,
+        padding=args.padding,
+        classifier_activation=None,
+        allow_nan=args.allow_nan,
     )
-    save_model(model, args.output, overwrite=args.overwrite)
     result = {"path": str(args.output), "classes": model.output_shape[-1]}
     if image is not None:
         pixels = evaluation_pixels(image, args.image_size or 224, 0.875)
-        result["best"] = _best_classes(model.predict(preprocess_input(pixels[None]), verbose=0))
+        logits = model.predict(preprocess_input(pixels[None]), verbose=0)
+        result["best"] = _best_classes(keras.activations.softmax(keras.ops.array(logits)).numpy())
+    save_model(model, args.output, overwrite=args.overwrite)
     return result
 
 

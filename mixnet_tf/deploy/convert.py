@@ -109,6 +109,9 @@ def _first_line(error: Exception) -> str:
 
 def at_image_size(model: keras.Model, image_size: tuple[int, int]) -> keras.Model:
     """Return the model with another input size, sharing its layers: it is fully convolutional up to the pooling."""
+    if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
+        shapes = ", ".join(str(tuple(own.shape)) for own in model.inputs)
+        raise DeployError(f"{model.name}: takes {shapes}, expected one image: (batch, height, width, channels)")
     if tuple(model.input_shape[1:3]) == tuple(image_size):
         return model
     image = keras.Input((*image_size, model.input_shape[-1]), name=model.inputs[0].name)

@@ -11,7 +11,7 @@ from mixnet_tf.deploy.convert import CALIBRATION_IMAGES, at_image_size, convert
 from mixnet_tf.deploy.graph import deploy_model, verify_deploy
 from mixnet_tf.deploy.quantize import quantize
 from mixnet_tf.errors import DeployError
-from mixnet_tf.files import check_free, whole_file
+from mixnet_tf.files import check_free, check_suffix, whole_file
 
 _VERIFY_IMAGES = 4
 
@@ -49,6 +49,7 @@ def export(
         MixNetError: the recipe needs images, the model cannot be converted, the deploy graph differs, or the file
             cannot be written.
     """
+    check_suffix(path, ".tflite")
     check_free(path, overwrite=overwrite)
     if recipe == "int8" and calibration is None:
         raise DeployError("recipe int8 needs real images to find the range of every activation: give --calibration")

@@ -29,7 +29,7 @@ from mixnet_tf.deploy.report import environment
 from mixnet_tf.deploy.runtime import LiteModel
 from mixnet_tf.deploy.sensitivity import fewest_float_blocks, float_names
 from mixnet_tf.errors import DeployError
-from mixnet_tf.files import check_free, whole_file
+from mixnet_tf.files import check_free, check_suffix, whole_file
 from mixnet_tf.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 
 CORRECTION_IMAGES = 64
@@ -139,6 +139,7 @@ def quantize(
     recipe = load_recipe(recipe)
     if min_agreement is not None:
         recipe = dataclasses.replace(recipe, min_agreement=min_agreement)
+    check_suffix(output, ".tflite")
     record = Path(output).with_suffix(".quantization.json")
     for path in (output, record):
         check_free(path, overwrite=overwrite)

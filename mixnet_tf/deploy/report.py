@@ -4,6 +4,8 @@ import dataclasses
 import importlib.metadata
 import json
 import platform
+import shlex
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,9 +36,10 @@ class Report:
     data: str
     data_source: str
     class_names: tuple[str, ...]
-    image_size: int
+    image_size: int | tuple[int, int]
     epochs: int
     results: tuple[ModelResult, ...]
+    test_is_val: bool = False
     skipped_images: tuple[str, ...] = ()
 
     def to_dict(self) -> dict:
@@ -66,28 +69,31 @@ def write_report(report: Report, folder: Path, confusion: np.ndarray) -> None:
         confusion: counts (true class, predicted class) of that model.
     """
     with whole_file(folder / "report.json") as part:
-        part.write_text(json.dumps(report.to_dict(), indent=2) + "\n")
+        part.write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
     with whole_file(folder / "confusion.png") as part:
         _plot_confusion(confusion, report.class_names, report.results[-1].file, part)
     with whole_file(folder / "latency.png") as part:
         _plot_latency([result for result in report.results if result.latency], part)
     with whole_file(folder / "report.md") as part:
-        part.write_text(_markdown(report, folder))
+        part.write_text(_markdown(report, folder), encoding="utf-8")
 
 
 def _markdown(report: Report, folder: Path) -> str:
-    command = f"mixnet-tf evaluate {folder}/FILE --data {report.data_source} --reference {folder}/model.keras"
+    skip = " --on-bad-image skip" if report.skipped_images else ""
+    data, reference = shlex.quote(report.data_source), shlex.quote(f"{folder}/model.keras")
+    command = f"mixnet-tf evaluate {shlex.quote(str(folder))}/FILE --data {data} --reference {reference}{skip}"
     best = min(report.results[-1].evaluation.per_class.items(), key=lambda item: item[1])
     lines = [
         f"# {report.model} on {report.data}",
         "",
         f"{report.epochs} epochs at {report.image_size} px, {len(report.class_names)} classes, "
         f"{report.results[0].evaluation.count} test images.",
+        *(["The data has no test split: these images also chose the best epoch."] if report.test_is_val else []),
         "",
         *markdown_table(report.results),
         "",
         f"Accuracy, agreement and SNR of each FILE: `{command}`  ",
-        f"Latency, one thread, interleaved: `mixnet-tf benchmark {folder}/*.tflite`",
+        f"Latency, one thread, interleaved: `mixnet-tf benchmark {shlex.quote(str(folder))}/*.tflite`",
         "",
         "Agreement: share of test images with the same top-1 class as model.keras. SNR: power of its logits over that "
         "of the difference.",
@@ -133,6 +139,12 @@ def _figure(width: float, height: float):
     return figure, figure.add_subplot()
 
 
+def _save(figure, path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a class name in a script the font lacks
+        figure.savefig(path)
+
+
 def _plot_confusion(confusion: np.ndarray, class_names: Sequence[str], title: str, path: Path) -> None:
     count = len(class_names)
     side = min(4 + 0.3 * count, 20)
@@ -140,14 +152,15 @@ def _plot_confusion(confusion: np.ndarray, class_names: Sequence[str], title: st
     shares = confusion / np.maximum(1, confusion.sum(axis=1, keepdims=True))
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if count <= 30:
-        axes.set_xticks(range(count), class_names, rotation=90)
-        axes.set_yticks(range(count), class_names)
+        names = [name.replace("$", r"\$") for name in class_names]  # no formula
+        axes.set_xticks(range(count), names, rotation=90)
+        axes.set_yticks(range(count), names)
         for i, j in np.argwhere(confusion):
             color = "white" if shares[i, j] > 0.5 else "black"
             axes.text(j, i, str(confusion[i, j]), ha="center", va="center", color=color, fontsize=8)
     axes.set(xlabel="predicted", ylabel="true", title=title)
     figure.colorbar(image, label="share of the true class")
-    figure.savefig(path)
+    _save(figure, path)
 
 
 def _plot_latency(results: Sequence[ModelResult], path: Path) -> None:
@@ -159,4 +172,4 @@ def _plot_latency(results: Sequence[ModelResult], path: Path) -> None:
     axes.invert_yaxis()
     axes.margins(x=0.2)
     axes.set(xlabel="milliseconds an image, one thread: median, and to the 95th percentile")
-    figure.savefig(path)
+    _save(figure, path)
