@@ -1,11 +1,13 @@
 """What the deploy graph is worth, against the plain conversion and other networks: the table of tflite/README.md.
 
     python tests/bench/bench_deploy.py [--models S M L] [--count COUNT.py] [--peers ENVIRONMENT FOLDER] [--json]
-                                       [--readme tflite/README.md]
+                                       [--arm PYTHON INVOKE.py] [--readme tflite/README.md]
 
 Times are taken in turns within one process (timing.py): believe the ratios, not the milliseconds. COUNT.py, given
 --json and files, prints the millions of instructions one inference of each takes on an emulated Cortex-A76. ENVIRONMENT
-and FOLDER are the arguments of an earlier run of peers.sh. --readme replaces the tables between the markers of a file.
+and FOLDER are the arguments of an earlier run of peers.sh. PYTHON is an (emulated) arm64 one; INVOKE.py, given a model,
+a number and two .npy paths, runs the images of the first and writes the outputs to the second. --readme replaces the
+tables between the markers of a file.
 
 Weights and images are random: speed does not depend on them, as long as no two convolutions are equal (the converter
 would merge them, and the graph would look cheaper than it is).
@@ -39,6 +41,7 @@ TIMM = {
     "timm mixnet_s, ONNX Runtime": ("timm_mixnet_s_f.onnx", "timm_mixnet_s_q.onnx"),
     "timm mixnet_s, litert-torch": ("timm_mixnet_s_f.tflite", "timm_mixnet_s_q.tflite"),
 }
+OTHER_KERNELS = ("arm64", "reference kernels")
 MARKERS = ("<!-- begin: bench_deploy.py -->", "<!-- end: bench_deploy.py -->")
 
 
@@ -107,13 +110,23 @@ def instructions(count: Path | None, paths: list[Path]) -> dict[Path, float]:
     return {path: statistics.median(run[str(path)] for run in runs) for path in paths}
 
 
-def differing_logits(path: Path, count: int = 4) -> dict[str, float]:
-    """Compare the int8 file on XNNPACK with LiteRT's reference kernels: share of logits that differ, largest step."""
+def differing_logits(path: Path, arm: list[Path] | None, count: int = 4) -> dict[str, str]:
+    """Compare an int8 file here on XNNPACK with LiteRT's reference kernels and with XNNPACK on arm64."""
     fast, reference = (LiteModel(path, reference_kernels=plain) for plain in (False, True))
-    rng, shape = np.random.default_rng(2), (count, 1, SIZE, SIZE, 3)
-    inputs = rng.integers(-128, 128, shape).astype(np.int8)
-    steps = [np.abs(fast.run_raw(x).astype(int) - reference.run_raw(x).astype(int)) for x in inputs]
-    return {"share": float(np.mean(np.array(steps) > 0)), "steps": int(np.max(steps))}
+    inputs = np.random.default_rng(2).integers(-128, 128, (count, SIZE, SIZE, 3)).astype(np.int8)
+    here, plain = (np.stack([model.run_raw(x[None]) for x in inputs]) for model in (fast, reference))
+    found = {"reference kernels": difference(here, plain)}
+    if arm:
+        with tempfile.TemporaryDirectory() as folder:
+            np.save(f"{folder}/in.npy", inputs)
+            subprocess.run([*arm, path, "1", f"{folder}/in.npy", f"{folder}/out.npy"], check=True, capture_output=True)
+            found["arm64"] = difference(here, np.load(f"{folder}/out.npy"))
+    return found
+
+
+def difference(a: np.ndarray, b: np.ndarray) -> str:
+    steps = np.abs(a.astype(int) - b.astype(int))
+    return f"{np.mean(steps > 0):.1%} differ, by at most {steps.max()} steps" if steps.any() else "all equal"
 
 
 def measure(files: dict, python: Path, rounds: int, count: Path | None) -> dict[str, dict]:
@@ -181,19 +194,18 @@ def ratio_table(results: dict) -> list[str]:
 
 
 def fact_table(results: dict) -> list[str]:
-    lines = [
-        "| network | largest difference, deploy graph against Keras | int8 bytes a parameter | deploy + convert "
-        "| int8 logits, XNNPACK against reference kernels |",
-        "|---|---|---|---|---|",
+    exactness = [
+        f"{graph}: int8 logits here against {other}" for graph in ("deploy", "plain") for other in OTHER_KERNELS
     ]
+    heads = ["network", "largest difference of a logit, deploy graph against Keras", "int8 bytes a parameter"]
+    heads += ["deploy + convert", *exactness]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name, r in results.items():
-        per_parameter = r["rows"]["deploy int8"]["bytes"] / r["parameters"]
-        exact = r["differing_logits"]
-        lines.append(
-            f"| MixNet-{name} | {r['difference']:.1e} of the largest logit | {per_parameter:.3f} "
-            f"| {r['seconds float32']:.0f} s float32, {r['seconds int8']:.0f} s int8 "
-            f"| {exact['share']:.1%} differ, by at most {exact['steps']} steps |"
-        )
+        cells = [f"MixNet-{name}", f"{r['difference']:.1e} of the largest"]
+        cells += [f"{r['rows']['deploy int8']['bytes'] / r['parameters']:.3f}"]
+        cells += [f"{r['seconds float32']:.0f} s float32, {r['seconds int8']:.0f} s int8"]
+        cells += [r["exactness"][graph].get(other, "–") for graph in ("deploy", "plain") for other in OTHER_KERNELS]
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
@@ -221,7 +233,8 @@ def run(args: argparse.Namespace, folder: Path) -> dict:
             for peer, pair in TIMM.items() if args.peers else ():
                 files |= {(peer, recipe): Path(args.peers[1], file) for recipe, file in zip(RECIPES, pair, strict=True)}
         print(f"{name}: built, now timing", file=sys.stderr)
-        result["differing_logits"] = differing_logits(files["deploy", "int8"])
+        arm = args.arm and [Path(part) for part in args.arm]
+        result["exactness"] = {g: differing_logits(files[g, "int8"], arm) for g in ("deploy", "plain")}
         result["rows"] = measure(files, python, args.rounds, args.count)
         results[name] = result
     return results
@@ -233,6 +246,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--count", type=Path)
     parser.add_argument("--peers", nargs=2, metavar=("ENVIRONMENT", "FOLDER"))
+    parser.add_argument("--arm", nargs=2, metavar=("PYTHON", "INVOKE"))
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--readme", type=Path)
     args = parser.parse_args()
