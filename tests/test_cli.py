@@ -1,5 +1,6 @@
 """The command line: what it prints, and what bad input gets: one line, exit status 2, nothing written."""
 
+import hashlib
 import json
 import os
 import re
@@ -109,6 +110,20 @@ def test_evaluate_counts_by_hand(main_job, capsys):
     assert results(capsys, "evaluate", main_job / "model.keras", "--data", "digits")["top5"] == pytest.approx(
         np.mean(five)
     )
+
+
+def test_quantize_and_its_report(main_job, tmp_path, capsys):
+    path, report = tmp_path / "pixels.tflite", tmp_path / "report"
+    arguments = ["quantize", main_job / "model.keras", "--recipe", "int8_uint8_io", "--calibration", "digits"]
+    own = results(capsys, *arguments, "--images", 40, "--output", path, "--report", report)
+    assert own["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert len(own["calibration"]["images"]) == 40
+    measured = json.loads((report / "report.json").read_text())
+    assert measured["comparison"]["count"] == 359 and measured["comparison"]["agreement"] > 0.97
+    assert measured["tensors"][0]["block"] == "stem" and measured["tensors"][0]["snr_db"] > 30
+    assert (report / "report.md").is_file() and (report / "error.png").is_file()
+    again = results(capsys, "compare", main_job / "model_float32.tflite", path, "--data", "digits")
+    assert again["agreement"] == pytest.approx(measured["comparison"]["agreement"], abs=0.01)
 
 
 def test_inspect(main_job, tmp_path, capsys):

@@ -82,6 +82,7 @@ def add_quantize(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--min-agreement", type=fraction, metavar="X", help="of int8_mixed: share of equal top-1 classes"
     )
+    parser.add_argument("--report", type=Path, metavar="DIR", help="write where the error comes from into DIR")
     add_bad_images(parser)
     add_image_size(parser, "the model's own")
     add_overwrite(parser)
@@ -105,6 +106,7 @@ def run_quantize(args: argparse.Namespace) -> dict:
         images=args.images,
         seed=args.seed,
         min_agreement=args.min_agreement,
+        report=args.report,
         on_bad_image=args.on_bad_image,
         overwrite=args.overwrite,
     )

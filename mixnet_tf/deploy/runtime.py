@@ -44,7 +44,7 @@ class LiteModel:
 
         A file that takes uint8 pixels, with a scale of 1, is given the pixels that the images were made from.
         """
-        return np.stack([self._dequantized(self.run_raw(self._quantized(image[None]))) for image in images])
+        return np.stack([self._dequantized(self.run_raw(quantized(image[None], self.input))) for image in images])
 
     def run_raw(self, image: np.ndarray) -> np.ndarray:
         """Run one image in the file's own input type; return the output in its own type, (classes,)."""
@@ -63,20 +63,21 @@ class LiteModel:
         content = rng.standard_normal(shape) if limits is None else rng.integers(limits.min, limits.max, shape)
         self._interpreter.set_tensor(self.input["index"], content.astype(dtype))
 
-    def _quantized(self, image: np.ndarray) -> np.ndarray:
-        takes_pixels = self.input["dtype"] == np.uint8 and tuple(self.input["quantization"]) == (1.0, 0)
-        return quantized(to_pixels(image) if takes_pixels else image, self.input)
-
     def _dequantized(self, output: np.ndarray) -> np.ndarray:
         scale, zero_point = self.output["quantization"]
         return (output.astype(np.float32) - zero_point) * np.float32(scale) if scale else output.astype(np.float32)
 
 
 def quantized(images: np.ndarray, details: dict) -> np.ndarray:
-    """Return float images in the type of an interpreter's input, given its details."""
+    """Return normalized float images in the type of an interpreter's input, given its details.
+
+    A uint8 input with a scale of 1 takes the pixels that the images were made from.
+    """
     scale, zero_point = details["quantization"]
     if not scale:
         return images.astype(details["dtype"])
+    if details["dtype"] == np.uint8 and (scale, zero_point) == (1.0, 0):
+        images = to_pixels(images)
     limits = np.iinfo(details["dtype"])
     return np.clip(np.round(images / scale) + zero_point, limits.min, limits.max).astype(details["dtype"])
 
