@@ -216,7 +216,7 @@ def calibration_images(
     require_integer("seed", seed, 0)
     _check_on_bad_image(on_bad_image)
     size, split, taken = height_and_width(image_size), data.splits["train"], 0
-    for index in _take_turns(split.labels, seed):
+    for index in take_turns(split.labels, seed):
         try:
             pixels = evaluation_pixels(split.open(index), size, data.crop_fraction)
         except DataError as error:
@@ -232,7 +232,7 @@ def calibration_images(
         raise DataError(f"{data.name}: no readable image in train")
 
 
-def _take_turns(labels: np.ndarray, seed: int) -> np.ndarray:
+def take_turns(labels: np.ndarray, seed: int) -> np.ndarray:
     """Return all indices in an order in which any first ones are spread evenly over the labels."""
     shuffled = np.random.default_rng(seed).permutation(len(labels))
     turns = np.zeros(len(labels), int)

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from mixnet_tf.data import ImageData, _take_turns, calibration_images, evaluation_dataset
+from mixnet_tf.data import ImageData, take_turns, calibration_images, evaluation_dataset
 from mixnet_tf.deploy.backends import choose_backend, to_int8, weights_to_int8
 from mixnet_tf.deploy.convert import CALIBRATION_IMAGES, at_image_size, convert
 from mixnet_tf.deploy.correct import correct_biases
@@ -359,7 +359,7 @@ def _shifted(graph: FlatGraph, index: int):
 
 def _manifest(data: ImageData, count: int, seed: int) -> Calibration:
     split = data.splits["train"]
-    order = _take_turns(split.labels, seed)
+    order = take_turns(split.labels, seed)
     named = [int(i) if isinstance(split.images, np.ndarray) else split.images[i] for i in order]
     return Calibration(
         data=data.name, seed=seed, images=tuple([name for name in named if name not in data.bad_images][:count])
@@ -377,4 +377,4 @@ def _manifest_notes(manifest: Calibration, data: ImageData) -> list[str]:
 
 def _take_labels(data: ImageData, manifest: Calibration, count: int) -> np.ndarray:
     labels = data.splits["train"].labels
-    return labels[_take_turns(labels, manifest.seed)][:count]
+    return labels[take_turns(labels, manifest.seed)][:count]
