@@ -16,7 +16,7 @@ import keras
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from mixnet_tf.data import ImageData, take_turns, calibration_images, evaluation_dataset
+from mixnet_tf.data import ImageData, calibration_images, evaluation_dataset, take_turns
 from mixnet_tf.deploy.backends import choose_backend, to_int8, weights_to_int8
 from mixnet_tf.deploy.convert import CALIBRATION_IMAGES, at_image_size, convert
 from mixnet_tf.deploy.correct import correct_biases
