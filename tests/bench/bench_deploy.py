@@ -1,13 +1,13 @@
 """What the deploy graph is worth, against the plain conversion and other networks: the table of tflite/README.md.
 
-    python tests/bench/bench_deploy.py [--models S M L] [--count COUNT.py] [--peers ENVIRONMENT FOLDER] [--json]
+    python tests/bench/bench_deploy.py [--models S M L] [--count COMMAND] [--peers ENVIRONMENT FOLDER] [--json]
                                        [--arm PYTHON INVOKE.py] [--readme tflite/README.md]
 
-Times are taken in turns within one process (timing.py): believe the ratios, not the milliseconds. COUNT.py, given
---json and files, prints the millions of instructions one inference of each takes on an emulated Cortex-A76. ENVIRONMENT
-and FOLDER are the arguments of an earlier run of peers.sh. PYTHON is an (emulated) arm64 one; INVOKE.py, given a model,
-a number and two .npy paths, runs the images of the first and writes the outputs to the second. --readme replaces the
-tables between the markers of a file.
+Times are taken in turns within one process (timing.py): believe the ratios, not the milliseconds. COMMAND counts the
+instructions of an inference on an emulated Cortex-A76: "tests/bench/count_arm.py --root ARM64 --invoke INVOKE.py".
+ENVIRONMENT and FOLDER are the arguments of an earlier run of peers.sh. PYTHON is an (emulated) arm64 one; INVOKE.py,
+given a model, a number and two .npy paths, runs the images of the first and writes the outputs to the second. --readme
+replaces the tables between the markers of a file.
 
 Weights and images are random: speed does not depend on them, as long as no two convolutions are equal (the converter
 would merge them, and the graph would look cheaper than it is).
@@ -17,6 +17,7 @@ import argparse
 import json
 import platform
 import re
+import shlex
 import statistics
 import subprocess
 import sys
@@ -100,14 +101,14 @@ def times(python: Path, paths: list[Path], threads: int, rounds: int) -> dict[Pa
     return {Path(path): own for path, own in json.loads(done.stdout).items()}
 
 
-def instructions(count: Path | None, paths: list[Path], repeats: int = 3) -> dict[Path, float]:
-    """Return millions of instructions an inference: the median of some counts; nothing without a counter."""
+def instructions(count: str | None, paths: list[Path]) -> dict[Path, float]:
+    """Return millions of instructions an inference, or nothing without a counter."""
     paths = [path for path in paths if path.suffix == ".tflite"] if count else []
-    runs = []
-    for _ in range(repeats if paths else 0):
-        done = subprocess.run([sys.executable, count, "--json", *paths], capture_output=True, text=True, check=True)
-        runs.append(json.loads(done.stdout))
-    return {path: statistics.median(run[str(path)] for run in runs) for path in paths}
+    if not paths:
+        return {}
+    command = [sys.executable, *shlex.split(count), "--json", *paths]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return {Path(path): millions for path, millions in json.loads(done.stdout).items()}
 
 
 def differing_logits(path: Path, arm: list[Path] | None, count: int = 4) -> dict[str, str]:
@@ -129,11 +130,11 @@ def difference(a: np.ndarray, b: np.ndarray) -> str:
     return f"{np.mean(steps > 0):.1%} differ, by at most {steps.max()} steps" if steps.any() else "all equal"
 
 
-def measure(files: dict, python: Path, rounds: int, count: Path | None, repeats: int) -> dict[str, dict]:
+def measure(files: dict, python: Path, rounds: int, count: str | None) -> dict[str, dict]:
     """Return what each file costs, by ``"graph recipe"``."""
     paths = list(files.values())
     one, two = (times(python, paths, threads, rounds) for threads in (1, 2))
-    counted = instructions(count, paths, repeats)
+    counted = instructions(count, paths)
     rows = {}
     for (label, recipe), path in files.items():
         rows[f"{label} {recipe}"] = {
@@ -235,8 +236,7 @@ def run(args: argparse.Namespace, folder: Path) -> dict:
         print(f"{name}: built, now timing", file=sys.stderr)
         arm = args.arm and [Path(part) for part in args.arm]
         result["exactness"] = {g: differing_logits(files[g, "int8"], arm) for g in ("deploy", "plain")}
-        # a count is off by up to 2 million: little beside M and L
-        result["rows"] = measure(files, python, args.rounds, args.count, repeats=3 if name == "S" else 1)
+        result["rows"] = measure(files, python, args.rounds, args.count)
         results[name] = result
     return results
 
@@ -245,7 +245,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=["S", "M", "L"])
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--count", type=Path)
+    parser.add_argument("--count", metavar="COMMAND")
     parser.add_argument("--peers", nargs=2, metavar=("ENVIRONMENT", "FOLDER"))
     parser.add_argument("--arm", nargs=2, metavar=("PYTHON", "INVOKE"))
     parser.add_argument("--json", action="store_true")
