@@ -3,9 +3,9 @@
     python tests/bench/count_arm.py --root ARM64 --invoke INVOKE.py [--runs 31] [--json] MODEL.tflite ...
 
 ARM64 holds an arm64 userland with LiteRT and a `python` that starts it under qemu-aarch64 with the options in
-$QEMU_OPTS; INVOKE.py MODEL N runs a model N times. The counts of every block of code after 2 and 2 + runs inferences
-are compared, and only blocks that ran a multiple of `runs` more often belong to the inference: what the interpreter's
-start-up does more or less of by chance drops out. A count of instructions is no latency: use it as a ratio.
+$QEMU_OPTS; INVOKE.py MODEL N runs a model N times. The counts of every block of code with 2 and with 2 + runs
+inferences are compared, and only blocks that ran a multiple of `runs` more often belong to the inference: what the
+interpreter's start-up does more or less of by chance drops out. A count is no latency: use it as a ratio.
 """
 
 import argparse
