@@ -146,18 +146,23 @@ def signal_to_noise(reference: np.ndarray, outputs: np.ndarray) -> float | None:
     return float(10 * np.log10(signal / noise)) if signal > 0 and noise > 0 else None
 
 
+def in_top5(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Say for each image whether its label is among the five largest of its outputs (n, classes)."""
+    # a stable sort, so that equal int8 outputs rank as argmax ranks them
+    best5 = np.argsort(-outputs, axis=1, kind="stable")[:, :5]
+    return (best5 == labels[:, None]).any(axis=1)
+
+
 def score(model: str, split: str, outputs: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...]) -> Evaluation:
     """Score outputs (n, classes) against labels (n,)."""
     correct = outputs.argmax(axis=1) == labels
-    # a stable sort, so that equal int8 outputs rank as argmax ranks them
-    best5 = np.argsort(-outputs, axis=1, kind="stable")[:, :5]
     present = np.unique(labels)
     return Evaluation(
         model=model,
         split=split,
         count=len(labels),
         top1=float(correct.mean()),
-        top5=float((best5 == labels[:, None]).any(axis=1).mean()),
+        top5=float(in_top5(outputs, labels).mean()),
         per_class={class_names[i]: float(correct[labels == i].mean()) for i in present},
     )
 

@@ -10,6 +10,7 @@ import pytest
 from mixnet_tf.deploy.convert import convert
 from mixnet_tf.deploy.delegation import inspect_model
 from mixnet_tf.deploy.graph import deploy_model
+from mixnet_tf.deploy.runtime import LiteModel
 from mixnet_tf.errors import DeployError
 from mixnet_tf.model import create_model
 
@@ -113,6 +114,16 @@ def test_truncated_files(tmp_path, nano, keep):
     with pytest.raises(DeployError, match=r"cut\.tflite: ") as caught:
         inspect_model(file)
     assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_name(tmp_path, nano):
+    file = tmp_path / "name.tflite"
+    file.write_bytes(nano.replace(b"mixnet_nano", b"mixnet_\xff\xfe\xfdo"))
+    with pytest.raises(DeployError, match=r"name\.tflite: truncated or damaged"):
+        inspect_model(file)
+    file.write_bytes(nano.replace(b"image", b"im\xffge"))
+    with pytest.raises(DeployError, match=r"name\.tflite: LiteRT cannot load it: 'utf-8' codec"):
+        LiteModel(file)
 
 
 def test_garbage_and_missing_files(tmp_path):

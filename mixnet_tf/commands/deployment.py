@@ -116,8 +116,12 @@ def run_quantize(args: argparse.Namespace) -> dict:
 def show_quantize(result: dict) -> None:
     for note in result["notes"]:
         print(f"note: {note}")
-    if result["float_blocks"]:
-        print(f"blocks left in float32: {', '.join(result['float_blocks'])}")
+    if fallback := result["fallback"]:
+        print(
+            f"blocks left in float32: {', '.join(fallback['blocks']) or 'none'}; {fallback['agreement']:.2%} of "
+            f"{fallback['images']} validation images agree; size {fallback['size_ratio']:.2f} and latency "
+            f"{fallback['latency_ratio']:.2f} of int8 throughout"
+        )
     print(f"{result['path']}: {result['size_bytes'] / 1e6:.2f} MB, recipe {result['recipe']['name']}")
 
 

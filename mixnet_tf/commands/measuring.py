@@ -64,10 +64,16 @@ def run_compare(args: argparse.Namespace) -> dict:
 
 def show_compare(result: dict) -> None:
     rows = [
-        (result[name], f"{own['value']:.2%}", f"{own['low']:.2%} to {own['high']:.2%}", result[f"only_{name}_right"])
+        (
+            result[name],
+            f"{own['value']:.2%}",
+            f"{own['low']:.2%} to {own['high']:.2%}",
+            f"{result[f'top5_{name}']['value']:.2%}",
+            result[f"only_{name}_right"],
+        )
         for name, own in (("a", result["top1_a"]), ("b", result["top1_b"]))
     ]
-    show_table(("model", "top-1", "95 % interval", "only this one right"), rows)
+    show_table(("model", "top-1", "95 % interval", "top-5", "only this one right"), rows)
     snr = "equal outputs" if result["snr_db"] is None else f"logit SNR {result['snr_db']:.1f} dB"
     print(
         f"\n{result['count']} images: agreement {result['agreement']:.2%}, {snr}, cosine {result['cosine']:.5f}, "

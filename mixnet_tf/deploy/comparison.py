@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mixnet_tf.data import ImageData
-from mixnet_tf.evaluation import open_predictor, predict, signal_to_noise
+from mixnet_tf.evaluation import in_top5, open_predictor, predict, signal_to_noise
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,8 @@ class Comparison:
         count: images.
         top1_a: of the first model.
         top1_b: of the second.
+        top5_a: of the first model: the label is among its five best classes.
+        top5_b: of the second.
         only_a_right: images that only the first classifies rightly (McNemar's counts).
         only_b_right: images that only the second classifies rightly.
         p_value: of McNemar's exact test: how likely such unequal counts are between equally good models.
@@ -44,6 +46,8 @@ class Comparison:
     count: int
     top1_a: Accuracy
     top1_b: Accuracy
+    top5_a: Accuracy
+    top5_b: Accuracy
     only_a_right: int
     only_b_right: int
     p_value: float
@@ -97,6 +101,8 @@ def compare_outputs(
         count=len(labels),
         top1_a=wilson(int(right_a.sum()), len(labels)),
         top1_b=wilson(int(right_b.sum()), len(labels)),
+        top5_a=wilson(int(in_top5(expected, labels).sum()), len(labels)),
+        top5_b=wilson(int(in_top5(found, labels).sum()), len(labels)),
         only_a_right=only_a,
         only_b_right=only_b,
         p_value=mcnemar(only_a, only_b),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 import keras
 import numpy as np
 
+from mixnet_tf.deploy.flatgraph import FlatGraph
 from mixnet_tf.errors import DeployError
 from mixnet_tf.quiet import quiet
 
@@ -60,9 +61,10 @@ def convert(
         _CONFIGURE[recipe](converter, representative_dataset)
         try:
             with quiet():
-                return converter.convert()
+                content = converter.convert()
         except Exception as error:  # the converter raises its own, undocumented kinds
             raise DeployError(f"{model.name}: the converter refused it: {_first_line(error)}") from error
+    return FlatGraph(content).content()  # a tenth smaller in int8
 
 
 def _save(model: keras.Model, folder: str, image_size: int | tuple[int, int]) -> None:

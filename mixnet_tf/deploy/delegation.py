@@ -88,7 +88,7 @@ def inspect_model(path: str | Path) -> ModelTable:
         size_bytes=len(content),
         inputs=tuple(graph.tensor(i) for i in graph.inputs),
         outputs=tuple(graph.tensor(i) for i in graph.outputs),
-        ops=tuple(_row(op, op.index not in outside) for op in graph.ops()),
+        ops=tuple(_row(op, op.index not in outside) for op in graph.ops),
     )
 
 
@@ -146,6 +146,7 @@ class _Subgraph:
             self._types = _names(schema.TensorType)
             self._builtins = _names(schema.BuiltinOperator)
             self._tensors = [self._read(t) for t in self._graph.tensors]
+            self.ops = tuple(self._read_ops())
         except (struct.error, IndexError, TypeError, ValueError, AttributeError, KeyError, OverflowError) as error:
             raise DeployError(f"{path}: truncated or damaged .tflite, its tables cannot be read") from error
 
@@ -154,7 +155,7 @@ class _Subgraph:
         scales = [] if quantization is None or quantization.scale is None else list(quantization.scale)
         points = [] if quantization is None or quantization.zeroPoint is None else list(quantization.zeroPoint)
         return TensorInfo(
-            name=(tensor.name or b"").decode(errors="replace"),
+            name=(tensor.name or b"").decode(),
             shape=() if tensor.shape is None else tuple(int(size) for size in tensor.shape),
             dtype=self._types[tensor.type].lower(),
             scale=float(scales[0]) if len(scales) == 1 else None,
@@ -164,7 +165,7 @@ class _Subgraph:
     def tensor(self, index: int) -> TensorInfo:
         return self._tensors[index]
 
-    def ops(self) -> Iterator[_Op]:
+    def _read_ops(self) -> Iterator[_Op]:
         for i, op in enumerate(self._graph.operators):
             custom = self._custom[op.opcodeIndex]
             inputs = [] if op.inputs is None else op.inputs

@@ -74,7 +74,7 @@ def export(
 
     model = at_image_size(model, size)
     if graph == "deploy":
-        deployed = deploy_model(model, image_size=size)
+        deployed = deploy_model(model, image_size=size, target="float")
         real = list(itertools.islice(real_images(_VERIFY_IMAGES), _VERIFY_IMAGES))
         verify_deploy(model, deployed, np.concatenate(real) if real else None)
         model = deployed

@@ -59,6 +59,22 @@ class _Buffer(schema.BufferT):
         return schema.BufferEnd(builder)
 
 
+class _Builder(flatbuffers.Builder):
+    """Writes equal vectors once: the zero points of thousands of channels, all 0 and 8 bytes each, are a tenth of a
+    small int8 file.
+    """
+
+    def __init__(self):
+        super().__init__(1 << 20)
+        self._written: dict[tuple, int] = {}
+
+    def CreateNumpyVector(self, x: np.ndarray) -> int:  # noqa: N802
+        key = x.dtype.str, x.tobytes()
+        if key not in self._written:
+            self._written[key] = super().CreateNumpyVector(x)
+        return self._written[key]
+
+
 class FlatGraph:
     """The one subgraph of a ``.tflite``.
 
@@ -235,7 +251,7 @@ class FlatGraph:
         for i, buffer in enumerate(self.model.buffers):
             if i not in read:
                 buffer.data = None
-        builder = flatbuffers.Builder(1 << 20)
+        builder = _Builder()
         builder.Finish(self.model.Pack(builder), _IDENTIFIER)
         return bytes(builder.Output())
 

@@ -176,7 +176,10 @@ def _markdown(report: dict) -> str:
         "",
         "| | float32 | int8 |",
         "|---|---|---|",
-        "| top-1 (95 % interval) | " + " | ".join(_interval(own[key]) for key in ("top1_a", "top1_b")) + " |",
+        *(
+            f"| top-{k} (95 % interval) | {_interval(own[f'top{k}_a'])} | {_interval(own[f'top{k}_b'])} |"
+            for k in (1, 5)
+        ),
         f"| only this one right | {own['only_a_right']} | {own['only_b_right']} |",
         "",
         f"McNemar p {own['p_value']:.2f}, agreement {own['agreement']:.2%}, logit SNR {snr}, "

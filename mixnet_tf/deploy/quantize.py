@@ -9,6 +9,7 @@ import hashlib
 import importlib.metadata
 import itertools
 import json
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from mixnet_tf.data import ImageData, calibration_images, evaluation_dataset, take_turns
 from mixnet_tf.deploy.backends import choose_backend, to_int8, weights_to_int8
+from mixnet_tf.deploy.benchmark import benchmark
 from mixnet_tf.deploy.convert import CALIBRATION_IMAGES, at_image_size, convert
 from mixnet_tf.deploy.correct import correct_biases
 from mixnet_tf.deploy.equalize import equalize
@@ -59,6 +61,25 @@ class Calibration:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Fallback:
+    """What blocks in float32 bring and cost.
+
+    Attributes:
+        blocks: their names.
+        images: of the validation split, on which the agreement with the float model was measured.
+        agreement: share of them with the same top-1 class.
+        size_ratio: of the file, to the one in int8 throughout.
+        latency_ratio: the same on this machine, one thread.
+    """
+
+    blocks: tuple[str, ...]
+    images: int
+    agreement: float
+    size_ratio: float
+    latency_ratio: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Quantized:
     """What ``quantize`` made; also saved beside the file as ``F.quantization.json``.
 
@@ -70,7 +91,7 @@ class Quantized:
         backend: which quantizer ran, or None.
         calibration: on which images, or None.
         equalization_error: largest change of the float output that equalization left, as a share of the largest output.
-        float_blocks: blocks that stayed in float32.
+        fallback: which blocks stayed in float32, or None where the recipe leaves none.
         notes: what the user should know.
         versions: of the packages.
     """
@@ -82,7 +103,7 @@ class Quantized:
     backend: str | None
     calibration: Calibration | None
     equalization_error: float | None
-    float_blocks: tuple[str, ...]
+    fallback: Fallback | None
     notes: tuple[str, ...]
     versions: dict[str, str]
 
@@ -133,8 +154,8 @@ def quantize(
             cannot be written.
 
     Example:
-        >>> quantize("model.keras", "int8", load_data("digits"), "model_int8.tflite").float_blocks  # doctest: +SKIP
-        ()
+        >>> quantize("model.keras", "int8", load_data("digits"), "model_int8.tflite").size_bytes  # doctest: +SKIP
+        142336
     """
     recipe = load_recipe(recipe)
     if min_agreement is not None:
@@ -147,7 +168,7 @@ def quantize(
         raise DeployError(f"recipe {recipe.name} needs real images to find the range of every tensor: give some")
     backend = choose_backend(recipe.backend) if recipe.weights == "int8" else None
     content, notes = _float_content(model, recipe, calibration, image_size, on_bad_image)
-    error, blocks, manifest = None, (), None
+    error, fallback, manifest = None, None, None
     if recipe.quantized:
         size = FlatGraph(content).shape(FlatGraph(content).inputs[0])[1:3]
 
@@ -164,8 +185,7 @@ def quantize(
             return (image for image, _ in batches.take(_HELD_OUT_IMAGES).as_numpy_iterator())
 
         few = list(real(min(images, CORRECTION_IMAGES)))
-        content, blocks, more = _int8(prepared, recipe, backend, few, held_out)
-        notes += more
+        content, fallback = _int8(prepared, recipe, backend, few, held_out)
     elif recipe.weights == "int8":
         content = weights_to_int8(content)
     result = Quantized(
@@ -176,7 +196,7 @@ def quantize(
         backend=backend,
         calibration=manifest,
         equalization_error=error,
-        float_blocks=blocks,
+        fallback=fallback,
         notes=tuple(notes),
         versions=environment() | _version_of("litert-quantizer"),
     )
@@ -188,7 +208,7 @@ def quantize(
 
         def again(others: Sequence[np.ndarray]) -> tuple[Prepared, bytes]:
             made = prepare(prepared.reference, recipe, lambda: others)
-            parts = float_names(result.float_blocks)
+            parts = float_names(result.fallback.blocks if result.fallback else ())
             return made, int8_content(made, recipe, backend, others[:CORRECTION_IMAGES], parts)
 
         write_quantization_report(result, prepared, again, calibration, report, on_bad_image=on_bad_image)
@@ -215,7 +235,7 @@ def _float_content(model, recipe: Recipe, calibration, image_size, on_bad_image)
     if None in size:
         raise DeployError(f"{model.name}: takes images of any size; give the image size")
     model = at_image_size(model, size)
-    deployed = deploy_model(model, image_size=size)
+    deployed = deploy_model(model, image_size=size, target="int8" if recipe.quantized else "float")
     real = []
     if calibration is not None:
         found = calibration_images(calibration, image_size=size, count=_VERIFY_IMAGES, on_bad_image=on_bad_image)
@@ -293,20 +313,33 @@ def int8_content(
 
 def _int8(
     prepared: Prepared, recipe: Recipe, backend: str, real: list[np.ndarray], held_out: Images
-) -> tuple[bytes, tuple, list[str]]:
-    """Return the file's content, the blocks that stayed in float32, and notes about them."""
+) -> tuple[bytes, Fallback | None]:
+    """Return the file's content, and what stayed in float32."""
 
     def corrected(blocks: tuple[str, ...]) -> bytes:
         return int8_content(prepared, recipe, backend, real, float_names(blocks))
 
-    blocks, notes = (), []
+    content, fallback = corrected(()), None
     if recipe.min_agreement is not None:
-        judges = list(held_out())
+        judges, pure = list(held_out()), content
         blocks, agreement = fewest_float_blocks(prepared, recipe, backend, judges, corrected)
-        notes = [f"{agreement:.2%} of {len(judges)} validation images agree with {len(blocks)} blocks in float32"]
-    graph = FlatGraph(corrected(blocks))
+        content = corrected(blocks) if blocks else pure
+        costs = _cost(pure, content) if blocks else (1.0, 1.0)
+        fallback = Fallback(
+            blocks=blocks, images=len(judges), agreement=agreement, size_ratio=costs[0], latency_ratio=costs[1]
+        )
+    graph = FlatGraph(content)
     _set_types(graph, recipe)
-    return graph.content(), blocks, notes
+    return graph.content(), fallback
+
+
+def _cost(before: bytes, after: bytes) -> tuple[float, float]:
+    """Return the ratios of the sizes and of the latencies of two files."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder, name) for name in ("before.tflite", "after.tflite")]
+        for path, content in zip(paths, (before, after), strict=True):
+            path.write_bytes(content)
+        return len(after) / len(before), benchmark(paths)[1].ratio
 
 
 def _set_types(graph: FlatGraph, recipe: Recipe) -> None:

@@ -124,45 +124,44 @@ def _curve(ops: list[Op], tensor: int) -> Curve:
 
 
 class _Histogram:
-    """Counts of a tensor's values between its extremes, and the errors of every candidate range."""
+    """Counts of a tensor's values between its extremes, over all images and weighted by each image's inverse power."""
 
     def __init__(self, low: float, high: float, curve: Curve):
-        self._low, high = min(float(low), 0.0), max(float(high), 0.0)  # LiteRT's ranges contain zero
-        self._width = max(high - self._low, _SMALLEST) / _BINS
-        x = self._centres = self._low + self._width * (np.arange(_BINS) + 0.5)
-        self._below, self._above = self._low * _SHARES, high * _SHARES
-        y, step = curve(x)[:, None], self._width
-        slope = (curve(x + step) - curve(x - step))[:, None] / (2 * step)
-        below = np.where(x[:, None] < self._below, np.square(y - curve(self._below)), 0)
-        above = np.where(x[:, None] > self._above, np.square(y - curve(self._above)), 0)
-        self._columns = np.hstack([np.square(y), np.square(slope), below, above])
+        self._low, self._high = min(float(low), 0.0), max(float(high), 0.0)  # LiteRT's ranges contain zero
+        self._width = max(self._high - self._low, _SMALLEST) / _BINS
+        self._centres = self._low + self._width * (np.arange(_BINS) + 0.5)
+        self._curve = curve
+        self._squares = np.square(curve(self._centres))
         self._counts = np.zeros(_BINS, np.int64)
-        self._errors = np.zeros(1 + 2 * len(_SHARES))
+        self._weighted = np.zeros(_BINS)
 
     def add(self, value: np.ndarray) -> None:
         """Count the values of one image."""
         bins = ((value.ravel() - np.float32(self._low)) * np.float32(1 / self._width)).astype(np.int32)
         counts = np.bincount(np.clip(bins, 0, _BINS - 1), minlength=_BINS)
         self._counts += counts
-        power, *errors = counts @ self._columns
-        self._errors += np.array(errors) / max(power, _SMALLEST)
+        self._weighted += counts / max(counts @ self._squares, _SMALLEST)
 
     # -- one function a method of the recipe: the range (low, high) --
 
     def error(self) -> tuple[float, float]:
-        return self._least(self._errors, OUTSIDE_WEIGHT)
+        return self._least(self._weighted, OUTSIDE_WEIGHT)
 
     def mse(self) -> tuple[float, float]:
-        return self._least((self._counts @ self._columns)[1:], 1.0)
+        return self._least(self._counts, 1.0)
 
     def percentile(self) -> tuple[float, float]:
         share = np.cumsum(self._counts) / self._counts.sum()
         first, last = np.searchsorted(share, [PERCENTILE / 100, 1 - PERCENTILE / 100])
         return min(self._centres[first] - self._width / 2, 0.0), max(self._centres[last] + self._width / 2, 0.0)
 
-    def _least(self, errors: np.ndarray, outside: float) -> tuple[float, float]:
-        rounding, (below, above) = errors[0], np.split(errors[1:], 2)
-        steps = (self._above - self._below[:, None]) / _STEPS
-        cost = rounding * np.square(steps) / 12 + outside * (below[:, None] + above)
+    def _least(self, counts: np.ndarray, outside: float) -> tuple[float, float]:
+        curve, x, step = self._curve, self._centres[:, None], self._width
+        lows, highs = self._low * _SHARES, self._high * _SHARES
+        slopes = (curve(x + step) - curve(x - step)) / (2 * step)
+        below = counts @ np.where(x < lows, np.square(curve(x) - curve(lows)), 0)
+        above = counts @ np.where(x > highs, np.square(curve(x) - curve(highs)), 0)
+        steps = (highs - lows[:, None]) / _STEPS
+        cost = counts @ np.square(slopes) * np.square(steps) / 12 + outside * (below[:, None] + above)
         i, j = np.unravel_index(cost.argmin(), cost.shape)
-        return float(self._below[i]), float(self._above[j])
+        return float(lows[i]), float(highs[j])

@@ -100,6 +100,7 @@ def open_interpreter(path: Path, num_threads: int = 1, reference_kernels: bool =
                 model_path=str(path), num_threads=num_threads, experimental_op_resolver_type=resolver
             )
             interpreter.allocate_tensors()
+            interpreter.get_input_details(), interpreter.get_output_details()  # fail for names that are not UTF-8
     except (ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DeployError(f"{path}: LiteRT cannot load it: {reason}") from error

@@ -16,7 +16,7 @@ from unittest import mock
 
 import keras
 import numpy as np
-from bench_deploy import instructions, times
+from bench_deploy import instructions, replace_tables, times
 
 from mixnet_tf.deploy import kernels
 from mixnet_tf.deploy.convert import convert
@@ -24,7 +24,6 @@ from mixnet_tf.deploy.emit import Emitter
 from mixnet_tf.deploy.kernels import Piece, Taps, plan
 
 SIZE, CHANNELS, COPIES, ROUNDS = 28, 64, 4, 10
-MARKERS = ("<!-- begin: bench_kernels.py -->", "<!-- end: bench_kernels.py -->")
 WIDTHS = (12, 16, 20, 24, 36, 40, 60, 64, 100, 104)
 
 
@@ -151,9 +150,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         tables = [make(Path(folder), args.count) for make in (depthwise_table, pointwise_table)]
     if args.readme:
-        before, rest = args.readme.read_text().split(MARKERS[0])
-        joined = "\n\n".join(tables)
-        args.readme.write_text(f"{before}{MARKERS[0]}\n{joined}\n{MARKERS[1]}{rest.split(MARKERS[1])[1]}")
+        replace_tables(args.readme, "bench_kernels.py", "\n\n".join(tables))
 
 
 if __name__ == "__main__":
