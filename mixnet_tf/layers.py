@@ -36,7 +36,12 @@ def activation_layer(act_type: str, *, rank: int = 4, **kwargs) -> keras.layers.
         act_type: one of ``mixnet_tf.config.ACTIVATIONS``.
         rank: rank of the input; PReLU shares its single parameter over all axes but the batch.
         **kwargs: ``name`` and ``dtype`` of the layer.
+
+    Raises:
+        ValueError: no such activation.
     """
+    if act_type not in _ACTIVATION_LAYERS:
+        raise ValueError(f"act_type={act_type!r}, expected one of {', '.join(_ACTIVATION_LAYERS)}")
     return _ACTIVATION_LAYERS[act_type](list(range(1, rank)), **kwargs)
 
 
@@ -143,8 +148,8 @@ class MixConv2D(_Composite):
         super().__init__({"kernel_sizes": kernel_sizes, "strides": strides, "padding": padding}, **kwargs)
         if padding not in PADDINGS:
             raise ValueError(f"padding={padding!r}, expected one of {', '.join(PADDINGS)}")
-        if any(size % 2 == 0 for size in kernel_sizes):
-            raise ValueError(f"kernel_sizes={kernel_sizes}, expected odd sizes")
+        if not kernel_sizes or any(size % 2 == 0 for size in kernel_sizes):
+            raise ValueError(f"kernel_sizes={kernel_sizes}, expected one or more odd sizes")
         self.kernel_sizes, self.strides, self.padding = kernel_sizes, strides, padding
         self._explicit_padding = _needs_explicit_padding(padding, strides)
         self.convs = [

@@ -3,10 +3,11 @@
 Inputs are NHWC float RGB images, normalized as ``preprocess_input`` does (ImageNet mean and standard deviation).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from mixnet_tf.config import LAST_CONV_FILTERS, HeadParams, ModelConfig, expand_blocks, load_config, scale_channels
 from mixnet_tf.errors import MixNetError
@@ -97,6 +98,7 @@ def create_model(
     """
     config = load_config(config)
     _check_arguments(classes, pooling, padding, include_top)
+    _check_activation(classifier_activation)
     inputs = _input(input_shape, input_tensor)
     *_, x = _stages(inputs, config, padding)
     if include_top:
@@ -104,7 +106,7 @@ def create_model(
         dropout_rate = config.architecture.backbone.params.dropout_rate
         if dropout_rate:
             x = keras.layers.Dropout(dropout_rate, name="dropout")(x)
-        x = _classifier(x, config.architecture.head.params, classes, classifier_activation)
+        x = _classifier(x, config.architecture.head.params, int(classes), classifier_activation)
     elif pooling:
         x = _POOLING_LAYERS[pooling](data_format="channels_last", name=f"{pooling}_pool")(x)
     return _finish(inputs, x, input_tensor, name or config.name, weights)
@@ -151,9 +153,9 @@ def create_feature_extractor(
 
 
 def _check_arguments(classes: int, pooling: str | None, padding: str, include_top: bool) -> None:
-    if isinstance(classes, bool) or not isinstance(classes, int) or classes < 1:
+    if isinstance(classes, bool) or not isinstance(classes, int | np.integer) or classes < 1:
         raise MixNetError(f"classes={classes!r}, expected a positive integer")
-    if pooling is not None and pooling not in _POOLING_LAYERS:
+    if pooling is not None and pooling not in list(_POOLING_LAYERS):
         raise MixNetError(f"pooling={pooling!r}, expected None, {' or '.join(map(repr, _POOLING_LAYERS))}")
     if pooling is not None and include_top:
         raise MixNetError(f"pooling={pooling!r} goes with include_top=False: the head pools by itself")
@@ -161,13 +163,25 @@ def _check_arguments(classes: int, pooling: str | None, padding: str, include_to
         raise MixNetError(f"padding={padding!r}, expected {' or '.join(map(repr, PADDINGS))}")
 
 
+def _check_activation(activation) -> None:
+    try:
+        keras.activations.get(activation)
+    except Exception as error:  # ValueError for an unknown name, others for what is no name
+        expected = "None, 'softmax' or another activation of Keras"
+        raise MixNetError(f"classifier_activation={activation!r}, expected {expected}") from error
+
+
 def _input(input_shape, input_tensor):
     if input_tensor is not None:
         return input_tensor if keras.backend.is_keras_tensor(input_tensor) else keras.Input(tensor=input_tensor)
-    shape = tuple(input_shape) if input_shape is not None else (None, None, 3)
-    if len(shape) != 3 or shape[-1] is None or any(size is not None and size < 1 for size in shape):
+    shape = (None, None, 3) if input_shape is None else input_shape
+    if not (isinstance(shape, Sequence) and len(shape) == 3 and shape[-1] and all(map(_is_size, shape))):
         raise MixNetError(f"input_shape={input_shape!r}, expected (height, width, channels), height and width or None")
-    return keras.Input(shape, name="image")
+    return keras.Input(tuple(shape), name="image")
+
+
+def _is_size(value: object) -> bool:
+    return value is None or (isinstance(value, int | np.integer) and value >= 1)
 
 
 def _finish(inputs, outputs, input_tensor, name: str, weights) -> keras.Model:

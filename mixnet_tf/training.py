@@ -57,13 +57,15 @@ class TrainingRecipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise MixNetError(f"{name}={getattr(self, name)}, expected at least 1")
-        for name in ("weight_decay", "warmup_epochs", "ema_epochs"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise MixNetError(f"{name}={getattr(self, name)}, expected a number from 0")
-        if not 0 < self.learning_rate < float("inf"):
+        for name, least in {"epochs": 1, "batch_size": 1, "seed": 0}.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise MixNetError(f"{name}={value!r}, expected an integer from {least}")
+        for name in ("learning_rate", "weight_decay", "warmup_epochs", "ema_epochs"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 <= value < float("inf"):
+                raise MixNetError(f"{name}={value!r}, expected a number from 0")
+        if not self.learning_rate:
             raise MixNetError(f"learning_rate={self.learning_rate}, expected a number above 0")
 
 

@@ -207,6 +207,11 @@ print(keras.backend.backend())
         ({"padding": "valid"}, "padding='valid'"),
         ({"input_shape": (32, 32)}, r"input_shape=\(32, 32\)"),
         ({"input_shape": (32, 0, 3)}, "input_shape"),
+        ({"input_shape": (32.5, 32, 3)}, "input_shape"),
+        ({"input_shape": "abc"}, "input_shape='abc'"),
+        ({"input_shape": 32}, "input_shape=32"),
+        ({"include_top": False, "pooling": [1]}, r"pooling=\[1\]"),
+        ({"classifier_activation": "sofmax"}, "classifier_activation='sofmax'"),
         ({"weights": "no/such/file.safetensors"}, "no/such/file.safetensors"),
     ],
 )

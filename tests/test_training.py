@@ -102,6 +102,25 @@ def test_resume_of_a_finished_run_changes_nothing(whole_run, tiny):
 
 
 @pytest.mark.parametrize(
+    "wrong",
+    [
+        {"epochs": 0},
+        {"epochs": "3"},
+        {"batch_size": 2.5},
+        {"seed": -1},
+        {"learning_rate": 0},
+        {"learning_rate": float("nan")},
+        {"weight_decay": -0.1},
+        {"warmup_epochs": None},
+    ],
+)
+def test_impossible_recipes(wrong):
+    (name,) = wrong
+    with pytest.raises(MixNetError, match=f"^{name}="):
+        TrainingRecipe(**wrong)
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ([], "--resume"),
