@@ -241,7 +241,7 @@ def test_initialisation_counts_fan_out_per_group():
         (lambda: layers.MixConv2D([3], padding="valid"), "padding='valid'"),
         (lambda: layers.MixConv2D([3, 5]).build((1, 2, 2, 5)), "5 channels"),
         (lambda: layers.MixConv2D([]), r"kernel_sizes=\[\]"),
-        (lambda: layers.MixDepthBlock(16, [3], act_type="swsh"), "act_type='swsh', expected one of relu"),
+        (lambda: layers.activation_layer("swsh"), "act_type='swsh', expected one of relu"),
     ],
 )
 def test_impossible_layers(make, message):
