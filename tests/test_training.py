@@ -13,9 +13,11 @@ import keras
 import numpy as np
 import pytest
 
+from mixnet_tf import training
 from mixnet_tf.cli import main
-from mixnet_tf.config import load_config, to_dict
+from mixnet_tf.config import LossConfig, load_config, to_dict
 from mixnet_tf.errors import MixNetError
+from mixnet_tf.model import create_model
 from mixnet_tf.training import TrainingRecipe, load_model, train
 
 EPOCHS = 4
@@ -99,6 +101,17 @@ def test_resume_of_a_finished_run_changes_nothing(whole_run, tiny):
     before = (whole_run / "history.csv").read_bytes()
     assert main(["train", *tiny, "--output", str(whole_run), "--resume"]) == 0
     assert (whole_run / "history.csv").read_bytes() == before
+
+
+def test_decay_is_on_kernels_and_scales():
+    model = create_model("mixnet_nano", classes=3, input_shape=(32, 32, 3), classifier_activation=None)
+    for variable in model.trainable_variables:
+        variable.assign(np.ones(variable.shape))
+    recipe = TrainingRecipe(learning_rate=0.1, weight_decay=0.5, warmup_epochs=0)
+    training._compile(model, LossConfig(), recipe, 10)
+    model.optimizer.apply([np.zeros(v.shape, "float32") for v in model.trainable_variables], model.trainable_variables)
+    found = {(v.name, round(float(np.max(v)), 4)) for v in model.trainable_variables}
+    assert found == {("kernel", 0.95), ("gamma", 0.95), ("beta", 1.0), ("bias", 1.0)}
 
 
 @pytest.mark.parametrize(

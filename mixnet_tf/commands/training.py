@@ -92,7 +92,7 @@ _RECIPE_FLAGS = {
     "epochs": (count, "passes over the training images"),
     "batch_size": (count, "images a step"),
     "learning_rate": (real, "peak learning rate of AdamW"),
-    "weight_decay": (real, "of AdamW, on kernels"),
+    "weight_decay": (real, "of AdamW, on kernels and batch-norm scales"),
     "warmup_epochs": (real, "epochs of linear warm-up"),
     "ema_epochs": (real, "epochs the moving average of the weights looks back"),
     "seed": (seed, "of initialisation, order and augmentation"),
