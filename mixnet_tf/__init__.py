@@ -27,7 +27,7 @@ _HOME = {
     "export_state_dict": "weights",
     "decode_predictions": "pretrained",
     "train": "training",
-    "load_model": "training",
+    "load_model": "saving",
     "evaluate": "evaluation",
     "deploy_model": "deploy.graph",
     "convert": "deploy.convert",

@@ -10,7 +10,7 @@ import itertools
 from mixnet_tf.config import LAST_CONV_FILTERS, BlockConfig, HeadParams, ModelConfig, expand_blocks, scale_channels
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True)
 class StageCount:
     """One row of a model's summary: the output of a stage, and what it costs."""
 
@@ -42,18 +42,7 @@ def count_stages(config: ModelConfig, *, image_size: tuple[int, int], classes: i
     channels = scale_channels(backbone.params.stem_channels, backbone.params.wid_mul)
     height, width = (_halve(size) for size in image_size)
     stem = 27 * channels
-    rows = [
-        StageCount(
-            name="stem",
-            blocks=0,
-            height=height,
-            width=width,
-            channels=channels,
-            kernel_sizes=(3,),
-            parameters=stem + 2 * channels,
-            macs=stem * height * width,
-        )
-    ]
+    rows = [StageCount("stem", 0, height, width, channels, (3,), stem + 2 * channels, stem * height * width)]
     for s, blocks in enumerate(expand_blocks(backbone), start=1):
         parameters = macs = 0
         for block in blocks:
@@ -63,44 +52,13 @@ def count_stages(config: ModelConfig, *, image_size: tuple[int, int], classes: i
             parameters += _block_parameters(block)
             macs += _block_macs(block, before, height * width)
         channels = block.out_channels
-        rows.append(
-            StageCount(
-                name=f"stage{s}",
-                blocks=len(blocks),
-                height=height,
-                width=width,
-                channels=channels,
-                kernel_sizes=tuple(sorted({size for block in blocks for size in block.kernel_sizes})),
-                parameters=parameters,
-                macs=macs,
-            )
-        )
-    last = channels * LAST_CONV_FILTERS
-    rows.append(
-        StageCount(
-            name="last_conv",
-            blocks=0,
-            height=height,
-            width=width,
-            channels=LAST_CONV_FILTERS,
-            kernel_sizes=(1,),
-            parameters=last + 2 * LAST_CONV_FILTERS,
-            macs=last * height * width,
-        )
-    )
+        kernel_sizes = tuple(sorted({size for block in blocks for size in block.kernel_sizes}))
+        rows.append(StageCount(f"stage{s}", len(blocks), height, width, channels, kernel_sizes, parameters, macs))
+    weights, filters = channels * LAST_CONV_FILTERS, LAST_CONV_FILTERS
+    macs = weights * height * width
+    rows.append(StageCount("last_conv", 0, height, width, filters, (1,), weights + 2 * filters, macs))
     weights, biases = _head(config.architecture.head.params, classes)
-    rows.append(
-        StageCount(
-            name="head",
-            blocks=0,
-            height=1,
-            width=1,
-            channels=classes,
-            kernel_sizes=(),
-            parameters=weights + biases,
-            macs=weights,
-        )
-    )
+    rows.append(StageCount("head", 0, 1, 1, classes, (), weights + biases, weights))
     return rows
 
 

@@ -61,7 +61,7 @@ def open_predictor(path: str | Path) -> Predictor:
         _check_classifier(path, lite.input["shape"], lite.output["shape"])
         return Predictor(str(path), lite, lite.image_size, lite.classes)
     if path.suffix == ".keras":
-        from mixnet_tf.training import load_model
+        from mixnet_tf.saving import load_model
 
         model = load_model(path)
         if len(model.inputs) != 1 or len(model.outputs) != 1:

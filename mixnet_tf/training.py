@@ -24,10 +24,11 @@ from mixnet_tf.data import (
     steps_per_epoch,
     training_dataset,
 )
-from mixnet_tf.errors import MixNetError, WeightsError
+from mixnet_tf.errors import MixNetError
 from mixnet_tf.files import whole_file
 from mixnet_tf.model import create_model
 from mixnet_tf.preprocessing import ImageSize, height_and_width
+from mixnet_tf.saving import load_model, save_model
 
 LAST, BEST, MODEL = "last.keras", "best.keras", "model.keras"
 HISTORY, REQUEST, LABELS, LOGS = "history.csv", "training.json", "labels.txt", "logs"
@@ -153,30 +154,6 @@ def train(
             model, config.losses[0], data, output, image_size, recipe, augmentation, first_epoch, history, on_bad_image
         )
     return _finish(output, data.class_names)
-
-
-def load_model(path: str | Path) -> keras.Model:
-    """Read a ``.keras`` file, with one clear line where that fails.
-
-    Raises:
-        WeightsError: no such file, a truncated file, or one that is not a Keras model.
-    """
-    import mixnet_tf.layers  # noqa: F401  (registers the layers)
-
-    path = Path(path)
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such file; expected a .keras model")
-    try:
-        return keras.saving.load_model(path)
-    except Exception as error:  # zipfile, h5py, json and Keras each raise their own kinds
-        reason = str(error).strip().split("\n")[0][:200]
-        raise WeightsError(f"{path}: not a readable .keras model: {reason}") from error
-
-
-def save_model(model: keras.Model, path: str | Path, *, overwrite: bool = True) -> None:
-    """Write `model` without its optimizer, whole or not at all."""
-    with whole_file(path, overwrite=overwrite) as part:
-        keras.Model(model.input, model.output, name=model.name).save(part)
 
 
 def _check_class_weights(loss: LossConfig, classes: int) -> None:

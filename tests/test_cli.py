@@ -290,22 +290,25 @@ def test_a_mistake_gets_one_line_and_writes_nothing(arguments, message, broken, 
     assert sorted(broken.rglob("*")) == before
 
 
-def test_a_full_disk_leaves_nothing(main_job, tmp_path):
+@pytest.mark.parametrize(
+    ("command", "source", "recipe"), [("export", KERAS, "float32"), ("quantize", "model_float32.tflite", "weight_int8")]
+)
+def test_a_full_disk_leaves_nothing(main_job, tmp_path, command, source, recipe):
     """A file-size limit stands in for the full disk: the write itself fails in the kernel."""
     script = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "import mixnet_tf.cli as cli, mixnet_tf.deploy.export as export\n"
-        "real = export.whole_file\n"
+        f"import mixnet_tf.cli as cli, mixnet_tf.deploy.{command} as module\n"
+        "real = module.whole_file\n"
         "def limited(*a, **k):\n"
         "    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); return real(*a, **k)\n"
-        "export.whole_file = limited\n"
+        "module.whole_file = limited\n"
         "sys.exit(cli.main(sys.argv[1:]))\n"
     )
     path = tmp_path / "f.tflite"
-    arguments = ["export", main_job / KERAS, "--recipe", "float32", "--output", path]
+    arguments = [command, main_job / source, "--recipe", recipe, "--output", path]
     done = subprocess.run([sys.executable, "-c", script, *map(str, arguments)], capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr.strip().splitlines()[-1].startswith(f"mixnet-tf export: error: {path}: cannot be written")
+    assert done.stderr.strip().splitlines()[-1].startswith(f"mixnet-tf {command}: error: {path}: cannot be written")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -18,7 +18,7 @@ from mixnet_tf.deploy.runtime import LiteModel
 from mixnet_tf.deploy.sensitivity import block_names
 from mixnet_tf.errors import DeployError, MixNetError
 from mixnet_tf.evaluation import open_predictor, predict
-from mixnet_tf.training import load_model
+from mixnet_tf.saving import load_model
 
 PLAIN = Recipe(
     name="plain",
@@ -162,6 +162,8 @@ def test_bad_input_is_one_line_and_leaves_nothing(source, data, tmp_path, files)
         with pytest.raises(MixNetError, match=message) as error:
             quantize(*arguments)
         assert "\n" not in str(error.value)
+    with pytest.raises(DeployError, match="a report needs a recipe with int8 arithmetic"):
+        quantize(source, "float32", None, target, report=tmp_path / "report")
     assert not list(tmp_path.iterdir())
 
 

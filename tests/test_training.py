@@ -18,7 +18,8 @@ from mixnet_tf.cli import main
 from mixnet_tf.config import LossConfig, load_config, to_dict
 from mixnet_tf.errors import MixNetError
 from mixnet_tf.model import create_model
-from mixnet_tf.training import TrainingRecipe, load_model, train
+from mixnet_tf.saving import load_model
+from mixnet_tf.training import TrainingRecipe, train
 
 EPOCHS = 4
 

@@ -42,7 +42,7 @@ def run_export(args: argparse.Namespace) -> dict:
     data = load_data(args.calibration) if args.calibration else None
     load_tensorflow()
     from mixnet_tf.deploy.export import export
-    from mixnet_tf.training import load_model
+    from mixnet_tf.saving import load_model
 
     model = load_model(args.model)
     own = model.inputs[0].shape[1:3]

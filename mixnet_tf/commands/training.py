@@ -208,7 +208,7 @@ def run_import_weights(args: argparse.Namespace) -> dict:
     load_tensorflow()
     import keras
 
-    from mixnet_tf.training import save_model
+    from mixnet_tf.saving import save_model
     from mixnet_tf.weights import import_weights
 
     model = import_weights(

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
 
 from mixnet_tf.data import ImageData, calibration_images, evaluation_dataset, take_turns
 from mixnet_tf.deploy.backends import choose_backend, to_int8, weights_to_int8
@@ -25,6 +24,7 @@ from mixnet_tf.deploy.correct import correct_biases
 from mixnet_tf.deploy.equalize import equalize
 from mixnet_tf.deploy.flatgraph import FlatGraph, Outputs
 from mixnet_tf.deploy.graph import deploy_model, verify_deploy
+from mixnet_tf.deploy.io_types import set_types
 from mixnet_tf.deploy.ranges import constant_tensors, measure_extremes, measure_ranges
 from mixnet_tf.deploy.recipe import Recipe, load_recipe
 from mixnet_tf.deploy.report import environment
@@ -32,7 +32,7 @@ from mixnet_tf.deploy.runtime import LiteModel
 from mixnet_tf.deploy.sensitivity import fewest_float_blocks, float_names
 from mixnet_tf.errors import DeployError
 from mixnet_tf.files import check_free, check_suffix, whole_file
-from mixnet_tf.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+from mixnet_tf.saving import load_model
 
 CORRECTION_IMAGES = 64
 """Images of the bias correction: three times as many gained 0.0 to 0.1 dB."""
@@ -154,38 +154,21 @@ def quantize(
             cannot be written.
 
     Example:
-        >>> quantize("model.keras", "int8", load_data("digits"), "model_int8.tflite").size_bytes  # doctest: +SKIP
-        142336
+        >>> quantize("model.keras", "int8", load_data("digits"), "model_int8.tflite").fallback  # doctest: +SKIP
     """
     recipe = load_recipe(recipe)
     if min_agreement is not None:
         recipe = dataclasses.replace(recipe, min_agreement=min_agreement)
-    check_suffix(output, ".tflite")
     record = Path(output).with_suffix(".quantization.json")
-    for path in (output, record):
-        check_free(path, overwrite=overwrite)
-    if recipe.quantized and calibration is None:
-        raise DeployError(f"recipe {recipe.name} needs real images to find the range of every tensor: give some")
+    _check_request(recipe, calibration, (output, record), report, overwrite)
     backend = choose_backend(recipe.backend) if recipe.weights == "int8" else None
     content, notes = _float_content(model, recipe, calibration, image_size, on_bad_image)
-    error, fallback, manifest = None, None, None
+    prepared = fallback = source = None
     if recipe.quantized:
-        size = FlatGraph(content).shape(FlatGraph(content).inputs[0])[1:3]
-
-        def real(count: int = images) -> Iterable[np.ndarray]:
-            return calibration_images(calibration, image_size=size, count=count, seed=seed, on_bad_image=on_bad_image)
-
-        prepared = prepare(content, recipe, real)
-        manifest = _manifest(calibration, images, seed)
-        notes = [*notes, *prepared.notes, *_manifest_notes(manifest, calibration)]
-        error = prepared.equalization_error
-
-        def held_out() -> Iterable[np.ndarray]:
-            batches = evaluation_dataset(calibration, "val", image_size=size, batch_size=1, on_bad_image=on_bad_image)
-            return (image for image, _ in batches.take(_HELD_OUT_IMAGES).as_numpy_iterator())
-
-        few = list(real(min(images, CORRECTION_IMAGES)))
-        content, fallback = _int8(prepared, recipe, backend, few, held_out)
+        source = _Source(calibration, _input_size(content), images, seed, on_bad_image)
+        prepared = prepare(content, recipe, source.calibration_images)
+        content, fallback = _int8(prepared, recipe, backend, source)
+        notes += [*prepared.notes, *source.notes()]
     elif recipe.weights == "int8":
         content = weights_to_int8(content)
     result = Quantized(
@@ -194,8 +177,8 @@ def quantize(
         sha256=hashlib.sha256(content).hexdigest(),
         recipe=recipe,
         backend=backend,
-        calibration=manifest,
-        equalization_error=error,
+        calibration=source and source.manifest(),
+        equalization_error=prepared and prepared.equalization_error,
         fallback=fallback,
         notes=tuple(notes),
         versions=environment() | _version_of("litert-quantizer"),
@@ -203,16 +186,76 @@ def quantize(
     with whole_file(output, overwrite=overwrite) as part, whole_file(record, overwrite=overwrite) as beside:
         part.write_bytes(content)
         beside.write_text(json.dumps(dataclasses.asdict(result), indent=2) + "\n")
-    if report is not None and recipe.quantized:
-        from mixnet_tf.deploy.quantization_report import write_quantization_report
-
-        def again(others: Sequence[np.ndarray]) -> tuple[Prepared, bytes]:
-            made = prepare(prepared.reference, recipe, lambda: others)
-            parts = float_names(result.fallback.blocks if result.fallback else ())
-            return made, int8_content(made, recipe, backend, others[:CORRECTION_IMAGES], parts)
-
-        write_quantization_report(result, prepared, again, calibration, report, on_bad_image=on_bad_image)
+    if report is not None:
+        _write_report(result, prepared, source, report)
     return result
+
+
+def _check_request(recipe: Recipe, calibration, paths: Sequence, report, overwrite: bool) -> None:
+    check_suffix(paths[0], ".tflite")
+    for path in paths:
+        check_free(path, overwrite=overwrite)
+    if recipe.quantized and calibration is None:
+        raise DeployError(f"recipe {recipe.name} needs real images to find the range of every tensor: give some")
+    if report is not None and not recipe.quantized:
+        raise DeployError(f"recipe {recipe.name} has float arithmetic; a report needs a recipe with int8 arithmetic")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    """Where the images come from that decide about a file."""
+
+    data: ImageData
+    image_size: tuple[int, int]
+    count: int
+    seed: int
+    on_bad_image: str
+
+    def calibration_images(self, count: int | None = None) -> Iterable[np.ndarray]:
+        arguments = {"image_size": self.image_size, "seed": self.seed, "on_bad_image": self.on_bad_image}
+        return calibration_images(self.data, count=count or self.count, **arguments)
+
+    def held_out_images(self) -> list[np.ndarray]:
+        arguments = {"image_size": self.image_size, "batch_size": 1, "on_bad_image": self.on_bad_image}
+        batches = evaluation_dataset(self.data, "val", **arguments).take(_HELD_OUT_IMAGES)
+        return [image for image, _ in batches.as_numpy_iterator()]
+
+    def manifest(self) -> Calibration:
+        names, _ = self._chosen()
+        return Calibration(data=self.data.name, seed=self.seed, images=tuple(names))
+
+    def notes(self) -> list[str]:
+        names, labels = self._chosen()
+        notes, count = [], len(names)
+        if count < FEW_IMAGES:
+            notes.append(f"calibrated on {count} images; 100 to 500 are usual, below {FEW_IMAGES} ranges are chance")
+        if len(set(labels)) == 1 and len(self.data.class_names) > 1:
+            notes.append("all calibration images are of one class; the ranges of the others are guessed")
+        return notes
+
+    def _chosen(self) -> tuple[list[str | int], list[int]]:
+        """Return the names and labels of the calibration images."""
+        split = self.data.splits["train"]
+        is_array = isinstance(split.images, np.ndarray)
+        order = [int(i) for i in take_turns(split.labels, self.seed)]
+        good = [i for i in order if is_array or split.images[i] not in self.data.bad_images][: self.count]
+        return [i if is_array else split.images[i] for i in good], [int(split.labels[i]) for i in good]
+
+
+def _input_size(content: bytes) -> tuple[int, int]:
+    graph = FlatGraph(content)
+    return graph.shape(graph.inputs[0])[1:3]
+
+
+def _write_report(result: Quantized, prepared: Prepared, source: _Source, folder: str | Path) -> None:
+    from mixnet_tf.deploy.quantization_report import write_quantization_report
+
+    def again(others: Sequence[np.ndarray]) -> tuple[Prepared, bytes]:
+        made = prepare(prepared.reference, result.recipe, lambda: others)
+        parts = float_names(result.fallback.blocks if result.fallback else ())
+        return made, int8_content(made, result.recipe, result.backend, others[:CORRECTION_IMAGES], parts)
+
+    write_quantization_report(result, prepared, again, source.data, folder, on_bad_image=source.on_bad_image)
 
 
 def _version_of(package: str) -> dict[str, str]:
@@ -227,8 +270,6 @@ def _float_content(model, recipe: Recipe, calibration, image_size, on_bad_image)
     if isinstance(model, str | Path) and Path(model).suffix == ".tflite":
         return _foreign(Path(model), recipe)
     if not isinstance(model, keras.Model):
-        from mixnet_tf.training import load_model
-
         model = load_model(model)
     size = image_size or model.input_shape[1:3]
     size = (size, size) if isinstance(size, int) else tuple(size)
@@ -311,17 +352,16 @@ def int8_content(
     return content
 
 
-def _int8(
-    prepared: Prepared, recipe: Recipe, backend: str, real: list[np.ndarray], held_out: Images
-) -> tuple[bytes, Fallback | None]:
+def _int8(prepared: Prepared, recipe: Recipe, backend: str, source: _Source) -> tuple[bytes, Fallback | None]:
     """Return the file's content, and what stayed in float32."""
+    real = list(source.calibration_images(min(source.count, CORRECTION_IMAGES)))
 
     def corrected(blocks: tuple[str, ...]) -> bytes:
         return int8_content(prepared, recipe, backend, real, float_names(blocks))
 
     content, fallback = corrected(()), None
     if recipe.min_agreement is not None:
-        judges, pure = list(held_out()), content
+        judges, pure = source.held_out_images(), content
         blocks, agreement = fewest_float_blocks(prepared, recipe, backend, judges, corrected)
         content = corrected(blocks) if blocks else pure
         costs = _cost(pure, content) if blocks else (1.0, 1.0)
@@ -329,7 +369,7 @@ def _int8(
             blocks=blocks, images=len(judges), agreement=agreement, size_ratio=costs[0], latency_ratio=costs[1]
         )
     graph = FlatGraph(content)
-    _set_types(graph, recipe)
+    set_types(graph, recipe.input, recipe.output)
     return graph.content(), fallback
 
 
@@ -340,74 +380,3 @@ def _cost(before: bytes, after: bytes) -> tuple[float, float]:
         for path, content in zip(paths, (before, after), strict=True):
             path.write_bytes(content)
         return len(after) / len(before), benchmark(paths)[1].ratio
-
-
-def _set_types(graph: FlatGraph, recipe: Recipe) -> None:
-    """Convert from and to the types the recipe asks for; the graph itself has int8 input and output."""
-    if recipe.input == "uint8":
-        _normalize_first(graph)
-        graph.prepend("QUANTIZE", "image", type=schema.TensorType.UINT8, quantization=_shifted(graph, graph.inputs[0]))
-    elif recipe.input == "float32":
-        graph.prepend("QUANTIZE", "image", type=schema.TensorType.FLOAT32)
-    if recipe.output == "uint8":
-        own = _shifted(graph, graph.outputs[0])
-        graph.append("QUANTIZE", "scores", type=schema.TensorType.UINT8, quantization=own)
-    elif recipe.output == "float32":
-        graph.append("DEQUANTIZE", "scores", type=schema.TensorType.FLOAT32)
-
-
-def _normalize_first(graph: FlatGraph) -> None:
-    """Put the normalization of pixels first, as a 1x1 depthwise convolution in int8: padding still pads with zeros."""
-    channels = graph.shape(graph.inputs[0])[-1]
-    if channels != len(IMAGENET_MEAN):
-        raise DeployError(f"input: uint8 needs a model of RGB images, found {channels} channels")
-    mean, std = np.array(IMAGENET_MEAN), np.array(IMAGENET_STD)
-    # The kernel 1 / (255 std) is any whole number at a scale of its own: take the one whose bias rounds least, so that
-    # pixels become the very int8 values that normalized floats become.
-    numbers = np.arange(64, 128)[:, None]
-    exact = -mean * 255 * numbers
-    values = numbers[np.abs(exact - np.round(exact)).argmin(axis=0), 0]
-    zeros, scale = np.zeros(channels, np.int64), 1 / (255 * std * values)
-    own = _quantization(scale, zeros, quantizedDimension=3)
-    kernel = graph.add_constant("normalize_kernel", values.astype(np.int8).reshape(1, 1, 1, -1), own)
-    own = _quantization(scale, zeros)
-    bias = graph.add_constant("normalize_bias", np.round(-mean * 255 * values).astype(np.int32), own)
-    options = schema.DepthwiseConv2DOptionsT(strideW=1, strideH=1, depthMultiplier=1)
-    pixels = _quantization([1.0], [-128])
-    graph.prepend(
-        "DEPTHWISE_CONV_2D", "pixels", (kernel, bias), options, type=schema.TensorType.INT8, quantization=pixels
-    )
-
-
-def _quantization(scale, zero_point, **fields):
-    scale, zero_point = np.asarray(scale, np.float32), np.asarray(zero_point, np.int64)
-    return schema.QuantizationParametersT(scale=scale, zeroPoint=zero_point, **fields)
-
-
-def _shifted(graph: FlatGraph, index: int):
-    """Return the uint8 quantization of the same values."""
-    own = graph.tensors[index].quantization
-    return _quantization(own.scale, np.asarray(own.zeroPoint) + 128)
-
-
-def _manifest(data: ImageData, count: int, seed: int) -> Calibration:
-    split = data.splits["train"]
-    order = take_turns(split.labels, seed)
-    named = [int(i) if isinstance(split.images, np.ndarray) else split.images[i] for i in order]
-    return Calibration(
-        data=data.name, seed=seed, images=tuple([name for name in named if name not in data.bad_images][:count])
-    )
-
-
-def _manifest_notes(manifest: Calibration, data: ImageData) -> list[str]:
-    notes, count = [], len(manifest.images)
-    if count < FEW_IMAGES:
-        notes.append(f"calibrated on {count} images; 100 to 500 are usual, below {FEW_IMAGES} ranges are chance")
-    if len(np.unique(_take_labels(data, manifest, count))) == 1 and len(data.class_names) > 1:
-        notes.append("all calibration images are of one class; the ranges of the others are guessed")
-    return notes
-
-
-def _take_labels(data: ImageData, manifest: Calibration, count: int) -> np.ndarray:
-    labels = data.splits["train"].labels
-    return labels[take_turns(labels, manifest.seed)][:count]

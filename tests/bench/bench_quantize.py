@@ -15,7 +15,7 @@ from mixnet_tf.deploy.comparison import compare
 from mixnet_tf.deploy.convert import convert
 from mixnet_tf.deploy.quantize import quantize
 from mixnet_tf.deploy.recipe import Equalization, Recipe
-from mixnet_tf.training import load_model
+from mixnet_tf.saving import load_model
 
 _OFF = Recipe(
     name="bench",
