@@ -183,9 +183,10 @@ def quantize(
         notes=tuple(notes),
         versions=environment() | _version_of("litert-quantizer"),
     )
-    with whole_file(output, overwrite=overwrite) as part, whole_file(record, overwrite=overwrite) as beside:
+    with whole_file(output, overwrite=overwrite) as part:
         part.write_bytes(content)
-        beside.write_text(json.dumps(dataclasses.asdict(result), indent=2) + "\n")
+        with whole_file(record, overwrite=overwrite) as beside:
+            beside.write_text(json.dumps(dataclasses.asdict(result), indent=2) + "\n")
     if report is not None:
         _write_report(result, prepared, source, report)
     return result
