@@ -191,15 +191,22 @@ def evaluation_dataset(
 
 
 def calibration_images(
-    data: ImageData, *, image_size: ImageSize, count: int, seed: int = 0, on_bad_image: str = "error"
+    data: ImageData,
+    *,
+    image_size: ImageSize,
+    count: int,
+    seed: int = 0,
+    split: str = "train",
+    on_bad_image: str = "error",
 ) -> Iterator[np.ndarray]:
-    """Yield training images, preprocessed as for evaluation, to calibrate a quantizer with; the classes take turns.
+    """Yield single images, preprocessed as for evaluation, to calibrate a quantizer with; the classes take turns.
 
     Args:
         data: from `load_data`.
         image_size: of the images.
         count: how many; fewer come where the split has fewer.
         seed: which ones.
+        split: ``"train"``, ``"val"`` or ``"test"``.
         on_bad_image: ``"error"``, or ``"skip"`` to take another image and record the bad one in ``data.bad_images``.
 
     Yields:
@@ -215,21 +222,21 @@ def calibration_images(
     require_integer("count", count, 1)
     require_integer("seed", seed, 0)
     _check_on_bad_image(on_bad_image)
-    size, split, taken = height_and_width(image_size), data.splits["train"], 0
-    for index in take_turns(split.labels, seed):
+    size, chosen, taken = height_and_width(image_size), data.splits[split], 0
+    for index in take_turns(chosen.labels, seed):
         try:
-            pixels = evaluation_pixels(split.open(index), size, data.crop_fraction)
+            pixels = evaluation_pixels(chosen.open(index), size, data.crop_fraction)
         except DataError as error:
             if on_bad_image == "error":
                 raise
-            data.bad_images[split.images[index]] = str(error)
+            data.bad_images[chosen.images[index]] = str(error)
             continue
         yield preprocess_input(pixels[None])
         taken += 1
         if taken == count:
             return
     if taken == 0:
-        raise DataError(f"{data.name}: no readable image in train")
+        raise DataError(f"{data.name}: no readable image in {split}")
 
 
 def take_turns(labels: np.ndarray, seed: int) -> np.ndarray:

@@ -5,6 +5,7 @@ import hashlib
 import json
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from rescale import rescale_streams
@@ -18,6 +19,7 @@ from mixnet_tf.deploy.runtime import LiteModel
 from mixnet_tf.deploy.sensitivity import block_names
 from mixnet_tf.errors import DeployError, MixNetError
 from mixnet_tf.evaluation import open_predictor, predict
+from mixnet_tf.model import create_model
 from mixnet_tf.saving import load_model
 
 PLAIN = Recipe(
@@ -165,6 +167,35 @@ def test_bad_input_is_one_line_and_leaves_nothing(source, data, tmp_path, files)
     with pytest.raises(DeployError, match="a report needs a recipe with int8 arithmetic"):
         quantize(source, "float32", None, target, report=tmp_path / "report")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_is_small_already_is_refused(source, data, tmp_path, files):
+    quantize(source, "float32", None, tmp_path / "float32.tflite")
+    for name in ("int8_float_io", "weight_int8"):
+        for recipe in ("int8", "float32"):
+            with pytest.raises(DeployError, match=f"cannot be quantized with recipe {recipe}; expected a float32"):
+                quantize(files[name].path, recipe, data, tmp_path / "x.tflite")
+    with pytest.raises(DeployError, match=r"takes images of 32 x 32; the image size of a \.tflite is fixed"):
+        quantize(source, "int8", data, tmp_path / "x.tflite", image_size=64)
+
+
+def test_a_report_replaces_nothing(source, data, tmp_path):
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "report.md").write_text("mine")
+    with pytest.raises(MixNetError, match=r"report\.md: exists already"):
+        quantize(source, "int8", data, tmp_path / "x.tflite", report=tmp_path / "report")
+    assert not (tmp_path / "x.tflite").exists()
+
+
+def test_fallback_needs_blocks_and_classes(tmp_path, data):
+    mixed = Recipe(name="own", weights="int8", activations="int8", min_agreement=0.9)
+    image = keras.Input((32, 32, 3), name="image")
+    own = keras.Model(image, keras.layers.Dense(10)(keras.layers.Flatten()(image)))
+    with pytest.raises(DeployError, match="the model has no stages and blocks"):
+        quantize(own, mixed, data, tmp_path / "x.tflite", images=2)
+    features = create_model("mixnet_nano", include_top=False, input_shape=(32, 32, 3))
+    with pytest.raises(DeployError, match="expected a classifier"):
+        quantize(features, mixed, data, tmp_path / "x.tflite", images=2)
 
 
 def test_few_images_are_noted(source, data, tmp_path):

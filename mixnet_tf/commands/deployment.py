@@ -110,10 +110,11 @@ def run_quantize(args: argparse.Namespace) -> dict:
         on_bad_image=args.on_bad_image,
         overwrite=args.overwrite,
     )
-    return dataclasses.asdict(result)
+    return dataclasses.asdict(result) | {"skipped_images": sorted(data.bad_images) if data else []}
 
 
 def show_quantize(result: dict) -> None:
+    show_skipped(result["skipped_images"])
     for note in result["notes"]:
         print(f"note: {note}")
     if fallback := result["fallback"]:

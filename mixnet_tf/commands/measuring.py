@@ -57,12 +57,12 @@ def run_compare(args: argparse.Namespace) -> dict:
     load_tensorflow()
     from mixnet_tf.deploy.comparison import compare
 
-    return dataclasses.asdict(
-        compare(args.a, args.b, data, split=args.split, image_size=args.image_size, on_bad_image=args.on_bad_image)
-    )
+    found = compare(args.a, args.b, data, split=args.split, image_size=args.image_size, on_bad_image=args.on_bad_image)
+    return dataclasses.asdict(found) | {"skipped_images": sorted(data.bad_images)}
 
 
 def show_compare(result: dict) -> None:
+    show_skipped(result["skipped_images"])
     rows = [
         (
             result[name],

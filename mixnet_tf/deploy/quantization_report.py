@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mixnet_tf.data import ImageData, calibration_images, evaluation_dataset
+from mixnet_tf.data import ImageData, calibration_images
 from mixnet_tf.deploy.benchmark import benchmark
 from mixnet_tf.deploy.comparison import Comparison, compare
 from mixnet_tf.deploy.delegation import inspect_model
@@ -20,6 +20,7 @@ from mixnet_tf.deploy.report import _figure, environment
 from mixnet_tf.deploy.sensitivity import _BLOCK
 from mixnet_tf.files import whole_file
 
+_FILES = ("report.json", "error.png", "report.md")
 _IMAGES = 32
 _EXACT_DB = 200.0
 
@@ -94,8 +95,20 @@ def concat_ratios(prepared) -> dict[str, float]:
     return found
 
 
+def report_files(folder: str | Path | None) -> list[Path]:
+    """Return the files of a report in `folder`; none for None."""
+    return [] if folder is None else [Path(folder, name) for name in _FILES]
+
+
 def write_quantization_report(
-    result, prepared, again, data: ImageData, folder: str | Path, *, on_bad_image: str = "error"
+    result,
+    prepared,
+    again,
+    data: ImageData,
+    folder: str | Path,
+    *,
+    on_bad_image: str = "error",
+    overwrite: bool = False,
 ) -> dict:
     """Measure a quantized file on the test split and write the report.
 
@@ -106,6 +119,7 @@ def write_quantization_report(
         data: with a test split; its training split has the calibration images.
         folder: for ``report.md``, ``report.json`` and ``error.png``.
         on_bad_image: ``"error"`` or ``"skip"``.
+        overwrite: replace files that exist.
 
     Returns:
         The content of ``report.json``.
@@ -117,8 +131,7 @@ def write_quantization_report(
         data, image_size=size, count=2 * count, seed=result.calibration.seed, on_bad_image=on_bad_image
     )
     second = list(itertools.islice(more, count, None))
-    batches = evaluation_dataset(data, "test", image_size=size, batch_size=1, on_bad_image=on_bad_image)
-    images = [image for image, _ in batches.take(_IMAGES).as_numpy_iterator()]
+    images = calibration_images(data, split="test", image_size=size, count=_IMAGES, on_bad_image=on_bad_image)
     with tempfile.TemporaryDirectory() as scratch:
         paths = {name: Path(scratch) / f"{name}.tflite" for name in ("float32", "second")}
         paths["float32"].write_bytes(prepared.reference)
@@ -143,12 +156,14 @@ def write_quantization_report(
         "stability": stability,
         "environment": environment(),
     }
-    with whole_file(folder / "report.json") as part:
-        part.write_text(json.dumps(report, indent=2, default=str) + "\n")
-    with whole_file(folder / "error.png") as part:
-        _plot(report["tensors"], part)
-    with whole_file(folder / "report.md") as part:
-        part.write_text(_markdown(report))
+    writers = (
+        lambda part: part.write_text(json.dumps(report, indent=2, default=str) + "\n"),
+        lambda part: _plot(report["tensors"], part),
+        lambda part: part.write_text(_markdown(report)),
+    )
+    for path, write in zip(report_files(folder), writers, strict=True):
+        with whole_file(path, overwrite=overwrite) as part:
+            write(part)
     return report
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from ai_edge_litert.schema_py_generated import TensorType
 
-from mixnet_tf.data import ImageData, calibration_images, evaluation_dataset, take_turns
+from mixnet_tf.data import ImageData, calibration_images, take_turns
 from mixnet_tf.deploy.backends import choose_backend, to_int8, weights_to_int8
 from mixnet_tf.deploy.benchmark import benchmark
 from mixnet_tf.deploy.convert import CALIBRATION_IMAGES, at_image_size, convert
@@ -25,6 +26,7 @@ from mixnet_tf.deploy.equalize import equalize
 from mixnet_tf.deploy.flatgraph import FlatGraph, Outputs
 from mixnet_tf.deploy.graph import deploy_model, verify_deploy
 from mixnet_tf.deploy.io_types import set_types
+from mixnet_tf.deploy.quantization_report import report_files, write_quantization_report
 from mixnet_tf.deploy.ranges import constant_tensors, measure_extremes, measure_ranges
 from mixnet_tf.deploy.recipe import Recipe, load_recipe
 from mixnet_tf.deploy.report import environment
@@ -32,6 +34,7 @@ from mixnet_tf.deploy.runtime import LiteModel
 from mixnet_tf.deploy.sensitivity import fewest_float_blocks, float_names
 from mixnet_tf.errors import DeployError
 from mixnet_tf.files import check_free, check_suffix, whole_file
+from mixnet_tf.preprocessing import height_and_width
 from mixnet_tf.saving import load_model
 
 CORRECTION_IMAGES = 64
@@ -41,6 +44,7 @@ FEW_IMAGES = 32
 _TOLERANCE = 1e-3  # of the largest output: float32 rounding of another order of magnitudes is about 1e-5
 _VERIFY_IMAGES = 4
 _HELD_OUT_IMAGES = 500
+_SMALL_TYPES = {getattr(TensorType, name) for name in ("FLOAT16", "INT4", "INT8", "UINT8", "INT16")}
 
 Images = Callable[[], Iterable[np.ndarray]]
 
@@ -160,8 +164,8 @@ def quantize(
     if min_agreement is not None:
         recipe = dataclasses.replace(recipe, min_agreement=min_agreement)
     record = Path(output).with_suffix(".quantization.json")
-    _check_request(recipe, calibration, (output, record), report, overwrite)
-    backend = choose_backend(recipe.backend) if recipe.weights == "int8" else None
+    _check_request(recipe, calibration, (output, record, *report_files(report)), report, overwrite)
+    backend = _backend(recipe)
     content, notes = _float_content(model, recipe, calibration, image_size, on_bad_image)
     prepared = fallback = source = None
     if recipe.quantized:
@@ -188,8 +192,15 @@ def quantize(
         with whole_file(record, overwrite=overwrite) as beside:
             beside.write_text(json.dumps(dataclasses.asdict(result), indent=2) + "\n")
     if report is not None:
-        _write_report(result, prepared, source, report)
+        _write_report(result, prepared, source, report, overwrite)
     return result
+
+
+def _backend(recipe: Recipe) -> str | None:
+    if recipe.weights != "int8":
+        return None
+    leaves_float = recipe.min_agreement is not None or not recipe.quantized
+    return choose_backend("litert-quantizer" if leaves_float else recipe.backend)  # tf.lite cannot
 
 
 def _check_request(recipe: Recipe, calibration, paths: Sequence, report, overwrite: bool) -> None:
@@ -217,9 +228,8 @@ class _Source:
         return calibration_images(self.data, count=count or self.count, **arguments)
 
     def held_out_images(self) -> list[np.ndarray]:
-        arguments = {"image_size": self.image_size, "batch_size": 1, "on_bad_image": self.on_bad_image}
-        batches = evaluation_dataset(self.data, "val", **arguments).take(_HELD_OUT_IMAGES)
-        return [image for image, _ in batches.as_numpy_iterator()]
+        arguments = {"image_size": self.image_size, "seed": self.seed, "on_bad_image": self.on_bad_image}
+        return list(calibration_images(self.data, split="val", count=_HELD_OUT_IMAGES, **arguments))
 
     def manifest(self) -> Calibration:
         names, _ = self._chosen()
@@ -248,15 +258,14 @@ def _input_size(content: bytes) -> tuple[int, int]:
     return graph.shape(graph.inputs[0])[1:3]
 
 
-def _write_report(result: Quantized, prepared: Prepared, source: _Source, folder: str | Path) -> None:
-    from mixnet_tf.deploy.quantization_report import write_quantization_report
-
+def _write_report(result: Quantized, prepared: Prepared, source: _Source, folder, overwrite: bool) -> None:
     def again(others: Sequence[np.ndarray]) -> tuple[Prepared, bytes]:
         made = prepare(prepared.reference, result.recipe, lambda: others)
         parts = float_names(result.fallback.blocks if result.fallback else ())
         return made, int8_content(made, result.recipe, result.backend, others[:CORRECTION_IMAGES], parts)
 
-    write_quantization_report(result, prepared, again, source.data, folder, on_bad_image=source.on_bad_image)
+    arguments = {"on_bad_image": source.on_bad_image, "overwrite": overwrite}
+    write_quantization_report(result, prepared, again, source.data, folder, **arguments)
 
 
 def _version_of(package: str) -> dict[str, str]:
@@ -269,13 +278,12 @@ def _version_of(package: str) -> dict[str, str]:
 def _float_content(model, recipe: Recipe, calibration, image_size, on_bad_image) -> tuple[bytes, list[str]]:
     """Return the float ``.tflite`` to start from, float16 where the recipe says so."""
     if isinstance(model, str | Path) and Path(model).suffix == ".tflite":
-        return _foreign(Path(model), recipe)
+        return _foreign(Path(model), recipe, image_size)
     if not isinstance(model, keras.Model):
         model = load_model(model)
-    size = image_size or model.input_shape[1:3]
-    size = (size, size) if isinstance(size, int) else tuple(size)
-    if None in size:
+    if image_size is None and None in model.input_shape[1:3]:
         raise DeployError(f"{model.name}: takes images of any size; give the image size")
+    size = height_and_width(image_size or model.input_shape[1:3])
     model = at_image_size(model, size)
     deployed = deploy_model(model, image_size=size, target="int8" if recipe.quantized else "float")
     real = []
@@ -286,13 +294,16 @@ def _float_content(model, recipe: Recipe, calibration, image_size, on_bad_image)
     return convert(deployed, "float16" if recipe.weights == "float16" else "float32", image_size=size), []
 
 
-def _foreign(path: Path, recipe: Recipe) -> tuple[bytes, list[str]]:
-    if LiteModel(path).input["dtype"] != np.float32 or recipe.weights == "float16":
+def _foreign(path: Path, recipe: Recipe, image_size) -> tuple[bytes, list[str]]:
+    size = LiteModel(path).image_size
+    content = path.read_bytes()
+    types = {tensor.type for tensor in FlatGraph(content).tensors}
+    if types & _SMALL_TYPES or recipe.weights == "float16":
         expected = "a .keras file" if recipe.weights == "float16" else "a float32 .tflite or a .keras file"
         raise DeployError(f"{path}: cannot be quantized with recipe {recipe.name}; expected {expected}")
-    return path.read_bytes(), [
-        f"{path.name} is taken as it is: only a .keras file can be rewritten as the deploy graph"
-    ]
+    if image_size is not None and height_and_width(image_size) != size:
+        raise DeployError(f"{path}: takes images of {size[0]} x {size[1]}; the image size of a .tflite is fixed")
+    return content, [f"{path.name} is taken as it is: only a .keras file can be rewritten as the deploy graph"]
 
 
 def prepare(content: bytes, recipe: Recipe, images: Images) -> Prepared:

@@ -43,18 +43,14 @@ def rank_blocks(prepared, backend: str, images: Sequence[np.ndarray]) -> list[Se
         prepared: from ``mixnet_tf.deploy.quantize.prepare``.
         backend: a quantizer that can leave operators in float32.
         images: normalized float images (1, height, width, channels), to measure on.
-
-    Raises:
-        DeployError: the model has no blocks.
     """
     blocks = block_names(prepared.content)
-    if not blocks:
-        raise DeployError("the model has no stages and blocks to choose from; expected one made by this package")
     wanted = _logits(prepared.reference, images)
 
     def snr(members: tuple[str, ...]) -> float:
         content = to_int8(prepared.content, prepared.ranges, backend, float_names(members))
-        return signal_to_noise(wanted, _logits(content, images)) or np.inf
+        found = signal_to_noise(wanted, _logits(content, images))
+        return np.inf if found is None else found
 
     base = snr(())
     shown = tqdm(blocks, desc="sensitivity", unit="block", leave=False, disable=None)
@@ -75,8 +71,13 @@ def fewest_float_blocks(
         corrected: a function from blocks to the content of the finished file.
 
     Raises:
-        DeployError: all blocks together do not reach it.
+        DeployError: all blocks together do not reach it, or there is nothing to choose from or to compare.
     """
+    graph = FlatGraph(prepared.content)
+    if not block_names(prepared.content):
+        raise DeployError("min_agreement: the model has no stages and blocks; expected one made by this package")
+    if [len(graph.shape(i)) for i in graph.outputs] != [2]:
+        raise DeployError("min_agreement: expected a classifier, with one output (1, classes)")
     wanted = _logits(prepared.reference, images).argmax(axis=1)
     ranked: list[Sensitivity] = []
     for count in range(len(block_names(prepared.content)) + 1):
