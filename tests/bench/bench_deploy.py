@@ -1,13 +1,11 @@
 """What the deploy graph is worth, against the plain conversion and other networks: the table of tflite/README.md.
 
-    python tests/bench/bench_deploy.py [--models S M L] [--count COMMAND] [--peers ENVIRONMENT FOLDER] [--json]
-                                       [--arm PYTHON INVOKE.py] [--readme tflite/README.md]
+    python tests/bench/bench_deploy.py [--models S M L] [--arm ARM64] [--peers ENVIRONMENT FOLDER] [--json]
+                                       [--readme tflite/README.md]
 
-Times are taken in turns within one process (timing.py): believe the ratios, not the milliseconds. COMMAND counts the
-instructions of an inference on an emulated Cortex-A76: "tests/bench/count_arm.py --root ARM64 --invoke INVOKE.py".
-ENVIRONMENT and FOLDER are the arguments of an earlier run of peers.sh. PYTHON is an (emulated) arm64 one; INVOKE.py,
-given a model, a number and two .npy paths, runs the images of the first and writes the outputs to the second. --readme
-replaces the tables between the markers of a file.
+Times are taken in turns within one process (timing.py): believe the ratios, not the milliseconds. ARM64 is an emulated
+Cortex-A76 to count instructions on, see count_arm.py. ENVIRONMENT and FOLDER are the arguments of an earlier run of
+peers.sh. --readme replaces the tables between the markers of a file.
 
 Weights and images are random: speed does not depend on them, as long as no two convolutions are equal (the converter
 would merge them, and the graph would look cheaper than it is).
@@ -17,7 +15,6 @@ import argparse
 import json
 import platform
 import re
-import shlex
 import statistics
 import subprocess
 import sys
@@ -27,15 +24,18 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from count_arm import count
 
+from mixnet_tf.data import load_data
 from mixnet_tf.deploy.convert import convert
 from mixnet_tf.deploy.delegation import inspect_model
 from mixnet_tf.deploy.graph import deploy_model, verify_deploy
+from mixnet_tf.deploy.quantize import quantize
 from mixnet_tf.deploy.runtime import LiteModel
 from mixnet_tf.model import create_model
 
 HERE = Path(__file__).resolve().parent
-SIZE = 224
+SIZE, CALIBRATION = 224, 16  # images of any kind: ranges do not change the speed
 RECIPES = ("float32", "int8")
 OTHERS = {"EfficientNet-B0": keras.applications.EfficientNetB0, "MobileNetV2": keras.applications.MobileNetV2}
 TIMM = {
@@ -79,11 +79,13 @@ def build_mixnet(name: str, folder: Path) -> dict:
     model = randomized(create_model(f"mixnet_{name.lower()}", input_shape=(SIZE, SIZE, 3), classifier_activation=None))
     found = {"parameters": sum(int(np.prod(w.shape)) for w in model.trainable_weights), "files": {}, "difference": 0.0}
     for recipe, target in zip(RECIPES, ("float", "int8"), strict=True):
-        start = time.perf_counter()
-        deployed = deploy_model(model, image_size=SIZE, target=target)
-        found["files"]["deploy", recipe] = write(deployed, recipe, folder / f"{name}_deploy_{recipe}.tflite")
+        found["difference"] = max(
+            found["difference"], verify_deploy(model, deploy_model(model, image_size=SIZE, target=target))
+        )
+        start, path = time.perf_counter(), folder / f"{name}_deploy_{recipe}.tflite"
+        quantize(model, recipe, load_data("digits"), path, images=CALIBRATION)
         found[f"seconds {recipe}"] = time.perf_counter() - start
-        found["difference"] = max(found["difference"], verify_deploy(model, deployed))
+        found["files"]["deploy", recipe] = path
         found["files"]["plain", recipe] = write(model, recipe, folder / f"{name}_plain_{recipe}.tflite")
     return found
 
@@ -107,26 +109,22 @@ def times(python: Path, paths: list[Path], threads: int, rounds: int) -> dict[Pa
     return {Path(path): own for path, own in json.loads(done.stdout).items()}
 
 
-def instructions(count: str | None, paths: list[Path]) -> dict[Path, float]:
-    """Return millions of instructions an inference, or nothing without a counter."""
-    paths = [path for path in paths if path.suffix == ".tflite"] if count else []
-    if not paths:
-        return {}
-    command = [sys.executable, *shlex.split(count), "--json", *paths]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return {Path(path): millions for path, millions in json.loads(done.stdout).items()}
+def instructions(arm: Path | None, paths: list[Path]) -> dict[Path, float]:
+    """Return millions of instructions an inference, or nothing without an emulator."""
+    return count(arm, [path for path in paths if path.suffix == ".tflite"]) if arm else {}
 
 
-def differing_logits(path: Path, arm: list[Path] | None, count: int = 4) -> dict[str, str]:
+def differing_logits(path: Path, arm: Path | None, number: int = 4) -> dict[str, str]:
     """Compare an int8 file here on XNNPACK with LiteRT's reference kernels and with XNNPACK on arm64."""
     fast, reference = (LiteModel(path, reference_kernels=plain) for plain in (False, True))
-    inputs = np.random.default_rng(2).integers(-128, 128, (count, SIZE, SIZE, 3)).astype(np.int8)
+    inputs = np.random.default_rng(2).integers(-128, 128, (number, SIZE, SIZE, 3)).astype(np.int8)
     here, plain = (np.stack([model.run_raw(x[None]) for x in inputs]) for model in (fast, reference))
     found = {"reference kernels": difference(here, plain)}
     if arm:
         with tempfile.TemporaryDirectory() as folder:
             np.save(f"{folder}/in.npy", inputs)
-            subprocess.run([*arm, path, "1", f"{folder}/in.npy", f"{folder}/out.npy"], check=True, capture_output=True)
+            command = [arm / "python", HERE / "invoke.py", path, "1", f"{folder}/in.npy", f"{folder}/out.npy"]
+            subprocess.run(command, check=True, capture_output=True)
             found["arm64"] = difference(here, np.load(f"{folder}/out.npy"))
     return found
 
@@ -136,11 +134,11 @@ def difference(a: np.ndarray, b: np.ndarray) -> str:
     return f"{np.mean(steps > 0):.1%} differ, by at most {steps.max()} steps" if steps.any() else "all equal"
 
 
-def measure(files: dict, python: Path, rounds: int, count: str | None) -> dict[str, dict]:
+def measure(files: dict, python: Path, rounds: int, arm: Path | None) -> dict[str, dict]:
     """Return what each file costs, by ``"graph recipe"``."""
     paths = list(files.values())
     one, two = (times(python, paths, threads, rounds) for threads in (1, 2))
-    counted = instructions(count, paths)
+    counted = instructions(arm, paths)
     rows = {}
     for (label, recipe), path in files.items():
         rows[f"{label} {recipe}"] = {
@@ -205,7 +203,7 @@ def fact_table(results: dict) -> list[str]:
         f"{graph}: int8 logits here against {other}" for graph in ("deploy", "plain") for other in OTHER_KERNELS
     ]
     heads = ["network", "largest difference of a logit, deploy graph against Keras", "int8 bytes a parameter"]
-    heads += ["deploy + convert", *exactness]
+    heads += [f"deploy, check, convert, quantize on {CALIBRATION} images", *exactness]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name, r in results.items():
         cells = [f"MixNet-{name}", f"{r['difference']:.1e} of the largest"]
@@ -247,9 +245,8 @@ def run(args: argparse.Namespace, folder: Path) -> dict:
             for peer, pair in TIMM.items() if args.peers else ():
                 files |= {(peer, recipe): Path(args.peers[1], file) for recipe, file in zip(RECIPES, pair, strict=True)}
         print(f"{name}: built, now timing", file=sys.stderr)
-        arm = args.arm and [Path(part) for part in args.arm]
-        result["exactness"] = {g: differing_logits(files[g, "int8"], arm) for g in ("deploy", "plain")}
-        result["rows"] = measure(files, python, args.rounds, args.count)
+        result["exactness"] = {g: differing_logits(files[g, "int8"], args.arm) for g in ("deploy", "plain")}
+        result["rows"] = measure(files, python, args.rounds, args.arm)
         results[name] = result
     return results
 
@@ -258,9 +255,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=["S", "M", "L"])
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--count", metavar="COMMAND")
+    parser.add_argument("--arm", type=Path, metavar="ARM64")
     parser.add_argument("--peers", nargs=2, metavar=("ENVIRONMENT", "FOLDER"))
-    parser.add_argument("--arm", nargs=2, metavar=("PYTHON", "INVOKE"))
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--readme", type=Path)
     args = parser.parse_args()

@@ -1,9 +1,9 @@
 """The cost of depthwise kernels in pieces, and of 1x1 convolutions by width: what the deploy graph rests on.
 
-    python tests/bench/bench_kernels.py [--count COMMAND] [--readme tflite/README.md]
+    python tests/bench/bench_kernels.py [--arm ARM64] [--readme tflite/README.md]
 
 Every file holds 4 equal ops with different weights, on 28 x 28 x 64 (stride 2: from 56 x 56 x 64), so that one op
-stands out of the noise. Costs are per output value: A76 instructions by COMMAND (see bench_deploy.py), and nanoseconds
+stands out of the noise. Costs are per output value: A76 instructions (ARM64: see count_arm.py), and nanoseconds
 on this machine.
 """
 
@@ -103,9 +103,9 @@ def write(model: keras.Model, name: str, folder: Path) -> list[Path]:
     return paths
 
 
-def costs(paths: list[Path], count: str | None, values: int) -> list[str]:
+def costs(paths: list[Path], arm: Path | None, values: int) -> list[str]:
     """Return the cells of a row: instructions and nanoseconds per value, float32 and int8."""
-    counted = instructions(count, paths)
+    counted = instructions(arm, paths)
     timed = times(Path(sys.executable), paths, 1, ROUNDS)
     a76 = [f"{1e6 * counted[path] / values / COPIES:.1f}" if counted else "–" for path in paths]
     return a76 + [f"{1e6 * min(timed[path]) / values / COPIES:.2f}" for path in paths]
@@ -119,7 +119,7 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in cells)
 
 
-def depthwise_table(folder: Path, count: str | None) -> str:
+def depthwise_table(folder: Path, arm: Path | None) -> str:
     rows = []
     for k, stride in itertools.product((3, 5, 7, 9, 11), (1, 2)):
         for label, form in forms(k, stride).items():
@@ -128,27 +128,27 @@ def depthwise_table(folder: Path, count: str | None) -> str:
             )
             paths = write(model, f"dw_{k}_{stride}_{label.replace(' ', '_')}", folder)
             taps = "+".join(str(piece.taps) for piece in form)
-            rows.append([f"{k}x{k}", str(stride), label, taps, *costs(paths, count, SIZE * SIZE * CHANNELS)])
+            rows.append([f"{k}x{k}", str(stride), label, taps, *costs(paths, arm, SIZE * SIZE * CHANNELS)])
             print(" | ".join(rows[-1]), flush=True)
     return table(["kernel", "stride", "form", "taps", *HEAD], rows)
 
 
-def pointwise_table(folder: Path, count: str | None) -> str:
+def pointwise_table(folder: Path, arm: Path | None) -> str:
     rows = []
     for width in WIDTHS:
         paths = write(chain(pointwise(width), SIZE, 40), f"pw_{width}", folder)
-        rows.append([str(width), *costs(paths, count, SIZE * SIZE * width)])
+        rows.append([str(width), *costs(paths, arm, SIZE * SIZE * width)])
         print(" | ".join(rows[-1]), flush=True)
     return table(["channels between two 1x1 convolutions, 40 → n → 40", *HEAD], rows)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", metavar="COMMAND")
+    parser.add_argument("--arm", type=Path, metavar="ARM64")
     parser.add_argument("--readme", type=Path)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        tables = [make(Path(folder), args.count) for make in (depthwise_table, pointwise_table)]
+        tables = [make(Path(folder), args.arm) for make in (depthwise_table, pointwise_table)]
     if args.readme:
         replace_tables(args.readme, "bench_kernels.py", "\n\n".join(tables))
 

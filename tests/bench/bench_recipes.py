@@ -1,6 +1,6 @@
 """What each recipe makes of MixNet-S, M and L: the table of tflite/README.md.
 
-    python tests/bench/bench_recipes.py [--models S M L] [--count COMMAND] [--json] [--readme tflite/README.md]
+    python tests/bench/bench_recipes.py [--models S M L] [--arm ARM64] [--json] [--readme tflite/README.md]
 
 Options and weights are those of bench_deploy.py; size and speed do not depend on the weights, nor on the images the
 ranges come from. int8_mixed is shown with one block in float32: which ones a trained network needs, `quantize` finds.
@@ -50,10 +50,10 @@ def build(name: str, folder: Path) -> dict[str, Path]:
     return {{"mixed": MIXED, "converter": CONVERTER}.get(recipe, recipe): path for recipe, path in files.items()}
 
 
-def measure(files: dict[str, Path], rounds: int, count: str | None) -> dict[str, dict]:
+def measure(files: dict[str, Path], rounds: int, arm: Path | None) -> dict[str, dict]:
     """Return what each file costs, by recipe."""
     paths = list(files.values())
-    timed, counted = times(Path(sys.executable), paths, 1, rounds), instructions(count, paths)
+    timed, counted = times(Path(sys.executable), paths, 1, rounds), instructions(arm, paths)
     rows = {}
     for recipe, path in files.items():
         table = inspect_model(path)
@@ -80,12 +80,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=["S", "M", "L"])
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--count", metavar="COMMAND")
+    parser.add_argument("--arm", type=Path, metavar="ARM64")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--readme", type=Path)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        results = {name: measure(build(name, Path(folder)), args.rounds, args.count) for name in args.models}
+        results = {name: measure(build(name, Path(folder)), args.rounds, args.arm) for name in args.models}
     print(json.dumps(results, indent=2) if args.json else markdown(results))
     if args.readme:
         replace_tables(args.readme, "bench_recipes.py", markdown(results))
