@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from mixnet_tf.config import ACTIVATIONS, load_config
+from mixnet_tf.deploy.convert import at_image_size
 from mixnet_tf.deploy.graph import TARGETS, deploy_model, verify_deploy
 from mixnet_tf.deploy.kernels import MAX_TAPS
 from mixnet_tf.errors import DeployError
@@ -85,8 +86,8 @@ def random_backbone(seed):
 )
 def test_shipped_configs_keep_their_logits(config, padding):
     model = with_random_weights(create_model(config, classes=10, classifier_activation=None, padding=padding))
-    sizes, target = ((64, 64), "int8") if padding == "symmetric" else ((65, 97), "float")
-    assert largest_difference(model, deploy_model(model, image_size=sizes, target=target)) < 1e-5
+    for target, sizes in (("int8", (64, 64)), ("int8", (65, 97)), ("float", (65, 97))):
+        assert largest_difference(model, deploy_model(model, image_size=sizes, target=target)) < 1e-5
 
 
 @pytest.mark.parametrize("seed", range(16))
@@ -236,6 +237,38 @@ def test_transfer_learning_models_nested_and_sequential():
     assert largest_difference(with_random_weights(sequential), deploy_model(sequential, image_size=16)) < 1e-5
 
 
+def pooled_classes(x):
+    return keras.layers.Dense(4)(keras.layers.GlobalAveragePooling2D()(x))
+
+
+def test_a_nested_model_called_twice():
+    backbone_model = create_model("mixnet_nano", include_top=False)
+    image = keras.Input((32, 32, 3))
+    x = backbone_model(image) + backbone_model(keras.layers.Rescaling(-0.5)(image))
+    model = with_random_weights(keras.Model(image, pooled_classes(x)))
+    deployed = deploy_model(model, image_size=32)
+    assert largest_difference(model, deployed) < 1e-5
+    assert verify_deploy(model, deployed) < 1e-5
+
+
+def test_what_a_normalization_layer_has_learned_is_kept():
+    image = keras.Input((16, 16, 3))
+    normalization = keras.layers.Normalization()
+    normalization.adapt(np.random.default_rng(0).uniform(50, 250, (4, 16, 16, 3)))
+    x = keras.layers.Conv2D(4, 3)(normalization(image))
+    model = keras.Model(image, x)
+    assert largest_difference(model, deploy_model(model, image_size=16)) < 1e-5
+
+
+@pytest.mark.parametrize("first", [keras.layers.Conv2D, GroupedPointwiseConv2D])
+@pytest.mark.parametrize("between", [[], [keras.layers.Flatten]])
+@pytest.mark.parametrize("name", ["head_output", "head_output0"])
+def test_own_layers_may_be_called_what_a_block_becomes(first, between, name):
+    layers = [first(8, 1, name="head"), *(kind() for kind in between), keras.layers.Dense(4, name=name)]
+    model = with_random_weights(keras.Sequential([keras.Input((8, 8, 8)), *layers]))
+    assert verify_deploy(model, deploy_model(model, image_size=8)) < 1e-5
+
+
 def test_a_shared_layer_keeps_its_weights_in_both_places():
     image = keras.Input((8, 8, 8))
     block = MixDepthBlock(8, [3, 5], expansion_ratio=2)
@@ -260,6 +293,18 @@ def test_mixed_precision_deploys_in_float32():
     assert largest_difference(exact, deployed) < 1e-5
 
 
+def test_a_nested_model_in_mixed_precision_deploys_in_float32():
+    try:
+        keras.config.set_dtype_policy("mixed_float16")
+        image = keras.Input((32, 32, 3))
+        inner = keras.Sequential([create_model("mixnet_nano", include_top=False), keras.layers.Activation("relu")])
+        model = with_random_weights(keras.Model(image, pooled_classes(inner(image))))
+        deployed = deploy_model(model, image_size=32)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert verify_deploy(model, deployed) < 1e-5
+
+
 class Custom(keras.layers.Layer):
     def call(self, inputs):
         return inputs
@@ -278,6 +323,11 @@ class Subclassed(keras.Model):
 def two_inputs():
     images = [keras.Input((8, 8, 3)) for _ in range(2)]
     return keras.Model(images, images[0] + images[1])
+
+
+def small_pool():
+    image = keras.Input((None, None, 3))
+    return keras.Model(image, keras.layers.MaxPooling2D(4)(keras.layers.Conv2D(3, 3)(image)), name="pool")
 
 
 @pytest.mark.parametrize(
@@ -299,6 +349,7 @@ def two_inputs():
         (lambda: create_model("mixnet_nano"), (32, 32, 3), "expected a positive number of pixels or"),
         (lambda: create_model("mixnet_nano"), True, "image_size=True, expected"),
         (lambda: create_model("mixnet_nano"), (32, None), "expected a positive number of pixels or"),
+        (small_pool, 2, r"pool takes \(None, None, 3\) and cannot be built for \(2, 2, 3\): .*size would be zero"),
     ],
 )
 def test_what_cannot_be_deployed_is_one_line(model, image_size, message):
@@ -314,8 +365,9 @@ def test_nan_weights_are_named():
         deploy_model(model, image_size=32)
 
 
-def test_a_wrong_graph_is_refused_with_the_layer_where_it_begins():
-    model = with_random_weights(create_model("mixnet_nano", classes=3))
+@pytest.mark.parametrize("built", [lambda model: model, lambda model: at_image_size(model, 32)])
+def test_a_wrong_graph_is_refused_with_the_layer_where_it_begins(built):
+    model = built(with_random_weights(create_model("mixnet_nano", classes=3)))
     deployed = deploy_model(model, image_size=32)
     real = np.random.default_rng(1).uniform(-1, 1, (2, 32, 32, 3))
     assert verify_deploy(model, deployed, real) < 1e-5

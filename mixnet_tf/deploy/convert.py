@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from mixnet_tf.deploy.flatgraph import FlatGraph
+from mixnet_tf.deploy.graph import functional, height_and_width, rewired
 from mixnet_tf.errors import DeployError
 from mixnet_tf.quiet import quiet
 
@@ -40,7 +41,8 @@ def convert(
         called as Keras calls it.
 
     Raises:
-        DeployError: unknown recipe, no representative images, or a model LiteRT's built-in ops cannot express.
+        DeployError: unknown recipe, no representative images, a size the model does not take, or a model that LiteRT's
+            built-in ops cannot express.
 
     Example:
         >>> from mixnet_tf import create_model
@@ -55,7 +57,7 @@ def convert(
     import tensorflow as tf
 
     with tempfile.TemporaryDirectory() as folder:
-        _save(model, folder, image_size)
+        _save(at_image_size(model, image_size), folder)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         _CONFIGURE[recipe](converter, representative_dataset)
@@ -67,11 +69,11 @@ def convert(
     return FlatGraph(content).content()  # a tenth smaller in int8
 
 
-def _save(model: keras.Model, folder: str, image_size: int | tuple[int, int]) -> None:
+def _save(model: keras.Model, folder: str) -> None:
     import tensorflow as tf
 
-    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-    spec = tf.TensorSpec((1, height, width, model.input_shape[-1]), "float32", name="image")
+    model = functional(model)  # a Sequential one has no names of its outputs
+    spec = tf.TensorSpec((1, *model.input_shape[1:]), "float32", name="image")
 
     def serve(image):
         outputs = model(image, training=False)
@@ -109,16 +111,21 @@ def _first_line(error: Exception) -> str:
     return lines[0][:200] if lines else type(error).__name__
 
 
-def at_image_size(model: keras.Model, image_size: tuple[int, int]) -> keras.Model:
-    """Return the model with another input size, sharing its layers: it is fully convolutional up to the pooling."""
+def at_image_size(model: keras.Model, image_size: int | tuple[int, int]) -> keras.Model:
+    """Return the model with another input size, sharing its layers: it is fully convolutional up to the pooling.
+
+    Args:
+        model: of one image.
+        image_size: pixels: a side, or (height, width).
+
+    Raises:
+        DeployError: another kind of input, or a size that the model does not take.
+    """
+    size = height_and_width(image_size)
     if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
         shapes = ", ".join(str(tuple(own.shape)) for own in model.inputs)
         raise DeployError(f"{model.name}: takes {shapes}, expected one image: (batch, height, width, channels)")
-    if tuple(model.input_shape[1:3]) == tuple(image_size):
+    shape = model.inputs[0].shape
+    if tuple(shape[1:3]) == size:
         return model
-    image = keras.Input((*image_size, model.input_shape[-1]), name=model.inputs[0].name)
-    return keras.models.clone_model(
-        keras.Model(model.inputs[0], model.output, name=model.name),
-        input_tensors=image,
-        clone_function=lambda layer: layer,
-    )
+    return rewired(model, keras.Input((*size, shape[-1]), name=model.inputs[0].name))

@@ -57,6 +57,8 @@ class Emitter:
         def call(*args, **kwargs):
             outputs = twin(*args, **kwargs)
             twin.set_weights(layer.get_weights())
+            if isinstance(twin, keras.layers.Normalization):
+                twin.finalize_state()  # it computes with what it makes of its weights
             return outputs
 
         return call

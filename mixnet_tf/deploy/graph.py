@@ -75,20 +75,55 @@ def deploy_model(
     return _rebuild(model, shape, TARGETS[target])
 
 
-def _rebuild(model: keras.Model, shape: tuple[int, ...], lanes: int) -> keras.Model:
+def _rebuild(model: keras.Model, shape: tuple[int, ...], lanes: int, name: str | None = None) -> keras.Model:
     image = keras.Input(batch_shape=shape, name=model.inputs[0].name.split(":")[0], **FLOAT32)
-    return keras.models.clone_model(
-        _functional(model),
-        input_tensors=image,
-        clone_function=lambda layer: layer,
-        call_function=functools.partial(_replace, Emitter(lanes)),
-    )
+    return rewired(model, image, name, call_function=functools.partial(_replace, Emitter(lanes)))
 
 
-def _functional(model: keras.Model) -> keras.Model:
-    """A functional view of the model, which may be Sequential, with one input that is no list."""
+def rewired(model: keras.Model, image: keras.KerasTensor, name: str | None = None, **calls) -> keras.Model:
+    """Return the model, functional or Sequential, with its layers called again on another input.
+
+    Args:
+        model: whose layers the new one shares.
+        image: the new input.
+        name: of the new model; default: the old one's.
+        **calls: ``call_function`` of ``keras.models.clone_model``, to call something else than the layers.
+
+    Raises:
+        DeployError: a layer does not take what the new input makes of its own.
+    """
+    try:
+        return keras.models.clone_model(
+            functional(model, name), input_tensors=image, clone_function=lambda layer: layer, **calls
+        )
+    except DeployError:
+        raise
+    except ValueError as error:  # Keras', of a size that does not fit; it paints some of them
+        reason = " ".join(re.sub(r"\x1b\[\d+m", "", str(error)).split())
+        takes, found = (tuple(own.shape[1:]) for own in (model.inputs[0], image))
+        raise DeployError(f"{model.name} takes {takes} and cannot be built for {found}: {reason[:200]}") from error
+
+
+def functional(model: keras.Model, name: str | None = None) -> keras.Model:
+    """Return a functional view of the model, which may be Sequential, with one input that is no list."""
     outputs = model.outputs[0] if isinstance(model, keras.Sequential) else model.output
-    return keras.Model(model.inputs[0], outputs, name=model.name)
+    return keras.Model(model.inputs[0], outputs, name=name or model.name)
+
+
+def height_and_width(image_size: int | tuple[int, int]) -> tuple[int, int]:
+    """Return (height, width) in pixels of a size given as one number for both or as a pair.
+
+    Raises:
+        DeployError: neither.
+
+    Example:
+        >>> height_and_width(32)
+        (32, 32)
+    """
+    sizes = tuple(image_size) if isinstance(image_size, Sequence) else (image_size, image_size)
+    if len(sizes) != 2 or not all(_positive_integer(size) for size in sizes):
+        raise DeployError(f"image_size={image_size!r}, expected a positive number of pixels or (height, width)")
+    return sizes
 
 
 def _input_shape(model: keras.Model, image_size, batch_size) -> tuple[int, ...]:
@@ -96,9 +131,7 @@ def _input_shape(model: keras.Model, image_size, batch_size) -> tuple[int, ...]:
     shape = model.inputs[0].shape
     if len(shape) != 4 or shape[-1] is None:
         raise DeployError(f"{model.name}: expected an input (batch, height, width, channels), found {tuple(shape)}")
-    sizes = tuple(image_size) if isinstance(image_size, Sequence) else (image_size, image_size)
-    if len(sizes) != 2 or not all(_positive_integer(size) for size in sizes):
-        raise DeployError(f"image_size={image_size!r}, expected a positive number of pixels or (height, width)")
+    sizes = height_and_width(image_size)
     if not _positive_integer(batch_size):
         raise DeployError(f"batch_size={batch_size!r}, expected a positive integer")
     if any(built not in (None, size) for built, size in zip(shape[1:3], sizes, strict=True)):
@@ -165,7 +198,7 @@ def _replace(emit: Emitter, layer, *args, **kwargs):
         return args[0]
     if isinstance(layer, keras.Model):
         _check_functional(layer)
-        return _rebuild(layer, args[0].shape, emit.lanes)(args[0])
+        return _rebuild(layer, args[0].shape, emit.lanes, emit.unique(layer.name))(args[0])
     if not isinstance(layer, keras.layers.Layer):
         return layer(*args, **kwargs)  # an operation of keras.ops: it holds no weights
     if not type(layer).__module__.startswith("keras.") or isinstance(layer, keras.layers.Lambda):
@@ -291,24 +324,28 @@ _RULES = {
     mixnet_layers.MixDepthBlock: _mix_depth_block,
 }
 
+_NAMED = (mixnet_layers.ConvBatchNorm, mixnet_layers.MixDepthBlock)
+"""Their outputs are called ``{name}_output``; a layer of another kind may be called anything."""
 
-def verify_deploy(
-    model: keras.Model, deployed: keras.Model, images: np.ndarray | None = None, *, tolerance: float = 1e-4
-) -> float:
+
+_TOLERANCE = 1e-4
+"""Largest difference of a layer's output, as a share of its largest value; rounding alone is about 1e-6."""
+
+
+def verify_deploy(model: keras.Model, deployed: keras.Model, images: np.ndarray | None = None) -> float:
     """Check on real and random images that the deploy graph computes what the model computes, layer by layer.
 
     Args:
         model: the model that was deployed; compared in float32 whatever its dtype policy.
         deployed: what ``deploy_model`` returned.
         images: normalized images (n, height, width, channels) to compare on, besides two of random normal noise.
-        tolerance: largest difference allowed, as a share of the largest value of a layer's output. Rounding alone is
-            about 1e-6.
 
     Returns:
         The largest difference of the model's outputs, as a share of the largest value of an output.
 
     Raises:
-        DeployError: an output or a layer differs by more: the first such layer is named; or the images do not fit.
+        DeployError: an output or a layer differs by more than 1e-4 of its largest value: the first such layer is named;
+            or the images do not fit.
 
     Example:
         >>> from mixnet_tf.model import create_model
@@ -326,34 +363,48 @@ def verify_deploy(
     pair = keras.Model(reference.inputs[0], list(wanted)), keras.Model(deployed.inputs[0], list(found))
     shares = np.max([_shares(pair, np.repeat(image[None], batch, axis=0)) for image in images], axis=0)
     for name, share in zip(names, shares, strict=True):
-        if not share <= tolerance:
+        if not share <= _TOLERANCE:
             raise DeployError(
                 f"the deploy graph of {model.name} differs from it: it begins at {name} with {share:.2g} of the "
-                f"largest value, expected at most {tolerance:.0e}"
+                f"largest value, expected at most {_TOLERANCE:.0e}"
             )
     return float(max(shares[-len(model.outputs) :]))
 
 
 def _in_float32(model: keras.Model) -> keras.Model:
-    if all(layer.compute_dtype == "float32" for layer in model.layers):
+    model = functional(model)
+    if _is_float32(model):
         return model
     twin = keras.models.clone_model(
-        _functional(model),
+        model,
         clone_function=lambda layer: type(layer).from_config(layer.get_config() | FLOAT32),
+        recursive=True,  # into nested models
     )
     twin.set_weights(model.get_weights())
     return twin
 
 
+def _is_float32(model: keras.Model) -> bool:
+    return all(
+        _is_float32(layer) if isinstance(layer, keras.Model) else layer.compute_dtype == "float32"
+        for layer in model.layers
+    )
+
+
 def _matched(model: keras.Model, deployed: keras.Model) -> Iterator[tuple[str, object, object]]:
-    """Yield what to compare, by name: every layer that keeps its name in the deploy graph, then the outputs."""
+    """Yield what to compare, by name: every layer whose output keeps it in the deploy graph, then the outputs."""
+    nodes = list(itertools.chain.from_iterable(model._nodes_by_depth.values()))  # a layer's own are of all models
     for layer in model.layers:
+        if not isinstance(layer, _NAMED):
+            continue
         pattern = re.compile(rf"{re.escape(layer.name)}_output(\d*)")
         found = {int(m[1] or 0): twin.output for twin in deployed.layers if (m := pattern.fullmatch(twin.name))}
-        if found and len(layer._inbound_nodes) == 1:  # a layer called twice has no single output
-            width = layer.output.shape[-1] // len(found)  # what a chunk has beyond it are zero channels
+        calls = [node for node in nodes if node.operation is layer]
+        if found and len(calls) == 1:  # a layer called twice has no single output
+            (wanted,) = calls[0].outputs
+            width = wanted.shape[-1] // len(found)  # what a chunk has beyond it are zero channels
             chunks = [found[chunk][..., :width] for chunk in sorted(found)]
-            yield f"layer {layer.name!r}", layer.output, keras.ops.concatenate(chunks, axis=-1)
+            yield f"layer {layer.name!r}", wanted, keras.ops.concatenate(chunks, axis=-1)
     for i, (wanted, found) in enumerate(zip(model.outputs, deployed.outputs, strict=True)):
         yield f"output {i}", wanted, found
 
