@@ -16,7 +16,8 @@ def correct_biases(content: bytes, reference: bytes, images: Sequence[np.ndarray
     """Correct the biases of an int8 ``.tflite``, depth by depth; no operator is added.
 
     Convolutions of one depth do not read each other, so each sees what the corrections before it left. An image counts
-    by the inverse of its power in the tensor: otherwise a few extreme images, which are clipped, would decide.
+    by the inverse of its power in the tensor: otherwise a few extreme images, which are clipped, would decide. A file
+    without an integer bias is returned as it is.
 
     Args:
         content: the int8 file; tensors are called as in the float file.
@@ -26,6 +27,8 @@ def correct_biases(content: bytes, reference: bytes, images: Sequence[np.ndarray
     graph, wanted = FlatGraph(content), FlatGraph(reference)
     names = {wanted.name(op.outputs[0]): op.outputs[0] for op in convolutions(wanted)}
     ops = [op for op in convolutions(graph) if graph.name(op.outputs[0]) in names and _is_integer(graph, op.inputs[2])]
+    if not ops:
+        return content
     tensors = [names[graph.name(op.outputs[0])] for op in ops]
     weights = _weights(wanted, tensors, images)
     means = dict(zip(tensors, _means(wanted, tensors, weights, images), strict=True))

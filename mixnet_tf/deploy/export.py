@@ -8,11 +8,12 @@ import numpy as np
 
 from mixnet_tf.data import ImageData, calibration_images
 from mixnet_tf.deploy.convert import CALIBRATION_IMAGES, at_image_size, convert
-from mixnet_tf.deploy.graph import deploy_model, verify_deploy
+from mixnet_tf.deploy.graph import deploy_model, height_and_width, verify_deploy
 from mixnet_tf.deploy.quantize import quantize
-from mixnet_tf.errors import DeployError
+from mixnet_tf.errors import DeployError, did_you_mean
 from mixnet_tf.files import check_free, check_suffix, whole_file
 
+GRAPHS = ("deploy", "plain")
 _VERIFY_IMAGES = 4
 
 
@@ -46,14 +47,16 @@ def export(
         overwrite: replace a file that exists.
 
     Raises:
-        MixNetError: the recipe needs images, the model cannot be converted, the deploy graph differs, or the file
-            cannot be written.
+        MixNetError: an unknown recipe or graph, a wrong image size, the recipe needs images, the model cannot be
+            converted, the deploy graph differs, or the file cannot be written.
     """
+    if graph not in GRAPHS:
+        raise DeployError(f"graph {graph!r}, expected one of {', '.join(GRAPHS)}{did_you_mean(graph, GRAPHS)}")
     check_suffix(path, ".tflite")
     check_free(path, overwrite=overwrite)
     if recipe == "int8" and calibration is None:
         raise DeployError("recipe int8 needs real images to find the range of every activation: give --calibration")
-    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    size = height_and_width(image_size)
     if recipe == "int8" and graph == "deploy":
         quantize(
             model,
