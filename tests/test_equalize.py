@@ -121,6 +121,36 @@ def test_other_activations_are_left_right(activation, images):
     np.testing.assert_allclose(_outputs(graph.content(), images), _outputs(content, images), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "piece",
+    [
+        lambda x: x[..., -4:],
+        lambda x: x[..., -20:4],
+        lambda x: x[..., 2:6],
+        lambda x: x[..., -6:-2],
+        lambda x: x[..., :5],
+        lambda x: x[..., 1::2],
+        lambda x: x[..., ::-1],
+        lambda x: x[..., 3],
+        lambda x: x[..., -1],
+        lambda x: x[:, 1],
+        lambda x: x[:, -3:, 2:],
+        lambda x: keras.ops.slice(x, (0, 1, 0, 2), (1, 5, 6, 3)),
+    ],
+)
+def test_slices_tie_the_channels_they_take(piece):
+    keras.utils.set_random_seed(1)
+    images = list(np.random.default_rng(0).standard_normal((4, 1, 8, 8, 3)).astype(np.float32))
+    image = keras.Input((8, 8, 3), name="image")
+    x = piece(keras.layers.Conv2D(8, 3, name="a")(image))
+    x = keras.layers.Conv2D(4, 1, name="b")(x) if len(x.shape) == 4 else keras.layers.Flatten(name="flat")(x)
+    content = convert(keras.Model(image, keras.layers.Dense(4, name="c")(x), name="net"), "float32", image_size=8)
+    graph = FlatGraph(content)
+    assert any("SLICE" in op.name for op in graph.ops)
+    equalize(graph, measure_extremes(graph, images))
+    np.testing.assert_allclose(_outputs(graph.content(), images), _outputs(content, images), rtol=1e-4, atol=1e-5)
+
+
 def test_a_dead_channel_stays_finite(images):
     image = keras.Input((32, 32, 3), name="image")
     conv = keras.layers.Conv2D(4, 3, activation="relu", name="a")

@@ -137,15 +137,17 @@ def _rectify(graph: FlatGraph, op: Op, ids, classes: _Classes) -> None:
 
 
 def _slice(graph: FlatGraph, op: Op, ids, classes: _Classes) -> None:
-    start, channels = 0, len(ids(op.outputs[0]))
-    begin = graph.constant(op.inputs[1]) if graph.is_constant(op.inputs[1]) else None
+    source, result = ids(op.inputs[0]), ids(op.outputs[0])
+    ranks = {len(graph.shape(op.inputs[0])), len(graph.shape(op.outputs[0])), *graph.shape(op.inputs[1])}
     strided = op.name == "STRIDED_SLICE"
-    if begin is None or (strided and graph.constant(op.inputs[3])[-1] != 1):
+    known = all(graph.is_constant(index) for index in op.inputs[1:])
+    if not known or len(ranks) > 1 or (strided and graph.constant(op.inputs[3])[-1] != 1):
         _fix(graph, op, ids, classes)
         return
-    if not (strided and op.options.beginMask >> (len(begin) - 1) & 1):
-        start = int(begin[-1])
-    classes.tie(ids(op.inputs[0])[start : start + channels], ids(op.outputs[0]))
+    begin = graph.constant(op.inputs[1])
+    masked = strided and op.options.beginMask >> (len(begin) - 1) & 1
+    start, _, _ = slice(None if masked else int(begin[-1]), None).indices(len(source))  # may count from the end
+    classes.tie(source[start : start + len(result)], result)
 
 
 def _mean(graph: FlatGraph, op: Op, ids, classes: _Classes) -> None:
