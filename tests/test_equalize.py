@@ -51,7 +51,7 @@ def test_it_predicts_the_extremes_it_leaves(equalized, images):
     _, graph, predicted = equalized
     for i, own in measure_extremes(FlatGraph(graph.content()), images).items():
         np.testing.assert_allclose(own.low, predicted[i].low, rtol=1e-3, atol=1e-4)
-        np.testing.assert_allclose(own.rms, predicted[i].rms, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(own.norm, predicted[i].norm, rtol=1e-3, atol=1e-4)
 
 
 def test_channels_of_a_tensor_nobody_shares_have_equal_power(equalized):
@@ -59,7 +59,7 @@ def test_channels_of_a_tensor_nobody_shares_have_equal_power(equalized):
     relu = next(i for i in predicted if "last_conv" in graph.name(i))
     alive = predicted[relu].high > 0  # its pooled means share the scale, and are never larger
     assert alive.sum() > 1000
-    np.testing.assert_allclose(predicted[relu].rms[alive], 1, rtol=1e-3)
+    np.testing.assert_allclose(predicted[relu].norm[alive], 1, rtol=1e-3)
 
 
 def test_two_ways_to_write_a_function_come_out_the_same(model, content, images, equalized):

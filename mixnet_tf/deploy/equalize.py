@@ -3,12 +3,12 @@
 Between convolutions a network is linear, or positively homogeneous, in every channel: T' = T / s is absorbed by the
 kernels that write and read T, and costs nothing. int8 has one scale a tensor, so a channel with a twentieth of the
 values of the largest has four bits less; how trained weights spread a function over channels is an accident. Here s is
-the root mean square of a channel over real images (of the tensor where it is largest, if several share the scale): that
-measured better than its largest value, which a single image decides.
+the 4-norm of a channel over real images (of the tensor where it is largest, if several share the scale): the fourth
+root of the mean fourth power lies between the root mean square, with which the peaks of a sparse channel take the whole
+range of its tensor (2.5 dB worse on a MixNet-S), and the largest value, which a single image decides.
 
 What shares a scale: the inputs and output of an addition (a residual stream), of padding, pooling, slices. A sigmoid or
-any other curve fixes the scale of what it reads. A channel no rectifier touches may also change its sign: the longer
-side of every channel is made the positive one, because int8 spends its levels on both.
+any other curve fixes the scale of what it reads.
 
 After "Data-Free Quantization Through Weight Equalization and Bias Correction" (Nagel et al. 2019, arXiv:1906.04721),
 with measured activations instead of weight ranges, and whole residual streams instead of pairs of layers.
@@ -28,11 +28,11 @@ weights."""
 
 @dataclasses.dataclass(frozen=True)
 class Extremes:
-    """Smallest and largest value and root mean square of every channel of a tensor, each of shape (channels,)."""
+    """Smallest and largest value and 4-norm of every channel of a tensor, each of shape (channels,)."""
 
     low: np.ndarray
     high: np.ndarray
-    rms: np.ndarray
+    norm: np.ndarray
 
 
 class _Classes:
@@ -202,24 +202,21 @@ def scales(
         relu: scale the channels that go through a rectifier.
 
     Returns:
-        Positive where a rectifier is on the way, of either sign elsewhere, and 1 where a scale would change the
-        function.
+        Positive scales; 1 where another would change the function.
     """
     classes, roots = _classes(graph)
     largest: dict[int, float] = {}
-    sides: dict[int, float] = {}
     for index, own in extremes.items():
-        floor = _FLOOR * float(np.median(own.rms))
-        for root, low, high, rms in zip(roots[index], own.low, own.high, own.rms, strict=True):
-            largest[root] = max(largest.get(root, 0.0), rms, floor)
-            sides[root] = sides.get(root, 0.0) + low + high
+        floor = _FLOOR * float(np.median(own.norm))
+        for root, norm in zip(roots[index], own.norm, strict=True):
+            largest[root] = max(largest.get(root, 0.0), norm, floor)
     fixed = {classes.root(i) for i in classes.fixed}
     positive = {classes.root(i) for i in classes.positive}
 
     def scale(root: int) -> float:
         if root in fixed or largest[root] == 0 or not (relu if root in positive else streams):
             return 1.0
-        return -largest[root] if root not in positive and sides[root] < 0 else largest[root]
+        return largest[root]
 
     return {index: np.array([scale(root) for root in roots[index]]) for index in extremes}
 
@@ -239,12 +236,7 @@ def equalize(graph: FlatGraph, extremes: dict[int, Extremes], **switches: bool) 
     for op in graph.ops:
         if op.name in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
             _rescale(graph, op, scale)
-    return {index: _scaled(own, scale[index]) for index, own in extremes.items()}
-
-
-def _scaled(own: Extremes, scale: np.ndarray) -> Extremes:
-    ends = own.low / scale, own.high / scale
-    return Extremes(np.minimum(*ends), np.maximum(*ends), own.rms / np.abs(scale))
+    return {i: Extremes(own.low / scale[i], own.high / scale[i], own.norm / scale[i]) for i, own in extremes.items()}
 
 
 def _rescale(graph: FlatGraph, op: Op, scale: dict[int, np.ndarray]) -> None:

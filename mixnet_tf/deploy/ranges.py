@@ -18,8 +18,9 @@ from mixnet_tf.deploy.equalize import Extremes
 from mixnet_tf.deploy.flatgraph import FlatGraph, Op, Probe, readers
 from mixnet_tf.errors import DeployError
 
-OUTSIDE_WEIGHT = 6.0
-"""Clipping hits some images hard and does not average out over layers as rounding does. 3 to 10 give the same."""
+OUTSIDE_WEIGHT = 48.0
+"""Clipping hits some images hard and does not average out over layers as rounding does. With 6, a MixNet-S trained on
+photographs has 1.8 dB less; one with rare images fifty times the usual has 0.2 dB more (validation images)."""
 
 PERCENTILE = 0.01
 """Per cent of the values that the method ``"percentile"`` leaves outside, on each side."""
@@ -45,7 +46,7 @@ def measure_extremes(graph: FlatGraph, images: Iterable[np.ndarray]) -> dict[int
     probe, tensors = Probe(graph.content()), graph.float_tensors()
     low: dict[int, np.ndarray] = {}
     high: dict[int, np.ndarray] = {}
-    power: dict[int, np.ndarray] = {}
+    fourth: dict[int, np.ndarray] = {}
     count = 0
     for image in images:
         probe.run(image)
@@ -57,10 +58,10 @@ def measure_extremes(graph: FlatGraph, images: Iterable[np.ndarray]) -> dict[int
             if not (np.isfinite(least).all() and np.isfinite(most).all()):
                 raise DeployError(f"tensor {graph.name(i)!r} is not finite on calibration image {count}")
             low[i], high[i] = np.minimum(low.get(i, least), least), np.maximum(high.get(i, most), most)
-            power[i] = power.get(i, 0.0) + np.square(value).mean(axis=0, dtype=np.float64)
+            fourth[i] = fourth.get(i, 0.0) + np.square(np.square(value, dtype=np.float64)).mean(axis=0)
     if not count:
         raise DeployError("no calibration images; expected at least one, and 100 to 500 as a rule")
-    return {i: Extremes(low[i] * 1.0, high[i] * 1.0, _rounded(np.sqrt(power[i] / count))) for i in tensors}
+    return {i: Extremes(low[i] * 1.0, high[i] * 1.0, _rounded((fourth[i] / count) ** 0.25)) for i in tensors}
 
 
 def _rounded(values: np.ndarray) -> np.ndarray:
