@@ -6,13 +6,16 @@ import json
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from mixnet_tf.deploy.convert import convert
 from mixnet_tf.deploy.delegation import inspect_model
+from mixnet_tf.deploy.flatgraph import FlatGraph
 from mixnet_tf.deploy.graph import deploy_model
 from mixnet_tf.deploy.runtime import LiteModel
 from mixnet_tf.errors import DeployError
 from mixnet_tf.model import create_model
+from mixnet_tf.quiet import quiet
 
 SIZE = 8
 
@@ -60,6 +63,13 @@ def split(x, sizes):
         ("float32", lambda x: split(x, [3]), {"SPLIT_V": "no SPLIT_V"}),
         ("float32", lambda x: x[:, ::2, ::2], {"STRIDED_SLICE": "every n-th value"}),
         ("int8", keras.layers.DepthwiseConv2D(7, padding="same"), {}),
+        ("int8", keras.layers.PReLU(shared_axes=[1, 2]), {"PRELU": "in float only"}),
+        ("int8", keras.ops.exp, {"EXP": "in float only"}),
+        ("int8", lambda x: keras.ops.sqrt(keras.ops.sigmoid(x)), {"SQRT": "in float only"}),
+        ("int8", lambda x: conv(x) / (keras.ops.sigmoid(x) + 1), {"DIV": "in float only"}),
+        ("int8", lambda x: keras.ops.maximum(conv(x), conv(x)), {"MAXIMUM": "in float only"}),
+        ("int8", lambda x: keras.ops.minimum(conv(x), conv(x)), {"MINIMUM": "in float only"}),
+        ("float32", lambda x: keras.ops.cumsum(x, axis=1), {"CUMSUM": "does not take this op"}),
     ],
 )  # fmt: skip
 def test_verdicts_and_reasons(tmp_path, recipe, build, outside):
@@ -68,6 +78,107 @@ def test_verdicts_and_reasons(tmp_path, recipe, build, outside):
     assert all(outside[op.name] in op.reason for op in table.outside)
     assert all(not op.reason for op in table.ops if op.delegated)
     assert table.ops[0].name == table.ops[-1].name == "CONV_2D"
+
+
+def converted(tmp_path, function, shape, **settings):
+    """Convert a function with the converter's own settings, for what ``convert`` never makes, and inspect it."""
+    traced = tf.function(function, input_signature=[tf.TensorSpec(shape, tf.float32)])
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([traced.get_concrete_function()], tf.Module())
+    converter.target_spec.supported_ops = settings.pop("supported_ops", converter.target_spec.supported_ops)
+    for name, value in settings.items():
+        setattr(converter, name, value)
+    file = tmp_path / "model.tflite"
+    with quiet():
+        file.write_bytes(converter.convert())
+    return inspect_model(file)
+
+
+def kernel(*shape):
+    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+
+def pointwise(x):
+    return tf.nn.conv2d(x, kernel(1, 1, 8, 8), 1, "SAME")
+
+
+def depthwise(x):
+    return tf.nn.depthwise_conv2d(x, kernel(3, 3, x.shape[-1], 1), (1, 1, 1, 1), "SAME")
+
+
+INT8 = {
+    "optimizations": [tf.lite.Optimize.DEFAULT],
+    "representative_dataset": lambda: ([image] for image in images()),
+    "supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS_INT8],
+}
+INT16 = INT8 | {"supported_ops": [tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8]}
+
+
+@pytest.mark.parametrize(
+    ("function", "shape", "settings", "outside"),
+    [
+        (
+            lambda x: tf.raw_ops.AudioSpectrogram(input=x, window_size=64, stride=32),
+            (256, 1),
+            {"allow_custom_ops": True},
+            {"custom AudioSpectrogram": "not a built-in op"},
+        ),
+        (pointwise, (1, SIZE, SIZE, 8), INT16, dict.fromkeys(("QUANTIZE", "CONV_2D", "DEQUANTIZE"), "int16")),
+        (
+            pointwise,
+            (1, SIZE, SIZE, 8),
+            INT8 | {"inference_input_type": tf.uint8, "inference_output_type": tf.int8},
+            {"QUANTIZE": "changes between uint8 and int8"},
+        ),
+        (
+            depthwise,
+            (1, SIZE, SIZE, 256),
+            {"optimizations": [tf.lite.Optimize.DEFAULT]},  # dynamic range: only large weights become int8
+            {"DEPTHWISE_CONV_2D": "int8 weights with float activations"},
+        ),
+        (lambda x: pointwise(pointwise(x)[:, ::2]), (None, SIZE, SIZE, 8), {}, {"STRIDED_SLICE": "is not static"}),
+    ],
+    ids=["custom", "int16", "uint8", "dynamic range", "dynamic shape"],
+)
+def test_verdicts_on_files_made_otherwise(tmp_path, function, shape, settings, outside):
+    table = converted(tmp_path, function, shape, **settings)
+    assert {op.name for op in table.outside} == set(outside)
+    assert all(outside[op.name] in op.reason for op in table.outside)
+
+
+def edited(tmp_path, build, edit):
+    """Inspect the file of `table_of` after `edit` has changed its main subgraph."""
+    table_of(tmp_path, build, "float32")
+    file = tmp_path / "model.tflite"
+    graph = FlatGraph(file.read_bytes())
+    edit(graph)
+    file.write_bytes(graph.content())
+    return inspect_model(file)
+
+
+def test_a_convolution_without_a_bias(tmp_path):
+    def strip(graph):
+        operator = graph.model.subgraphs[0].operators[1]
+        operator.inputs = operator.inputs[:2]
+
+    table = edited(tmp_path, keras.layers.DepthwiseConv2D(3), strip)
+    assert [(op.name, op.reason) for op in table.outside] == [("DEPTHWISE_CONV_2D", "convolution without a bias")]
+
+
+@pytest.mark.parametrize(
+    ("branch", "outside"), [(lambda x: keras.ops.cumsum(x, axis=1), ["CUMSUM"]), (keras.ops.exp, [])]
+)
+def test_an_op_whose_result_nothing_reads(tmp_path, branch, outside):
+    """The interpreter runs it all the same; what the delegate has taken is inside it."""
+
+    def forget(graph):
+        *_, branched, joined, _ = graph.ops  # the sum then adds what it adds twice
+        operator = graph.model.subgraphs[0].operators[-2]
+        assert joined.name == "ADD" and branched.outputs[0] in joined.inputs
+        (kept,) = set(joined.inputs) - set(branched.outputs)
+        operator.inputs = np.array([kept, kept], np.int32)
+
+    table = edited(tmp_path, lambda x: keras.layers.Add()([x, branch(x)]), forget)
+    assert [op.name for op in table.outside] == outside
 
 
 @pytest.mark.parametrize(("size", "is_cliff"), [(5, False), (7, True), ((3, 9), True), ((1, 25), False)])

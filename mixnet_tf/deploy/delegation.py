@@ -96,11 +96,14 @@ def _outside(interpreter) -> set[int]:
     """Return the indices of the ops that still run by themselves once the delegate has taken its share.
 
     The interpreter lists the original ops and, behind them, one DELEGATE op for each part that was taken. Walking back
-    from the outputs, with a DELEGATE preferred wherever one makes a tensor, meets exactly what is executed.
+    from the outputs, with a DELEGATE preferred wherever one makes a tensor, meets exactly what is executed. So are ops
+    whose result nothing reads; inside the delegate, such a result has no memory.
     """
     ops = interpreter._get_ops_details()
     maker = {int(tensor): op for op in ops for tensor in op["outputs"]}  # DELEGATE ops come last and win
+    unread = maker.keys() - {int(tensor) for op in ops for tensor in op["inputs"]}
     pending = [int(detail["index"]) for detail in interpreter.get_output_details()]
+    pending += [tensor for tensor in unread if _has_memory(interpreter, tensor)]
     seen, executed = set(), set()
     while pending:
         tensor = pending.pop()
@@ -112,6 +115,14 @@ def _outside(interpreter) -> set[int]:
             executed.add(int(op["index"]))
         pending.extend(int(i) for i in op["inputs"])
     return executed
+
+
+def _has_memory(interpreter, tensor: int) -> bool:
+    try:
+        interpreter.get_tensor(tensor)
+    except ValueError:
+        return False
+    return True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,7 +241,7 @@ _REASONS: tuple[tuple[Callable[[_Op], bool], str], ...] = (
     ),
     (lambda op: _is_int8(op) and op.name in _FLOAT_ONLY, "XNNPACK runs it in float only, not in int8"),
     (
-        lambda op: op.name in _CONVOLUTIONS and (len(op.inputs) < 3 or op.inputs[2] is None),
+        lambda op: op.name in _CONVOLUTIONS and len(op.inputs) < 3,
         "convolution without a bias",
     ),
     (
