@@ -20,8 +20,8 @@ Reader = Callable[[Any, str], Any]
 
 def wrong(path: str, found: object, expected: str) -> ConfigError:
     """Return the error for a value that is not what it must be."""
-    shown = repr(found)
-    return ConfigError(f"{path}: found {shown if len(shown) < 80 else shown[:77] + '...'}, expected {expected}")
+    shown, where = repr(found), f"{path}: " if path else ""  # the file itself has no path
+    return ConfigError(f"{where}found {shown if len(shown) < 80 else shown[:77] + '...'}, expected {expected}")
 
 
 def integer(low: int, high: int) -> Reader:

@@ -37,6 +37,11 @@ def test_a_recipe_is_frozen():
         ({"min_agreement": 0.99}, "needs activations: int8"),
         ({"weights": "int8", "backend": "tf.lite"}, "needs backend: litert-quantizer"),
         ({"weights": "int8", "activations": "int8", "min_agreement": 0.9, "backend": "tf.lite"}, "litert-quantizer"),
+        ({"ranges": "mse"}, "ranges: any but the default needs activations: int8"),
+        ({"weights": "int8", "bias_correction": False}, "bias_correction: any but the default needs activations: int8"),
+        ({"equalize": {"relu": False}, "input": "int8"}, "input, equalize: any but the default needs activations"),
+        ({"backend": "tf.lite"}, "backend: 'tf.lite' quantizes to int8 and needs weights: int8, found 'float32'"),
+        ({"backend": "litert-quantizer", "weights": "float16"}, "needs weights: int8, found 'float16'"),
         ({"min_agreement": 1.5}, "expected a fraction"),
         ({"ranges": "folklore"}, "expected one of minmax"),
         ({"equalize": {"streams": 1}}, "equalize.streams: found 1"),
@@ -48,7 +53,7 @@ def test_wrong_recipes_are_refused(change, message):
     assert "\n" not in str(error.value)
 
 
-def test_a_missing_name_and_a_missing_file_are_refused(tmp_path):
+def test_a_missing_name_a_missing_file_and_no_mapping_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="name: missing"):
         load_recipe({})
     with pytest.raises(ConfigError, match="did you mean 'int8'"):
@@ -56,5 +61,9 @@ def test_a_missing_name_and_a_missing_file_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="dynamic-range int8 is refused"):
         load_recipe("dynamic_int8")
     path = tmp_path / "own.yaml"
+    for content in ("", "- a\n", "text\n", "3\n"):
+        path.write_text(content)
+        with pytest.raises(ConfigError, match=r"recipe \S+own\.yaml: found .*, expected a mapping with the keys name,"):
+            load_recipe(path)
     path.write_text("name: own\nweights: int8\n")
     assert load_recipe(path) == Recipe(name="own", weights="int8")

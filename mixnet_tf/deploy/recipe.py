@@ -8,6 +8,7 @@ from mixnet_tf.errors import ConfigError
 from mixnet_tf.schema import boolean, field, name_of, optional, read_yaml, real, section, text
 
 _TYPES = ("float32", "int8", "uint8")
+_INT8_ONLY = ("input", "output", "equalize", "ranges", "bias_correction", "min_agreement")
 BACKENDS = ("litert-quantizer", "tf.lite")
 
 DYNAMIC_RANGE_REFUSED = (
@@ -60,11 +61,15 @@ class Recipe:
     backend: str | None = field(optional(name_of(*BACKENDS)), None)
 
     def __post_init__(self) -> None:
+        defaults = {own.name: own.default for own in dataclasses.fields(self)}
+        idle = [name for name in _INT8_ONLY if not self.quantized and getattr(self, name) != defaults[name]]
         for wrong, message in (
             (self.quantized and self.weights != "int8", f"weights: {self.weights!r}, but int8 activations need int8"),
-            (not self.quantized and self.input != "float32", f"input: {self.input!r} needs activations: int8"),
-            (not self.quantized and self.output != "float32", f"output: {self.output!r} needs activations: int8"),
-            (not self.quantized and self.min_agreement is not None, "min_agreement needs activations: int8"),
+            (idle, f"{', '.join(idle)}: any but the default needs activations: int8"),
+            (
+                self.backend is not None and self.weights != "int8",
+                f"backend: {self.backend!r} quantizes to int8 and needs weights: int8, found {self.weights!r}",
+            ),
             (
                 self.backend == "tf.lite" and self.min_agreement is not None,
                 "min_agreement needs backend: litert-quantizer, which can leave blocks in float32",
