@@ -1,5 +1,7 @@
 """From a model to a ``.tflite``: what is refused leaves nothing on the disk."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -7,10 +9,13 @@ import pytest
 from mixnet_tf.data import load_data
 from mixnet_tf.deploy import export as export_module
 from mixnet_tf.deploy import quantize as quantize_module
+from mixnet_tf.deploy.backends import to_int8
+from mixnet_tf.deploy.convert import convert
 from mixnet_tf.deploy.export import export
-from mixnet_tf.deploy.flatgraph import Outputs
+from mixnet_tf.deploy.flatgraph import FlatGraph, Outputs
 from mixnet_tf.deploy.graph import deploy_model
 from mixnet_tf.deploy.quantize import quantize
+from mixnet_tf.deploy.recipe import BACKENDS
 from mixnet_tf.errors import DeployError
 from mixnet_tf.model import create_model
 
@@ -46,6 +51,17 @@ def test_a_deploy_graph_that_differs_is_never_written(module, recipe, nano, data
         else:
             quantize(nano, recipe, data, path, image_size=32, images=4)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_tensor_without_a_range_is_named(backend, nano):
+    content = convert(nano, "float32", image_size=32)
+    graph = FlatGraph(content)
+    ranges = {graph.name(index): (-1.0, 1.0) for index in graph.float_tensors()}
+    name = graph.name(graph.outputs[0])
+    del ranges[name]
+    with pytest.raises(DeployError, match=f"^tensor '{re.escape(name)}' has no range; expected one of every"):
+        to_int8(content, ranges, backend)
 
 
 @pytest.mark.parametrize("graph", ["deploy", "plain"])

@@ -27,8 +27,12 @@ def to_int8(content: bytes, ranges: Ranges, backend: str, float_names: Sequence[
         float_names: operators whose output's name holds one of these stay in float32 (litert-quantizer only).
 
     Raises:
-        DeployError: the back end is not installed or refuses the file.
+        DeployError: a tensor has no range, or the back end is not installed or refuses the file.
     """
+    graph = FlatGraph(content)
+    missing = {graph.name(index) for index in graph.float_tensors()} - ranges.keys()
+    if missing:
+        raise DeployError(f"tensor {min(missing)!r} has no range; expected one of every computed tensor")
     return _run(_INT8[backend], content, ranges, float_names)
 
 
