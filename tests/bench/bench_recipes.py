@@ -15,9 +15,8 @@ import tempfile
 from pathlib import Path
 
 import keras
-from bench_deploy import SIZE, images, instructions, randomized, ratio, replace_tables, times
+from bench_deploy import CALIBRATION, SIZE, images, instructions, noise, randomized, ratio, replace_tables, times
 
-from mixnet_tf.data import load_data
 from mixnet_tf.deploy.convert import convert
 from mixnet_tf.deploy.delegation import inspect_model
 from mixnet_tf.deploy.graph import deploy_model
@@ -36,10 +35,10 @@ def build(name: str, folder: Path) -> dict[str, Path]:
     """Write the files of a MixNet; return them by recipe."""
     keras.utils.set_random_seed(0)
     model = randomized(create_model(f"mixnet_{name.lower()}", input_shape=(SIZE, SIZE, 3), classifier_activation=None))
-    data = load_data("digits")
+    data = noise(folder)
     files = {recipe: folder / f"{name}_{recipe}.tflite" for recipe in (*RECIPES, "mixed", "converter")}
     for recipe in RECIPES:
-        quantize(model, recipe, data, files[recipe], images=16)
+        quantize(model, recipe, data, files[recipe], images=CALIBRATION)
     deployed = deploy_model(model, image_size=SIZE)
     calibration = list(images(2))
     mixed = load_recipe("int8_mixed")
