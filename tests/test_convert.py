@@ -36,9 +36,15 @@ def flat():
     return keras.Model(image, keras.layers.Dense(4)(keras.layers.Flatten()(image)), name="flat")
 
 
+def vector():
+    values = keras.Input((4,))
+    return keras.Model(values, keras.layers.Dense(4)(values), name="vector")
+
+
 @pytest.mark.parametrize(
     ("model", "size", "message"),
     [
+        (vector, (4,), r"vector: takes \(None, 4\), expected one image"),
         (flat, 16, r"flat takes \(8, 8, 3\) and cannot be built for \(16, 16, 3\): .* expected axis -1"),
         (flat, "16", "image_size='16', expected a positive number of pixels or"),
         (flat, 16.5, r"image_size=16\.5, expected a positive"),

@@ -121,11 +121,10 @@ def at_image_size(model: keras.Model, image_size: int | tuple[int, int]) -> kera
     Raises:
         DeployError: another kind of input, or a size that the model does not take.
     """
-    size = height_and_width(image_size)
     if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
         shapes = ", ".join(str(tuple(own.shape)) for own in model.inputs)
         raise DeployError(f"{model.name}: takes {shapes}, expected one image: (batch, height, width, channels)")
-    shape = model.inputs[0].shape
+    size, shape = height_and_width(image_size), model.inputs[0].shape
     if tuple(shape[1:3]) == size:
         return model
     return rewired(model, keras.Input((*size, shape[-1]), name=model.inputs[0].name))

@@ -8,7 +8,7 @@ import numpy as np
 
 from mixnet_tf.data import ImageData, calibration_images
 from mixnet_tf.deploy.convert import CALIBRATION_IMAGES, at_image_size, convert
-from mixnet_tf.deploy.graph import deploy_model, height_and_width, verify_deploy
+from mixnet_tf.deploy.graph import deploy_model, verify_deploy
 from mixnet_tf.deploy.quantize import quantize
 from mixnet_tf.errors import DeployError, did_you_mean
 from mixnet_tf.files import check_free, check_suffix, whole_file
@@ -56,7 +56,8 @@ def export(
     check_free(path, overwrite=overwrite)
     if recipe == "int8" and calibration is None:
         raise DeployError("recipe int8 needs real images to find the range of every activation: give --calibration")
-    size = height_and_width(image_size)
+    model = at_image_size(model, image_size)
+    size = tuple(model.inputs[0].shape[1:3])
     if recipe == "int8" and graph == "deploy":
         quantize(
             model,
@@ -75,7 +76,6 @@ def export(
             return iter(())
         return calibration_images(calibration, image_size=size, count=count, on_bad_image=on_bad_image)
 
-    model = at_image_size(model, size)
     if graph == "deploy":
         deployed = deploy_model(model, image_size=size, target="float")
         real = list(itertools.islice(real_images(_VERIFY_IMAGES), _VERIFY_IMAGES))
