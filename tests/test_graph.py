@@ -6,8 +6,9 @@ import pytest
 
 from mixnet_tf.config import ACTIVATIONS, load_config
 from mixnet_tf.deploy.convert import at_image_size
-from mixnet_tf.deploy.graph import TARGETS, deploy_model, verify_deploy
+from mixnet_tf.deploy.graph import TARGETS, deploy_model
 from mixnet_tf.deploy.kernels import MAX_TAPS
+from mixnet_tf.deploy.verify import verify_deploy
 from mixnet_tf.errors import DeployError
 from mixnet_tf.layers import GroupedPointwiseConv2D, MixConv2D, MixDepthBlock, SqueezeExcite
 from mixnet_tf.model import create_feature_extractor, create_model

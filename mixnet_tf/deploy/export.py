@@ -8,8 +8,9 @@ import numpy as np
 
 from mixnet_tf.data import ImageData, calibration_images
 from mixnet_tf.deploy.convert import CALIBRATION_IMAGES, at_image_size, convert
-from mixnet_tf.deploy.graph import deploy_model, verify_deploy
+from mixnet_tf.deploy.graph import deploy_model
 from mixnet_tf.deploy.quantize import quantize
+from mixnet_tf.deploy.verify import verify_deploy
 from mixnet_tf.errors import DeployError, did_you_mean
 from mixnet_tf.files import check_free, check_suffix, whole_file
 

@@ -14,7 +14,7 @@ What changes, and why (measurements: tflite/README.md):
 import functools
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -323,96 +323,3 @@ _RULES = {
     mixnet_layers.ConvBatchNorm: _conv_batch_norm,
     mixnet_layers.MixDepthBlock: _mix_depth_block,
 }
-
-_NAMED = (mixnet_layers.ConvBatchNorm, mixnet_layers.MixDepthBlock)
-"""Their outputs are called ``{name}_output``; a layer of another kind may be called anything."""
-
-
-_TOLERANCE = 1e-4
-"""Largest difference of a layer's output, as a share of its largest value; rounding alone is about 1e-6."""
-
-
-def verify_deploy(model: keras.Model, deployed: keras.Model, images: np.ndarray | None = None) -> float:
-    """Check on real and random images that the deploy graph computes what the model computes, layer by layer.
-
-    Args:
-        model: the model that was deployed; compared in float32 whatever its dtype policy.
-        deployed: what ``deploy_model`` returned.
-        images: normalized images (n, height, width, channels) to compare on, besides two of random normal noise.
-
-    Returns:
-        The largest difference of the model's outputs, as a share of the largest value of an output.
-
-    Raises:
-        DeployError: an output or a layer differs by more than 1e-4 of its largest value: the first such layer is named;
-            or the images do not fit.
-
-    Example:
-        >>> from mixnet_tf.model import create_model
-        >>> model = create_model("mixnet_nano", classes=10)
-        >>> verify_deploy(model, deploy_model(model, image_size=32)) < 1e-5
-        True
-    """
-    batch, *size = deployed.input_shape
-    noise = np.random.default_rng(0).standard_normal((2, *size)).astype(np.float32)
-    if images is not None and np.shape(images)[1:] != tuple(size):
-        raise DeployError(f"images of shape {np.shape(images)}, expected (n, {', '.join(map(str, size))})")
-    images = noise if images is None else np.concatenate([np.asarray(images, np.float32), noise])
-    reference = _in_float32(model)
-    names, wanted, found = zip(*_matched(reference, deployed), strict=True)
-    pair = keras.Model(reference.inputs[0], list(wanted)), keras.Model(deployed.inputs[0], list(found))
-    shares = np.max([_shares(pair, np.repeat(image[None], batch, axis=0)) for image in images], axis=0)
-    for name, share in zip(names, shares, strict=True):
-        if not share <= _TOLERANCE:
-            raise DeployError(
-                f"the deploy graph of {model.name} differs from it: it begins at {name} with {share:.2g} of the "
-                f"largest value, expected at most {_TOLERANCE:.0e}"
-            )
-    return float(max(shares[-len(model.outputs) :]))
-
-
-def _in_float32(model: keras.Model) -> keras.Model:
-    model = functional(model)
-    if _is_float32(model):
-        return model
-    twin = keras.models.clone_model(
-        model,
-        clone_function=lambda layer: type(layer).from_config(layer.get_config() | FLOAT32),
-        recursive=True,  # into nested models
-    )
-    twin.set_weights(model.get_weights())
-    return twin
-
-
-def _is_float32(model: keras.Model) -> bool:
-    return all(
-        _is_float32(layer) if isinstance(layer, keras.Model) else layer.compute_dtype == "float32"
-        for layer in model.layers
-    )
-
-
-def _matched(model: keras.Model, deployed: keras.Model) -> Iterator[tuple[str, object, object]]:
-    """Yield what to compare, by name: every layer whose output keeps it in the deploy graph, then the outputs."""
-    nodes = list(itertools.chain.from_iterable(model._nodes_by_depth.values()))  # a layer's own are of all models
-    for layer in model.layers:
-        if not isinstance(layer, _NAMED):
-            continue
-        pattern = re.compile(rf"{re.escape(layer.name)}_output(\d*)")
-        found = {int(m[1] or 0): twin.output for twin in deployed.layers if (m := pattern.fullmatch(twin.name))}
-        calls = [node for node in nodes if node.operation is layer]
-        if found and len(calls) == 1:  # a layer called twice has no single output
-            (wanted,) = calls[0].outputs
-            width = wanted.shape[-1] // len(found)  # what a chunk has beyond it are zero channels
-            chunks = [found[chunk][..., :width] for chunk in sorted(found)]
-            yield f"layer {layer.name!r}", wanted, keras.ops.concatenate(chunks, axis=-1)
-    for i, (wanted, found) in enumerate(zip(model.outputs, deployed.outputs, strict=True)):
-        yield f"output {i}", wanted, found
-
-
-def _shares(pair: tuple[keras.Model, keras.Model], images: np.ndarray) -> list[float]:
-    """Return the largest difference of every output, as a share of its largest value; NaN if one is not finite."""
-    results = []
-    for wanted, found in zip(*(net(images, training=False) for net in pair), strict=True):
-        wanted, found = np.asarray(wanted, np.float64), np.asarray(found, np.float64)
-        results.append(np.abs(found - wanted).max() / (np.abs(wanted).max() or 1.0))
-    return results

@@ -24,7 +24,7 @@ from mixnet_tf.deploy.convert import CALIBRATION_IMAGES, at_image_size, convert
 from mixnet_tf.deploy.correct import correct_biases
 from mixnet_tf.deploy.equalize import equalize
 from mixnet_tf.deploy.flatgraph import FlatGraph, Outputs
-from mixnet_tf.deploy.graph import deploy_model, verify_deploy
+from mixnet_tf.deploy.graph import deploy_model
 from mixnet_tf.deploy.io_types import set_types
 from mixnet_tf.deploy.quantization_report import report_files, write_quantization_report
 from mixnet_tf.deploy.ranges import constant_tensors, measure_extremes, measure_ranges
@@ -32,6 +32,7 @@ from mixnet_tf.deploy.recipe import Recipe, load_recipe
 from mixnet_tf.deploy.report import environment
 from mixnet_tf.deploy.runtime import LiteModel
 from mixnet_tf.deploy.sensitivity import fewest_float_blocks, float_names
+from mixnet_tf.deploy.verify import verify_deploy
 from mixnet_tf.errors import DeployError
 from mixnet_tf.files import check_free, check_suffix, whole_file
 from mixnet_tf.preprocessing import height_and_width

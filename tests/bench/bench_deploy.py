@@ -29,9 +29,10 @@ from count_arm import count
 from mixnet_tf.data import ImageData, load_data
 from mixnet_tf.deploy.convert import convert
 from mixnet_tf.deploy.delegation import inspect_model
-from mixnet_tf.deploy.graph import deploy_model, verify_deploy
+from mixnet_tf.deploy.graph import deploy_model
 from mixnet_tf.deploy.quantize import quantize
 from mixnet_tf.deploy.runtime import LiteModel
+from mixnet_tf.deploy.verify import verify_deploy
 from mixnet_tf.model import create_model
 
 HERE = Path(__file__).resolve().parent
