@@ -6,7 +6,7 @@ import pytest
 
 from mixnet_tf.deploy.convert import at_image_size, convert
 from mixnet_tf.deploy.flatgraph import Outputs
-from mixnet_tf.errors import DeployError
+from mixnet_tf.errors import MixNetError
 from mixnet_tf.model import create_model
 
 
@@ -46,13 +46,13 @@ def vector():
     [
         (vector, (4,), r"vector: takes \(None, 4\), expected one image"),
         (flat, 16, r"flat takes \(8, 8, 3\) and cannot be built for \(16, 16, 3\): .* expected axis -1"),
-        (flat, "16", "image_size='16', expected a positive number of pixels or"),
-        (flat, 16.5, r"image_size=16\.5, expected a positive"),
-        (flat, (16, 16, 16), r"image_size=\(16, 16, 16\), expected a positive"),
+        (flat, "16", "image_size: found '16', expected pixels as an integer or"),
+        (flat, 16.5, r"image_size: found 16\.5, expected pixels"),
+        (flat, (16, 16, 16), r"image_size: found \(16, 16, 16\), expected"),
     ],
 )
 def test_sizes_that_do_not_fit_are_one_line(model, size, message):
     for use in (lambda: at_image_size(model(), size), lambda: convert(model(), "float32", image_size=size)):
-        with pytest.raises(DeployError, match=message) as caught:
+        with pytest.raises(MixNetError, match=message) as caught:
             use()
         assert "\n" not in str(caught.value)

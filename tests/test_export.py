@@ -16,7 +16,7 @@ from mixnet_tf.deploy.flatgraph import FlatGraph, Outputs
 from mixnet_tf.deploy.graph import deploy_model
 from mixnet_tf.deploy.quantize import quantize
 from mixnet_tf.deploy.recipe import BACKENDS
-from mixnet_tf.errors import DeployError
+from mixnet_tf.errors import DeployError, MixNetError
 from mixnet_tf.model import create_model
 
 
@@ -90,16 +90,16 @@ def test_a_model_without_a_bias_has_nothing_to_correct(data, tmp_path):
         ({"graph": "depoly"}, r"graph 'depoly', expected one of deploy, plain \(did you mean 'deploy'\?\)"),
         ({"graph": None}, "graph None, expected one of deploy, plain"),
         ({"recipe": "flaot32"}, "recipe 'flaot32', expected one of float32"),
-        ({"image_size": "32"}, "image_size='32', expected a positive number of pixels or"),
-        ({"image_size": (32, "32")}, r"image_size=\(32, '32'\), expected"),
-        ({"image_size": 32.5}, r"image_size=32\.5, expected"),
-        ({"image_size": None}, "image_size=None, expected"),
+        ({"image_size": "32"}, "image_size: found '32', expected pixels as an integer or"),
+        ({"image_size": (32, "32")}, r"image_size: found \(32, '32'\), expected"),
+        ({"image_size": 32.5}, r"image_size: found 32\.5, expected"),
+        ({"image_size": None}, "image_size: found None, expected"),
     ],
 )
 @pytest.mark.parametrize("recipe", ["float32", "int8"])
 def test_wrong_arguments_are_one_line(recipe, arguments, message, nano, data, tmp_path):
     arguments = {"recipe": recipe, "image_size": 32, "calibration": data} | arguments
-    with pytest.raises(DeployError, match=message) as caught:
+    with pytest.raises(MixNetError, match=message) as caught:
         export(nano, path=tmp_path / "f.tflite", **arguments)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,7 @@ from mixnet_tf.deploy.convert import at_image_size
 from mixnet_tf.deploy.graph import TARGETS, deploy_model
 from mixnet_tf.deploy.kernels import MAX_TAPS
 from mixnet_tf.deploy.verify import verify_deploy
-from mixnet_tf.errors import DeployError
+from mixnet_tf.errors import DeployError, MixNetError
 from mixnet_tf.layers import GroupedPointwiseConv2D, MixConv2D, MixDepthBlock, SqueezeExcite
 from mixnet_tf.model import create_feature_extractor, create_model
 from mixnet_tf.schema import shipped_files
@@ -345,16 +345,16 @@ def small_pool():
             48,
             "image_size=48, but mixnet_nano takes 32 x 32",
         ),
-        (lambda: create_model("mixnet_nano"), 0, "image_size=0, expected a positive number"),
-        (lambda: create_model("mixnet_nano"), "32", "image_size='32', expected"),
-        (lambda: create_model("mixnet_nano"), (32, 32, 3), "expected a positive number of pixels or"),
-        (lambda: create_model("mixnet_nano"), True, "image_size=True, expected"),
-        (lambda: create_model("mixnet_nano"), (32, None), "expected a positive number of pixels or"),
+        (lambda: create_model("mixnet_nano"), 0, "image_size: found 0, expected pixels"),
+        (lambda: create_model("mixnet_nano"), "32", "image_size: found '32', expected"),
+        (lambda: create_model("mixnet_nano"), (32, 32, 3), "expected pixels as an integer or"),
+        (lambda: create_model("mixnet_nano"), True, "image_size: found True, expected"),
+        (lambda: create_model("mixnet_nano"), (32, None), "expected pixels as an integer or"),
         (small_pool, 2, r"pool takes \(None, None, 3\) and cannot be built for \(2, 2, 3\): .*size would be zero"),
     ],
 )
 def test_what_cannot_be_deployed_is_one_line(model, image_size, message):
-    with pytest.raises(DeployError, match=message) as caught:
+    with pytest.raises(MixNetError, match=message) as caught:
         deploy_model(model(), image_size=image_size)
     assert "\n" not in str(caught.value)
 

@@ -7,8 +7,9 @@ import keras
 import numpy as np
 
 from mixnet_tf.deploy.flatgraph import FlatGraph
-from mixnet_tf.deploy.graph import functional, height_and_width, rewired
+from mixnet_tf.deploy.graph import functional, rewired
 from mixnet_tf.errors import DeployError
+from mixnet_tf.preprocessing import height_and_width
 from mixnet_tf.quiet import quiet
 
 RepresentativeDataset = Callable[[], Iterable[np.ndarray]]

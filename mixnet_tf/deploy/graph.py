@@ -23,6 +23,7 @@ from mixnet_tf import layers as mixnet_layers
 from mixnet_tf.deploy.emit import FLOAT32, Emitter, fill, spread
 from mixnet_tf.deploy.kernels import same_padding
 from mixnet_tf.errors import DeployError, did_you_mean
+from mixnet_tf.preprocessing import height_and_width
 
 _DROPPED = (
     keras.layers.Dropout,
@@ -108,22 +109,6 @@ def functional(model: keras.Model, name: str | None = None) -> keras.Model:
     """Return a functional view of the model, which may be Sequential, with one input that is no list."""
     outputs = model.outputs[0] if isinstance(model, keras.Sequential) else model.output
     return keras.Model(model.inputs[0], outputs, name=name or model.name)
-
-
-def height_and_width(image_size: int | tuple[int, int]) -> tuple[int, int]:
-    """Return (height, width) in pixels of a size given as one number for both or as a pair.
-
-    Raises:
-        DeployError: neither.
-
-    Example:
-        >>> height_and_width(32)
-        (32, 32)
-    """
-    sizes = tuple(image_size) if isinstance(image_size, Sequence) else (image_size, image_size)
-    if len(sizes) != 2 or not all(_positive_integer(size) for size in sizes):
-        raise DeployError(f"image_size={image_size!r}, expected a positive number of pixels or (height, width)")
-    return sizes
 
 
 def _input_shape(model: keras.Model, image_size, batch_size) -> tuple[int, ...]:
