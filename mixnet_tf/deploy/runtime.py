@@ -1,4 +1,4 @@
-"""The one place that opens a LiteRT interpreter."""
+"""A ``.tflite`` file on LiteRT's interpreter: one image in, one output."""
 
 from pathlib import Path
 
