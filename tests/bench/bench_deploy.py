@@ -34,6 +34,7 @@ from mixnet_tf.deploy.quantize import quantize
 from mixnet_tf.deploy.runtime import LiteModel
 from mixnet_tf.deploy.verify import verify_deploy
 from mixnet_tf.model import create_model
+from mixnet_tf.preprocessing import preprocess_input
 
 HERE = Path(__file__).resolve().parent
 SIZE, CALIBRATION = 224, 16  # images
@@ -66,7 +67,7 @@ def randomized(model: keras.Model) -> keras.Model:
 
 def images(count: int = 8):
     rng = np.random.default_rng(1)
-    return (rng.standard_normal((1, SIZE, SIZE, 3)).astype(np.float32) for _ in range(count))
+    return (preprocess_input(rng.integers(0, 256, (1, SIZE, SIZE, 3), np.uint8)) for _ in range(count))
 
 
 def noise(folder: Path) -> ImageData:
@@ -258,6 +259,7 @@ def run(args: argparse.Namespace, folder: Path) -> dict:
         result["exactness"] = {g: differing_logits(files[g, "int8"], args.arm) for g in ("deploy", "plain")}
         result["rows"] = measure(files, python, args.rounds, args.arm)
         results[name] = result
+        print(markdown({name: result}), file=sys.stderr)  # it takes minutes: what is known is shown
     return results
 
 
