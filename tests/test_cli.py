@@ -343,7 +343,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
     while not (tmp_path / "last.keras").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=240)
     assert process.returncode == 130 and errors.strip().endswith("mixnet-tf train: interrupted; continue with --resume")
     assert "Traceback" not in errors
 

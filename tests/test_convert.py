@@ -11,6 +11,7 @@ from mixnet_tf.model import create_model
 
 
 def sequential(size):
+    keras.utils.set_random_seed(0)
     backbone = create_model("mixnet_nano", include_top=False, pooling="avg")
     return keras.Sequential([keras.Input((size, size, 3)), backbone, keras.layers.Dense(3)], name="mine")
 
@@ -21,7 +22,8 @@ def test_a_sequential_model_takes_another_size_and_converts(size):
     assert tuple(model.inputs[0].shape) == (None, 40, 40, 3)
     image = np.random.default_rng(0).standard_normal((1, 40, 40, 3)).astype(np.float32)
     (found,) = Outputs(convert(model, "float32", image_size=40))(image)
-    np.testing.assert_allclose(found, np.asarray(model(image, training=False)), rtol=1e-3, atol=1e-5)
+    wanted = np.asarray(model(image, training=False))
+    np.testing.assert_allclose(found, wanted, atol=1e-4 * np.abs(wanted).max())
 
 
 def test_another_size_shares_the_weights():
