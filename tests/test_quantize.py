@@ -137,10 +137,10 @@ def test_float_blocks_buy_agreement(source, data, tmp_path):
 def test_float_blocks_and_their_cost(main_job, data, tmp_path):
     twin = rescale_streams(load_model(main_job / "model.keras"), spread=2.0)  # int8 is poor without equalization
     quantize(twin, "float32", None, tmp_path / "twin.tflite")
-    pure = quantize(tmp_path / "twin.tflite", PLAIN, data, tmp_path / "pure.tflite", images=20)
+    pure = quantize(tmp_path / "twin.tflite", PLAIN, data, tmp_path / "pure.tflite", images=100)
     before = compare(main_job / "model.keras", pure.path, data, split="val")
     mixed = dataclasses.replace(PLAIN, min_agreement=before.agreement + 0.001)
-    made = quantize(tmp_path / "twin.tflite", mixed, data, tmp_path / "mixed.tflite", images=20)
+    made = quantize(tmp_path / "twin.tflite", mixed, data, tmp_path / "mixed.tflite", images=100)
     after = compare(main_job / "model.keras", made.path, data, split="val")
     assert pure.fallback is None and made.fallback.blocks
     assert after.agreement == pytest.approx(made.fallback.agreement) and after.agreement > before.agreement

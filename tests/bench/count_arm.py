@@ -1,6 +1,6 @@
 """Counts the instructions of an inference on an emulated Cortex-A76, by a plugin of QEMU (blocks.c; needs gcc).
 
-    python tests/bench/count_arm.py --arm ARM64 [--runs 31] [--json] MODEL.tflite ...
+    python tests/bench/count_arm.py --arm ARM64 [--runs 7] [--json] MODEL.tflite ...
 
 ARM64 holds an arm64 userland with Python, numpy and ai-edge-litert, and a program `python` that starts that Python
 under qemu-aarch64 with the options in $QEMU_OPTS. How often every block of code ran with 2 and with 2 + runs inferences
@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-RUNS = 31
+RUNS = 7
 
 
 def count(arm: Path, models: Sequence[Path], runs: int = RUNS) -> dict[Path, float]:
