@@ -117,6 +117,11 @@ class FlatGraph:
         return [int(index) for index in self._subgraph.outputs]
 
     @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the graph's first input, an image."""
+        return self.shape(self.inputs[0])[1:3]
+
+    @property
     def ops(self) -> list[Op]:
         """The operators in the order in which they run."""
         codes = self.model.operatorCodes

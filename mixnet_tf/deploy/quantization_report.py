@@ -125,7 +125,7 @@ def write_quantization_report(
         The content of ``report.json``.
     """
     folder, content = Path(folder), Path(result.path).read_bytes()
-    size = FlatGraph(prepared.content).shape(FlatGraph(prepared.content).inputs[0])[1:3]
+    size = FlatGraph(prepared.content).image_size
     count = len(result.calibration.images)
     more = calibration_images(
         data, image_size=size, count=2 * count, seed=result.calibration.seed, on_bad_image=on_bad_image

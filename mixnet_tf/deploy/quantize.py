@@ -5,6 +5,7 @@ output types. What follows the conversion works on the flatbuffer, so it also ta
 """
 
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 import itertools
@@ -170,7 +171,7 @@ def quantize(
     content, notes = _float_content(model, recipe, calibration, image_size, on_bad_image)
     prepared = fallback = source = None
     if recipe.quantized:
-        source = _Source(calibration, _input_size(content), images, seed, on_bad_image)
+        source = _Source(calibration, FlatGraph(content).image_size, images, seed, on_bad_image)
         prepared = prepare(content, recipe, source.calibration_images)
         content, fallback = _int8(prepared, recipe, backend, source)
         notes += [*prepared.notes, *source.notes()]
@@ -252,11 +253,6 @@ class _Source:
         order = [int(i) for i in take_turns(split.labels, self.seed)]
         good = [i for i in order if is_array or split.images[i] not in self.data.bad_images][: self.count]
         return [i if is_array else split.images[i] for i in good], [int(split.labels[i]) for i in good]
-
-
-def _input_size(content: bytes) -> tuple[int, int]:
-    graph = FlatGraph(content)
-    return graph.shape(graph.inputs[0])[1:3]
 
 
 def _write_report(result: Quantized, prepared: Prepared, source: _Source, folder, overwrite: bool) -> None:
@@ -369,15 +365,16 @@ def _int8(prepared: Prepared, recipe: Recipe, backend: str, source: _Source) -> 
     """Return the file's content, and what stayed in float32."""
     real = list(source.calibration_images(min(source.count, CORRECTION_IMAGES)))
 
+    @functools.cache  # each takes a bias correction, and the search asks again for what is made here
     def corrected(blocks: tuple[str, ...]) -> bytes:
         return int8_content(prepared, recipe, backend, real, float_names(blocks))
 
     content, fallback = corrected(()), None
     if recipe.min_agreement is not None:
-        judges, pure = source.held_out_images(), content
+        judges = source.held_out_images()
         blocks, agreement = fewest_float_blocks(prepared, recipe, backend, judges, corrected)
-        content = corrected(blocks) if blocks else pure
-        costs = _cost(pure, content) if blocks else (1.0, 1.0)
+        content = corrected(blocks)
+        costs = _cost(corrected(()), content) if blocks else (1.0, 1.0)
         fallback = Fallback(
             blocks=blocks, images=len(judges), agreement=agreement, size_ratio=costs[0], latency_ratio=costs[1]
         )

@@ -73,14 +73,14 @@ def fewest_float_blocks(
     Raises:
         DeployError: all blocks together do not reach it, or there is nothing to choose from or to compare.
     """
-    graph = FlatGraph(prepared.content)
-    if not block_names(prepared.content):
+    graph, names = FlatGraph(prepared.content), block_names(prepared.content)
+    if not names:
         raise DeployError("min_agreement: the model has no stages and blocks; expected one made by this package")
     if [len(graph.shape(i)) for i in graph.outputs] != [2]:
         raise DeployError("min_agreement: expected a classifier, with one output (1, classes)")
     wanted = _logits(prepared.reference, images).argmax(axis=1)
     ranked: list[Sensitivity] = []
-    for count in range(len(block_names(prepared.content)) + 1):
+    for count in range(len(names) + 1):
         if count == 1:
             ranked = rank_blocks(prepared, backend, images)
         blocks = tuple(own.block for own in ranked[:count])
