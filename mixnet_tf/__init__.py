@@ -22,7 +22,7 @@ _HOME = {
     "MixNetXL": "model",
     "load_data": "data",
     "preprocess_input": "preprocessing",
-    "TrainingRecipe": "training",
+    "TrainingRecipe": "training_recipe",
     "load_weights": "weights",
     "export_state_dict": "weights",
     "decode_predictions": "pretrained",

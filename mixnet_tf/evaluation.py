@@ -110,6 +110,7 @@ def predict(
         raise MixNetError(
             f"{predictor.path}: has {predictor.classes} classes, but {data.name} has {len(data.class_names)}"
         )
+    _check_labels(predictor, data)
     size = _image_size(predictor, data, image_size)
     batches = evaluation_dataset(data, split, image_size=size, batch_size=32, on_bad_image=on_bad_image)
     outputs, labels = [], []
@@ -124,6 +125,22 @@ def predict(
     if not np.isfinite(outputs).all():
         raise MixNetError(f"{predictor.path}: gives outputs that are not finite (NaN or infinity)")
     return outputs, np.concatenate(labels)
+
+
+def _check_labels(predictor: Predictor, data: ImageData) -> None:
+    """Refuse data whose classes are not those of the ``labels.txt`` beside the model: every number would be wrong."""
+    path, names = Path(predictor.path).with_name("labels.txt"), []
+    if path.is_file():
+        names = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    numbers = [str(i) for i in range(predictor.classes)]  # what classes are called that have no names
+    if len(names) != predictor.classes or numbers in (names, list(data.class_names)):
+        return
+    for i, (own, other) in enumerate(zip(names, data.class_names, strict=True)):
+        if own != other:
+            raise MixNetError(
+                f"{predictor.path}: class {i} is {own!r} in the labels.txt beside it, but {other!r} in {data.name}; "
+                "expected the same classes in the same order"
+            )
 
 
 def _image_size(predictor: Predictor, data: ImageData, asked: int | tuple[int, int] | None) -> tuple[int, int]:
@@ -199,10 +216,10 @@ def evaluate(
     if reference is None:
         return result
     expected, _ = predict(open_predictor(reference), data, split, **arguments)
-    return compare(result, outputs, str(reference), expected)
+    return with_distance(result, outputs, str(reference), expected)
 
 
-def compare(result: Evaluation, outputs: np.ndarray, reference: str, expected: np.ndarray) -> Evaluation:
+def with_distance(result: Evaluation, outputs: np.ndarray, reference: str, expected: np.ndarray) -> Evaluation:
     """Add to `result` how far `outputs` are from the `expected` ones of the reference."""
     return dataclasses.replace(
         result,

@@ -7,11 +7,12 @@ import numpy as np
 from mixnet_tf.config import ModelConfig
 from mixnet_tf.data import ImageData
 from mixnet_tf.deploy.benchmark import benchmark
-from mixnet_tf.deploy.convert import RECIPES
 from mixnet_tf.deploy.export import export
+from mixnet_tf.deploy.recipe import EXPORT_RECIPES
 from mixnet_tf.deploy.report import ModelResult, Report, write_report
-from mixnet_tf.evaluation import compare, open_predictor, predict, score
-from mixnet_tf.training import MODEL, TrainingRecipe, train
+from mixnet_tf.evaluation import open_predictor, predict, score, with_distance
+from mixnet_tf.training import MODEL, train
+from mixnet_tf.training_recipe import TrainingRecipe
 
 
 def run_pipeline(
@@ -45,18 +46,9 @@ def run_pipeline(
     """
     output = Path(output)
     model = train(config, data, output, image_size=image_size, recipe=recipe, on_bad_image=on_bad_image, **training)
-    files = {name: output / f"model_{name}.tflite" for name in RECIPES}
-    for name, path in files.items():
-        export(
-            model,
-            name,
-            path,
-            image_size=image_size,
-            graph=graph,
-            calibration=data,
-            on_bad_image=on_bad_image,
-            overwrite=True,
-        )
+    files = {name: output / f"model_{name}.tflite" for name in EXPORT_RECIPES}
+    arguments = {"image_size": image_size, "graph": graph, "calibration": data, "on_bad_image": on_bad_image}
+    notes = [note for name, path in files.items() for note in export(model, name, path, overwrite=True, **arguments)]
     paths = [output / MODEL, *files.values()]
     outputs, labels = {}, None
     for path in paths:
@@ -67,7 +59,7 @@ def run_pipeline(
     for path in paths:
         result = score(str(path), "test", outputs[path], labels, data.class_names)
         if path != paths[0]:
-            result = compare(result, outputs[path], str(paths[0]), outputs[paths[0]])
+            result = with_distance(result, outputs[path], str(paths[0]), outputs[paths[0]])
         results.append(
             ModelResult(file=path.name, size_bytes=path.stat().st_size, evaluation=result, latency=latencies.get(path))
         )
@@ -81,6 +73,7 @@ def run_pipeline(
         results=tuple(results),
         test_is_val=data.splits["test"] is data.splits["val"],
         skipped_images=tuple(sorted(data.bad_images)),
+        notes=tuple(notes),
     )
     write_report(report, output, _confusion(outputs[paths[-1]].argmax(axis=1), labels, len(data.class_names)))
     return report

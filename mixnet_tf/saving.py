@@ -18,6 +18,8 @@ def load_model(path: str | Path) -> keras.Model:
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"{path}: no such file; expected a .keras model")
+    if path.suffix == ".tflite":
+        raise WeightsError(f"{path}: is converted already; expected a .keras model")
     try:
         return keras.saving.load_model(path)
     except Exception as error:  # zipfile, h5py, json and Keras each raise their own kinds

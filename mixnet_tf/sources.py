@@ -57,6 +57,7 @@ class ImageData:
         image_size: the size the images have by nature, or None where it differs from image to image.
         crop_fraction: the part of the resized image that evaluation keeps (timm's ``crop_pct``).
         augmentation: what suits these images in training.
+        held_out: the splits that the source does not have: chosen by seed from its training images.
         bad_images: unreadable files found so far, path -> what is wrong. Reading fills it.
     """
 
@@ -66,6 +67,7 @@ class ImageData:
     image_size: ImageSize | None = None
     crop_fraction: float = 1.0
     augmentation: Augmentation = field(default_factory=Augmentation)
+    held_out: tuple[str, ...] = ()
     bad_images: dict[str, str] = field(default_factory=dict, repr=False)
     _checked: set[str] = field(default_factory=set, repr=False)
 
@@ -162,9 +164,14 @@ def _load_folder(folder: Path, seed: int) -> ImageData:
     for root in roots.values():
         _check_same_classes(class_names, root)
     _check_class_count(folder, class_names)
-    splits = {name: _list_images(root, class_names) for name, root in roots.items()}
-    splits = _complete_splits(splits, class_names, seed)
-    return ImageData(folder.resolve().name, class_names, splits, crop_fraction=0.875)
+    found = {name: _list_images(root, class_names) for name, root in roots.items()}
+    return ImageData(
+        folder.resolve().name,
+        class_names,
+        _complete_splits(found, class_names, seed),
+        crop_fraction=0.875,
+        held_out=() if "val" in found else tuple(name for name in ("val", "test") if name not in found),
+    )
 
 
 def _list(folder: Path, *, folders: bool) -> list[str]:
@@ -228,6 +235,7 @@ def _load_npz(path: Path, seed: int) -> ImageData:
         _complete_splits(splits, class_names, seed),
         image_size=shape[0] if shape[0] == shape[1] else shape[:2],
         augmentation=_GENTLE if shape[2] == 1 else Augmentation(),
+        held_out=("val",),
     )
 
 

@@ -29,46 +29,12 @@ from mixnet_tf.files import whole_file
 from mixnet_tf.model import create_model
 from mixnet_tf.preprocessing import ImageSize, height_and_width
 from mixnet_tf.saving import load_model, save_model
+from mixnet_tf.training_recipe import TrainingRecipe
 
 LAST, BEST, MODEL = "last.keras", "best.keras", "model.keras"
 HISTORY, REQUEST, LABELS, LOGS = "history.csv", "training.json", "labels.txt", "logs"
 _RUN_FILES = (LAST, BEST, MODEL, HISTORY, LABELS, LOGS, "model_*.tflite", "model_*.quantization.json")
 _RUN_FILES += ("report.json", "report.md", "confusion.png", "latency.png")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainingRecipe:
-    """How to train. Defaults suit a few thousand images from scratch.
-
-    Attributes:
-        epochs: passes over the training split.
-        batch_size: images a step.
-        learning_rate: its peak, after `warmup_epochs` of linear warm-up; a cosine takes it to zero.
-        weight_decay: AdamW's, on kernels and the scales of batch norm. With less, or on kernels alone, rare images (of
-            printed pages among objects, say) may grow to fifty times the usual activations, which int8 cannot hold.
-        ema_epochs: the exponential moving average of the weights looks back about so many epochs.
-        seed: of initialisation, order and augmentation.
-    """
-
-    epochs: int = 40
-    batch_size: int = 32
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.5
-    warmup_epochs: float = 3
-    ema_epochs: float = 2
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, least in {"epochs": 1, "batch_size": 1, "seed": 0}.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
-                raise MixNetError(f"{name}={value!r}, expected an integer from {least}")
-        for name in ("learning_rate", "weight_decay", "warmup_epochs", "ema_epochs"):
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or not 0 <= value < float("inf"):
-                raise MixNetError(f"{name}={value!r}, expected a number from 0")
-        if not self.learning_rate:
-            raise MixNetError(f"learning_rate={self.learning_rate}, expected a number above 0")
 
 
 def train(
@@ -154,6 +120,13 @@ def train(
             model, config.losses[0], data, output, image_size, recipe, augmentation, first_epoch, history, on_bad_image
         )
     return _finish(output, data.class_names)
+
+
+def best_epoch(output: str | Path) -> tuple[int, float]:
+    """Return which epoch of a run, counted from 0, gave its model, and its top-1 on the validation split."""
+    with Path(output, HISTORY).open(newline="") as handle:
+        found = [(int(row["epoch"]), float(row["val_accuracy"])) for row in csv.DictReader(handle)]
+    return max(found, key=lambda own: (own[1], own[0]))  # of equals, the later
 
 
 def _check_class_weights(loss: LossConfig, classes: int) -> None:

@@ -1,5 +1,6 @@
 """The command line: what it prints, and what bad input gets: one line, exit status 2, nothing written."""
 
+import csv
 import hashlib
 import json
 import os
@@ -59,6 +60,7 @@ def test_help_answers_without_tensorflow():
     code += "print([name for name in ('tensorflow', 'keras', 'numpy') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]" and "--data" in done.stdout
+    assert "scales (default: 0.5)" in " ".join(done.stdout.split())
 
 
 def test_list_and_summary(capsys):
@@ -121,6 +123,9 @@ def test_quantize_and_its_report(main_job, tmp_path, capsys):
     measured = json.loads((report / "report.json").read_text())
     assert measured["comparison"]["count"] == 359 and measured["comparison"]["agreement"] > 0.97
     assert measured["tensors"][0]["block"] == "stem" and measured["tensors"][0]["snr_db"] > 30
+    gains = [block["gain_db"] for block in measured["sensitivity"]]
+    assert len(gains) == 7 and gains == sorted(gains, reverse=True) and gains[0] > 0
+    assert f"| {measured['sensitivity'][0]['block']} | {gains[0]:+.1f} dB |" in (report / "report.md").read_text()
     assert (report / "report.md").is_file() and (report / "error.png").is_file()
     again = results(capsys, "compare", main_job / "model_float32.tflite", path, "--data", "digits")
     assert again["agreement"] == pytest.approx(measured["comparison"]["agreement"], abs=0.01)
@@ -153,8 +158,8 @@ def test_export(recipe, main_job, folder, tmp_path, capsys):
     data = ["--calibration", folder, "--images", 8] if recipe == "int8" else []
     own = results(capsys, "export", main_job / "model.keras", "--recipe", recipe, *data, "--output", path)
     assert own["size_bytes"] == path.stat().st_size
-    record = ["f.quantization.json"] if recipe == "int8" else []
-    assert sorted(item.name for item in path.parent.iterdir()) == [*record, "f.tflite"]
+    assert sorted(item.name for item in path.parent.iterdir()) == ["f.quantization.json", "f.tflite"]
+    assert [note.split(";")[0] for note in own["notes"]] == (["calibrated on 8 images"] if recipe == "int8" else [])
     arguments = ["export", main_job / "model.keras", "--recipe", recipe, *data, "--output", path]
     assert "exists already" in refused(capsys, *arguments)
     results(capsys, *arguments, "--overwrite", "--image-size", 40)
@@ -202,8 +207,20 @@ def test_skipped_images_are_counted(folder, main_job, tmp_path, capsys):
     finally:
         bad.unlink()
     assert own["skipped_images"] == [str(bad)]
-    own = results(capsys, "evaluate", tmp_path / "b" / "model.keras", "--data", folder)
-    assert own["count"] == 8 and set(own["per_class"]) == {"cat", "dog"}
+    with (tmp_path / "b" / "history.csv").open() as handle:
+        (epoch,) = csv.DictReader(handle)
+    assert (own["best_epoch"], own["val_top1"]) == (0, float(epoch["val_accuracy"]))
+    model = tmp_path / "b" / "model.keras"
+    own = results(capsys, "evaluate", model, "--data", folder)
+    assert own["count"] == 8 and set(own["per_class"]) == {"cat", "dog"} and own["notes"] == []
+    own = results(capsys, "evaluate", model, "--data", folder / "train")
+    assert own["notes"] == [f"train has no test split: {own['count']} of its images are held out, always the same"]
+    (folder / "train" / "dog").rename(folder / "train" / "wolf")
+    line = refused(capsys, "evaluate", model, "--data", folder / "train")
+    assert "model.keras: class 1 is 'dog' in the labels.txt beside it, but 'wolf' in train; expected the same" in line
+    (folder / "train" / "wolf").rename(folder / "train" / "dog")
+    (tmp_path / "b" / "labels.txt").write_text("0\n1\n")  # no names: nothing to compare
+    assert results(capsys, "evaluate", model, "--data", folder)["count"] == 8
 
 
 KERAS, LITE = "model.keras", "model_int8.tflite"
@@ -229,6 +246,10 @@ MISTAKES = [
     (["evaluate", "{tmp}/nan.keras", "--data", "digits"], "not finite"),
     (["export", "{job}/model.keras", "--recipe", "int8", "--output", "{tmp}/x.tflite"], "--calibration"),
     (["export", "{job}/model.keras", "--recipe", "int4", "--output", "{tmp}/x.tflite"], "invalid choice: 'int4'"),
+    (
+        ["export", "{job}/model_int8.tflite", "--recipe", "float32", "--output", "{tmp}/x.tflite"],
+        "is converted already",
+    ),
     (["export", "{tmp}/half.keras", "--recipe", "float32", "--output", "{tmp}/x.tflite"], "half.keras"),
     (["export", "{job}/model.keras", "--recipe", "float32", "--output", "{tmp}"], "is a folder"),
     (["export", "{job}/model.keras", "--recipe", "float32", "--output", "/dev/full/x.tflite"], "/dev/full"),
@@ -291,9 +312,13 @@ def test_a_mistake_gets_one_line_and_writes_nothing(arguments, message, broken, 
 
 
 @pytest.mark.parametrize(
-    ("command", "source", "recipe"), [("export", KERAS, "float32"), ("quantize", "model_float32.tflite", "weight_int8")]
+    ("command", "source", "options"),
+    [
+        ("export", KERAS, ["--recipe", "float32", "--graph", "plain"]),
+        ("quantize", "model_float32.tflite", ["--recipe", "weight_int8"]),
+    ],
 )
-def test_a_full_disk_leaves_nothing(main_job, tmp_path, command, source, recipe):
+def test_a_full_disk_leaves_nothing(main_job, tmp_path, command, source, options):
     """A file-size limit stands in for the full disk: the write itself fails in the kernel."""
     script = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
@@ -305,7 +330,7 @@ def test_a_full_disk_leaves_nothing(main_job, tmp_path, command, source, recipe)
         "sys.exit(cli.main(sys.argv[1:]))\n"
     )
     path = tmp_path / "f.tflite"
-    arguments = [command, main_job / source, "--recipe", recipe, "--output", path]
+    arguments = [command, main_job / source, *options, "--output", path]
     done = subprocess.run([sys.executable, "-c", script, *map(str, arguments)], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1].startswith(f"mixnet-tf {command}: error: {path}: cannot be written")

@@ -68,7 +68,8 @@ def test_a_tensor_without_a_range_is_named(backend, nano):
 def test_a_sequential_model_around_ours(graph, tmp_path):
     backbone = create_model("mixnet_nano", include_top=False, pooling="avg")
     model = keras.Sequential([keras.Input((None, None, 3)), backbone, keras.layers.Dense(3)])
-    path = export(model, "float32", tmp_path / "f.tflite", image_size=40, graph=graph)
+    path = tmp_path / "f.tflite"
+    assert export(model, "float32", path, image_size=40, graph=graph) == ()
     image = np.random.default_rng(0).standard_normal((1, 40, 40, 3)).astype(np.float32)
     (found,) = Outputs(path.read_bytes())(image)
     np.testing.assert_allclose(found, np.asarray(model(image, training=False)), rtol=1e-3, atol=1e-5)
@@ -78,7 +79,8 @@ def test_a_model_without_a_bias_has_nothing_to_correct(data, tmp_path):
     keras.utils.set_random_seed(0)
     image = keras.Input((8, 8, 3))
     model = keras.Model(image, keras.layers.Dense(10, use_bias=False)(keras.layers.Flatten()(image)))
-    path = export(model, "int8", tmp_path / "f.tflite", image_size=8, calibration=data, images=40)
+    path = tmp_path / "f.tflite"
+    export(model, "int8", path, image_size=8, calibration=data, images=40)
     image = np.random.default_rng(0).uniform(-1, 1, (1, 8, 8, 3)).astype(np.float32)
     (found,), wanted = Outputs(path.read_bytes())(image), np.asarray(model(image))
     np.testing.assert_allclose(found, wanted, atol=0.05 * np.abs(wanted).max())

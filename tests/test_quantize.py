@@ -202,6 +202,9 @@ def test_few_images_are_noted(source, data, tmp_path):
     made = quantize(source, PLAIN, data, tmp_path / "few.tflite", images=1)
     assert any("calibrated on 1 images; 100 to 500 are usual" in note for note in made.notes)
     assert any("one class" in note for note in made.notes)
+    some = dataclasses.replace(data, splits=data.splits | {"train": data.splits["train"].take(np.arange(40))})
+    made = quantize(source, PLAIN, some, tmp_path / "some.tflite")
+    assert "calibrated on 40 images, all that digits has to train on; 200 were wanted" in made.notes
 
 
 def test_wilson_and_mcnemar_are_scipys():

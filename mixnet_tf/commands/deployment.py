@@ -14,24 +14,27 @@ from mixnet_tf.commands.arguments import (
     seed,
     threads,
 )
-from mixnet_tf.commands.output import load_tensorflow, shape_text, show_skipped, show_table
+from mixnet_tf.commands.output import load_tensorflow, shape_text, show_notes, show_skipped, show_table
+from mixnet_tf.deploy.recipe import CALIBRATION_IMAGES, EXPORT_RECIPES
 from mixnet_tf.errors import MixNetError
-
-_EXPORT_RECIPES = ("float32", "float16", "int8")  # those of deploy.convert, which would import Keras here
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", type=Path, help="a .keras file")
-    parser.add_argument("--recipe", required=True, choices=_EXPORT_RECIPES)
+    parser.add_argument("--recipe", required=True, choices=EXPORT_RECIPES)
     parser.add_argument("--output", required=True, type=Path, metavar="F.tflite")
-    parser.add_argument("--calibration", metavar="D", help="images for int8: 'digits', a folder or a .npz file")
-    parser.add_argument(
-        "--images", type=count, default=200, metavar="N", help="how many of them (default: %(default)s)"
-    )
+    _add_calibration(parser)
     add_graph(parser)
     add_bad_images(parser)
     add_image_size(parser, "the model's own")
     add_overwrite(parser)
+
+
+def _add_calibration(parser: argparse.ArgumentParser) -> None:
+    help_text = "real images, for int8: 'digits', a folder or a .npz file; its training split is used"
+    parser.add_argument("--calibration", metavar="D", help=help_text)
+    help_text = "how many of them (default: %(default)s)"
+    parser.add_argument("--images", type=count, default=CALIBRATION_IMAGES, metavar="N", help=help_text)
 
 
 def run_export(args: argparse.Namespace) -> dict:
@@ -48,7 +51,7 @@ def run_export(args: argparse.Namespace) -> dict:
     own = model.inputs[0].shape[1:3]
     if args.image_size is None and None in own:
         raise MixNetError(f"{args.model}: takes images of any size; give --image-size")
-    export(
+    notes = export(
         model,
         args.recipe,
         args.output,
@@ -60,11 +63,13 @@ def run_export(args: argparse.Namespace) -> dict:
         overwrite=args.overwrite,
     )
     skipped = sorted(data.bad_images) if data else []
-    return {"path": str(args.output), "size_bytes": args.output.stat().st_size, "skipped_images": skipped}
+    size = args.output.stat().st_size
+    return {"path": str(args.output), "size_bytes": size, "notes": list(notes), "skipped_images": skipped}
 
 
 def show_export(result: dict) -> None:
     show_skipped(result["skipped_images"])
+    show_notes(result["notes"])
     print(f"{result['path']}: {result['size_bytes'] / 1e6:.2f} MB")
 
 
@@ -73,15 +78,11 @@ def add_quantize(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recipe", required=True, metavar="R", help="a shipped name (see mixnet-tf list) or a .yaml file"
     )
-    parser.add_argument("--calibration", metavar="D", help="real images: 'digits', a folder or a .npz file")
     parser.add_argument("--output", required=True, type=Path, metavar="F.tflite")
-    parser.add_argument(
-        "--images", type=count, default=200, metavar="N", help="how many of them (default: %(default)s)"
-    )
+    _add_calibration(parser)
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help="which ones (default: %(default)s)")
-    parser.add_argument(
-        "--min-agreement", type=fraction, metavar="X", help="of int8_mixed: share of equal top-1 classes"
-    )
+    help_text = "leave the fewest blocks in float32 that give this share of equal top-1 classes (default: the recipe's)"
+    parser.add_argument("--min-agreement", type=fraction, metavar="X", help=help_text)
     parser.add_argument("--report", type=Path, metavar="DIR", help="write where the error comes from into DIR")
     add_bad_images(parser)
     add_image_size(parser, "the model's own")
@@ -115,8 +116,7 @@ def run_quantize(args: argparse.Namespace) -> dict:
 
 def show_quantize(result: dict) -> None:
     show_skipped(result["skipped_images"])
-    for note in result["notes"]:
-        print(f"note: {note}")
+    show_notes(result["notes"])
     if fallback := result["fallback"]:
         print(
             f"blocks left in float32: {', '.join(fallback['blocks']) or 'none'}; {fallback['agreement']:.2%} of "

@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 
 from mixnet_tf.commands.arguments import add_data, add_image_size, add_split
-from mixnet_tf.commands.output import load_tensorflow, show_skipped, show_table
+from mixnet_tf.commands.output import load_tensorflow, show_notes, show_skipped, show_table
 
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -30,10 +30,22 @@ def run_evaluate(args: argparse.Namespace) -> dict:
         image_size=args.image_size,
         on_bad_image=args.on_bad_image,
     )
-    return dataclasses.asdict(result) | {"skipped_images": sorted(data.bad_images)}
+    return dataclasses.asdict(result) | _about(data, args.split)
+
+
+def _about(data, split: str) -> dict:
+    """Return what a reader of the numbers should know about the images."""
+    notes = []
+    if split in data.held_out:
+        count = len(data.splits[split])
+        notes.append(f"{data.name} has no {split} split: {count} of its images are held out, always the same")
+    if split == "test" and data.splits["test"] is data.splits["val"]:
+        notes.append(f"{data.name} has no test split: its val stands in, which also chose the best epoch in training")
+    return {"notes": notes, "skipped_images": sorted(data.bad_images)}
 
 
 def show_evaluate(result: dict) -> None:
+    show_notes(result["notes"])
     show_skipped(result["skipped_images"])
     show_table(("class", "top-1"), [(name, f"{value:.2%}") for name, value in result["per_class"].items()])
     print(f"\n{result['model']}: top-1 {result['top1']:.2%}, top-5 {result['top5']:.2%} of {result['count']} images")
@@ -58,10 +70,11 @@ def run_compare(args: argparse.Namespace) -> dict:
     from mixnet_tf.deploy.comparison import compare
 
     found = compare(args.a, args.b, data, split=args.split, image_size=args.image_size, on_bad_image=args.on_bad_image)
-    return dataclasses.asdict(found) | {"skipped_images": sorted(data.bad_images)}
+    return dataclasses.asdict(found) | _about(data, args.split)
 
 
 def show_compare(result: dict) -> None:
+    show_notes(result["notes"])
     show_skipped(result["skipped_images"])
     rows = [
         (

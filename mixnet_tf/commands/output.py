@@ -35,3 +35,8 @@ def shape_text(sizes: Sequence[int]) -> str:
 def show_skipped(paths: Sequence[str]) -> None:
     if paths:
         print(f"skipped {len(paths)} unreadable images: {', '.join(paths[:5])}{' …' if len(paths) > 5 else ''}")
+
+
+def show_notes(notes: Sequence[str]) -> None:
+    for note in notes:
+        print(f"note: {note}")

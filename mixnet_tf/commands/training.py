@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import sys
 from pathlib import Path
 
 from mixnet_tf.commands.arguments import (
@@ -15,7 +16,8 @@ from mixnet_tf.commands.arguments import (
     real,
     seed,
 )
-from mixnet_tf.commands.output import load_tensorflow, show_skipped, show_table
+from mixnet_tf.commands.output import load_tensorflow, show_notes, show_skipped, show_table
+from mixnet_tf.training_recipe import TrainingRecipe
 
 
 def add_list(parser: argparse.ArgumentParser) -> None:
@@ -105,10 +107,13 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="the run's folder")
     add_image_size(parser, "the data's own, else 224")
     for name, (kind, help_text) in _RECIPE_FLAGS.items():
+        help_text += f" (default: {getattr(TrainingRecipe, name):g})"
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="N", help=help_text)
-    parser.add_argument("--min-area", type=real, metavar="N", help="smallest random crop, as a fraction of the image")
+    help_text = "smallest random crop, as a fraction of the image (default: what suits the data)"
+    parser.add_argument("--min-area", type=real, metavar="N", help=help_text)
     parser.add_argument("--no-flip", action="store_true", help="never mirror training images")
-    parser.add_argument("--jitter", type=real, metavar="N", help="strength of the colour jitter")
+    help_text = "strength of the colour jitter (default: what suits the data)"
+    parser.add_argument("--jitter", type=real, metavar="N", help=help_text)
     parser.add_argument("--weights", metavar="FILE", help="start from these weights")
     add_padding(parser)
     parser.add_argument("--freeze-backbone", action="store_true", help="train the head only")
@@ -119,8 +124,10 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 
 def _training_arguments(args: argparse.Namespace, config, data) -> dict:
     """Turn the flags of ``train`` and ``pipeline`` into arguments of ``training.train``."""
-    from mixnet_tf.training import TrainingRecipe
+    from mixnet_tf.training import REQUEST
 
+    if args.resume and not (args.output / REQUEST).is_file():
+        print(f"{args.output}: holds no run to resume; starting one", file=sys.stderr)
     flags = vars(args)
     given = {name: flags[name] for name in _RECIPE_FLAGS if flags[name] is not None}
     changes = {name: flags[name] for name in ("min_area", "jitter") if flags[name] is not None}
@@ -145,15 +152,22 @@ def run_train(args: argparse.Namespace) -> dict:
 
     config, data = load_config(args.config), load_data(args.data)
     load_tensorflow()
-    from mixnet_tf.training import MODEL, train
+    from mixnet_tf.training import MODEL, best_epoch, train
 
     train(config, data, args.output, **_training_arguments(args, config, data))
-    return {"model": str(args.output / MODEL), "skipped_images": sorted(data.bad_images)}
+    epoch, accuracy = best_epoch(args.output)
+    return {
+        "model": str(args.output / MODEL),
+        "best_epoch": epoch,
+        "val_top1": accuracy,
+        "skipped_images": sorted(data.bad_images),
+    }
 
 
 def show_train(result: dict) -> None:
     show_skipped(result["skipped_images"])
-    print(f"trained model: {result['model']}")
+    best = f"top-1 {result['val_top1']:.2%} on the validation images, in epoch {result['best_epoch'] + 1}"
+    print(f"trained model: {result['model']}, {best}")
 
 
 def add_pipeline(parser: argparse.ArgumentParser) -> None:
@@ -176,6 +190,7 @@ def run_pipeline(args: argparse.Namespace) -> dict:
 
 def show_pipeline(result: dict) -> None:
     show_skipped(result["skipped_images"])
+    show_notes(result["notes"])
     rows = []
     for own in result["results"]:
         accuracy, latency = own["evaluation"], own["latency"]

@@ -17,9 +17,6 @@ RepresentativeDataset = Callable[[], Iterable[np.ndarray]]
 
 SIGNATURE = "serving_default"
 
-CALIBRATION_IMAGES = 200
-"""How many real images find the ranges of activations, unless more or fewer are asked for."""
-
 
 def convert(
     model: keras.Model,
@@ -104,7 +101,6 @@ def _int8(converter, representative_dataset) -> None:
 
 
 _CONFIGURE = {"float32": lambda converter, images: None, "float16": _float16, "int8": _int8}
-RECIPES = tuple(_CONFIGURE)
 
 
 def _first_line(error: Exception) -> str:

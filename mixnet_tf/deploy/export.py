@@ -1,21 +1,17 @@
 """From a Keras model and a recipe to a ``.tflite`` on disk."""
 
-import itertools
 from pathlib import Path
 
 import keras
-import numpy as np
 
 from mixnet_tf.data import ImageData, calibration_images
-from mixnet_tf.deploy.convert import CALIBRATION_IMAGES, at_image_size, convert
-from mixnet_tf.deploy.graph import deploy_model
+from mixnet_tf.deploy.convert import at_image_size, convert
 from mixnet_tf.deploy.quantize import quantize
-from mixnet_tf.deploy.verify import verify_deploy
+from mixnet_tf.deploy.recipe import CALIBRATION_IMAGES, EXPORT_RECIPES
 from mixnet_tf.errors import DeployError, did_you_mean
 from mixnet_tf.files import check_free, check_suffix, whole_file
 
 GRAPHS = ("deploy", "plain")
-_VERIFY_IMAGES = 4
 
 
 def export(
@@ -29,11 +25,11 @@ def export(
     images: int = CALIBRATION_IMAGES,
     on_bad_image: str = "error",
     overwrite: bool = False,
-) -> Path:
+) -> tuple[str, ...]:
     """Convert `model` and write the ``.tflite``, whole or not at all.
 
-    The deploy graph is checked against the model on real (where `calibration` gives some) and random images first; a
-    graph that differs is never written. Its int8 file is made by ``quantize``, the plain graph's by the converter.
+    The deploy graph is ``quantize``'s: checked against the model on random images, and on real ones where `calibration`
+    gives some, before anything is written, with a record beside the file. The plain graph is the converter's own work.
 
     Args:
         model: any classifier of this package, or a model around one.
@@ -47,42 +43,34 @@ def export(
         on_bad_image: ``"error"`` or ``"skip"``, for calibration images.
         overwrite: replace a file that exists.
 
+    Returns:
+        What the user should know about the file, one sentence each.
+
     Raises:
         MixNetError: an unknown recipe or graph, a wrong image size, the recipe needs images, the model cannot be
             converted, the deploy graph differs, or the file cannot be written.
+
+    Example:
+        >>> export(load_model("model.keras"), "float16", "model.tflite", image_size=224)         # doctest: +SKIP
+        ()
     """
-    if graph not in GRAPHS:
-        raise DeployError(f"graph {graph!r}, expected one of {', '.join(GRAPHS)}{did_you_mean(graph, GRAPHS)}")
+    for name, value, known in (("graph", graph, GRAPHS), ("recipe", recipe, EXPORT_RECIPES)):
+        if value not in known:
+            raise DeployError(f"{name} {value!r}, expected one of {', '.join(known)}{did_you_mean(value, known)}")
+    model = at_image_size(model, image_size)
+    size = tuple(model.inputs[0].shape[1:3])
+    arguments = {"image_size": size, "on_bad_image": on_bad_image}
+    if graph == "deploy":
+        return quantize(model, recipe, calibration, path, images=images, overwrite=overwrite, **arguments).notes
     check_suffix(path, ".tflite")
     check_free(path, overwrite=overwrite)
     if recipe == "int8" and calibration is None:
-        raise DeployError("recipe int8 needs real images to find the range of every activation: give --calibration")
-    model = at_image_size(model, image_size)
-    size = tuple(model.inputs[0].shape[1:3])
-    if recipe == "int8" and graph == "deploy":
-        quantize(
-            model,
-            recipe,
-            calibration,
-            path,
-            image_size=size,
-            images=images,
-            on_bad_image=on_bad_image,
-            overwrite=overwrite,
-        )
-        return Path(path)
+        raise DeployError("recipe int8 needs real images to find the range of every tensor: give --calibration")
 
-    def real_images(count: int):
-        if calibration is None:
-            return iter(())
-        return calibration_images(calibration, image_size=size, count=count, on_bad_image=on_bad_image)
+    def real_images():
+        return calibration_images(calibration, count=images, **arguments)
 
-    if graph == "deploy":
-        deployed = deploy_model(model, image_size=size, target="float")
-        real = list(itertools.islice(real_images(_VERIFY_IMAGES), _VERIFY_IMAGES))
-        verify_deploy(model, deployed, np.concatenate(real) if real else None)
-        model = deployed
-    content = convert(model, recipe, image_size=size, representative_dataset=lambda: real_images(images))
+    content = convert(model, recipe, image_size=size, representative_dataset=real_images)
     with whole_file(path, overwrite=overwrite) as part:
         part.write_bytes(content)
-    return Path(path)
+    return ()

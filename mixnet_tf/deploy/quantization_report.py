@@ -17,12 +17,11 @@ from mixnet_tf.deploy.comparison import Comparison, compare
 from mixnet_tf.deploy.delegation import inspect_model
 from mixnet_tf.deploy.flatgraph import FlatGraph, Outputs, Probe
 from mixnet_tf.deploy.report import _figure, environment
-from mixnet_tf.deploy.sensitivity import _BLOCK
+from mixnet_tf.deploy.sensitivity import _BLOCK, EXACT_DB, rank_blocks
 from mixnet_tf.files import whole_file
 
 _FILES = ("report.json", "error.png", "report.md")
 _IMAGES = 32
-_EXACT_DB = 200.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,7 +78,7 @@ def tensor_errors(prepared, content: bytes, images: Iterable[np.ndarray]) -> lis
             low=low,
             high=high,
             outside=float(outside / count),
-            snr_db=10 * math.log10(signal / noise) if noise and signal else _EXACT_DB,
+            snr_db=10 * math.log10(signal / noise) if noise and signal else EXACT_DB,
         )
         for name, op, (low, high), (signal, noise, outside) in zip(names, ops, limits, sums, strict=True)
     ]
@@ -131,7 +130,7 @@ def write_quantization_report(
         data, image_size=size, count=2 * count, seed=result.calibration.seed, on_bad_image=on_bad_image
     )
     second = list(itertools.islice(more, count, None))
-    images = calibration_images(data, split="test", image_size=size, count=_IMAGES, on_bad_image=on_bad_image)
+    images = list(calibration_images(data, split="test", image_size=size, count=_IMAGES, on_bad_image=on_bad_image))
     with tempfile.TemporaryDirectory() as scratch:
         paths = {name: Path(scratch) / f"{name}.tflite" for name in ("float32", "second")}
         paths["float32"].write_bytes(prepared.reference)
@@ -148,6 +147,7 @@ def write_quantization_report(
         "file": dataclasses.asdict(result),
         "comparison": dataclasses.asdict(own) | {"a": "float32"},
         "tensors": [dataclasses.asdict(error) for error in tensor_errors(prepared, content, images)],
+        "sensitivity": _sensitivity(result, prepared, images),
         "concat_range_ratios": concat_ratios(prepared),
         "ops": dict(collections.Counter(op.name for op in table.ops)),
         "outside_delegate": [{"op": op.name, "reason": op.reason} for op in table.outside],
@@ -165,6 +165,12 @@ def write_quantization_report(
         with whole_file(path, overwrite=overwrite) as part:
             write(part)
     return report
+
+
+def _sensitivity(result, prepared, images: list[np.ndarray]) -> list[dict]:
+    if result.backend == "tf.lite":  # which cannot leave a block in float32
+        return []
+    return [dataclasses.asdict(own) for own in rank_blocks(prepared, result.backend, images)]
 
 
 def _stability(first, second, comparison: Comparison) -> dict:
@@ -212,6 +218,9 @@ def _markdown(report: dict) -> str:
         last, lowest = tensors[-1]["snr_db"], min(t["snr_db"] for t in tensors)
         outside = max(t["outside"] for t in tensors)
         lines.append(f"| {block or 'other'} | {last:.1f} dB | {lowest:.1f} dB | {outside:.2%} |")
+    if report["sensitivity"]:
+        lines += ["", "| block, if it alone stays in float32 | logit SNR regained |", "|---|---|"]
+        lines += [f"| {own['block']} | {own['gain_db']:+.1f} dB |" for own in report["sensitivity"]]
     lines += ["", "| concatenation | widest range over narrowest |", "|---|---|"]
     lines += [f"| {name} | {ratio:.2f} |" for name, ratio in report["concat_range_ratios"].items()]
     lines += ["", "| operator | count |", "|---|---|", *(f"| {name} | {n} |" for name, n in report["ops"].items())]

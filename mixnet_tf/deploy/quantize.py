@@ -21,7 +21,7 @@ from ai_edge_litert.schema_py_generated import TensorType
 from mixnet_tf.data import ImageData, calibration_images, take_turns
 from mixnet_tf.deploy.backends import choose_backend, to_int8, weights_to_int8
 from mixnet_tf.deploy.benchmark import benchmark
-from mixnet_tf.deploy.convert import CALIBRATION_IMAGES, at_image_size, convert
+from mixnet_tf.deploy.convert import at_image_size, convert
 from mixnet_tf.deploy.correct import correct_biases
 from mixnet_tf.deploy.equalize import equalize
 from mixnet_tf.deploy.flatgraph import FlatGraph, Outputs
@@ -29,7 +29,7 @@ from mixnet_tf.deploy.graph import deploy_model
 from mixnet_tf.deploy.io_types import set_types
 from mixnet_tf.deploy.quantization_report import report_files, write_quantization_report
 from mixnet_tf.deploy.ranges import constant_tensors, measure_extremes, measure_ranges
-from mixnet_tf.deploy.recipe import Recipe, load_recipe
+from mixnet_tf.deploy.recipe import CALIBRATION_IMAGES, Recipe, load_recipe
 from mixnet_tf.deploy.report import environment
 from mixnet_tf.deploy.runtime import LiteModel
 from mixnet_tf.deploy.sensitivity import fewest_float_blocks, float_names
@@ -58,7 +58,7 @@ class Calibration:
     Attributes:
         data: name of the data set.
         seed: of their choice.
-        images: their paths, or their indices in the training split where it is an array.
+        images: of the training split: class and file name, or the index where it is an array.
     """
 
     data: str
@@ -210,7 +210,9 @@ def _check_request(recipe: Recipe, calibration, paths: Sequence, report, overwri
     for path in paths:
         check_free(path, overwrite=overwrite)
     if recipe.quantized and calibration is None:
-        raise DeployError(f"recipe {recipe.name} needs real images to find the range of every tensor: give some")
+        raise DeployError(
+            f"recipe {recipe.name} needs real images to find the range of every tensor: give --calibration"
+        )
     if report is not None and not recipe.quantized:
         raise DeployError(f"recipe {recipe.name} has float arithmetic; a report needs a recipe with int8 arithmetic")
 
@@ -234,7 +236,7 @@ class _Source:
         return list(calibration_images(self.data, split="val", count=_HELD_OUT_IMAGES, **arguments))
 
     def manifest(self) -> Calibration:
-        names, _ = self._chosen()
+        names = ("/".join(Path(own).parts[-2:]) if isinstance(own, str) else own for own in self._chosen()[0])
         return Calibration(data=self.data.name, seed=self.seed, images=tuple(names))
 
     def notes(self) -> list[str]:
@@ -242,12 +244,16 @@ class _Source:
         notes, count = [], len(names)
         if count < FEW_IMAGES:
             notes.append(f"calibrated on {count} images; 100 to 500 are usual, below {FEW_IMAGES} ranges are chance")
+        elif count < self.count:
+            notes.append(
+                f"calibrated on {count} images, all that {self.data.name} has to train on; {self.count} were wanted"
+            )
         if len(set(labels)) == 1 and len(self.data.class_names) > 1:
             notes.append("all calibration images are of one class; the ranges of the others are guessed")
         return notes
 
     def _chosen(self) -> tuple[list[str | int], list[int]]:
-        """Return the names and labels of the calibration images."""
+        """Return the paths or indices, and the labels, of the calibration images."""
         split = self.data.splits["train"]
         is_array = isinstance(split.images, np.ndarray)
         order = [int(i) for i in take_turns(split.labels, self.seed)]

@@ -11,6 +11,12 @@ _TYPES = ("float32", "int8", "uint8")
 _INT8_ONLY = ("input", "output", "equalize", "ranges", "bias_correction", "min_agreement")
 BACKENDS = ("litert-quantizer", "tf.lite")
 
+EXPORT_RECIPES = ("float32", "float16", "int8")
+"""Those that the converter alone can make, too."""
+
+CALIBRATION_IMAGES = 200
+"""How many real images find the ranges of activations, unless more or fewer are asked for."""
+
 DYNAMIC_RANGE_REFUSED = (
     "dynamic-range int8 is refused: LiteRT's delegate has no such depthwise kernel, so it is slow, and it is known to "
     "ruin networks with squeeze-and-excitation and swish; take int8, or weight_int8 for float arithmetic"

@@ -41,6 +41,7 @@ class Report:
     results: tuple[ModelResult, ...]
     test_is_val: bool = False
     skipped_images: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict:
         """Return the content of ``report.json``."""
@@ -92,6 +93,7 @@ def _markdown(report: Report, folder: Path) -> str:
         "",
         *markdown_table(report.results),
         "",
+        *(f"Note: {note}.  " for note in report.notes),
         f"Accuracy, agreement and SNR of each FILE: `{command}`  ",
         f"Latency, one thread, interleaved: `mixnet-tf benchmark {shlex.quote(str(folder))}/*.tflite`",
         "",

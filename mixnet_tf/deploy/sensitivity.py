@@ -12,6 +12,9 @@ from mixnet_tf.deploy.flatgraph import FlatGraph, Outputs
 from mixnet_tf.errors import DeployError
 from mixnet_tf.evaluation import signal_to_noise
 
+EXACT_DB = 200.0
+"""The signal-to-noise ratio of what shows no difference at all."""
+
 _BLOCK = re.compile(r"/((?:stem|stage\d+_block\d+|last_conv))_")
 
 
@@ -50,7 +53,7 @@ def rank_blocks(prepared, backend: str, images: Sequence[np.ndarray]) -> list[Se
     def snr(members: tuple[str, ...]) -> float:
         content = to_int8(prepared.content, prepared.ranges, backend, float_names(members))
         found = signal_to_noise(wanted, _logits(content, images))
-        return np.inf if found is None else found
+        return EXACT_DB if found is None else found
 
     base = snr(())
     shown = tqdm(blocks, desc="sensitivity", unit="block", leave=False, disable=None)
