@@ -1,17 +1,20 @@
-"""What each step of the quantization brings, on a trained network: a Markdown table.
+"""What each step of the quantization brings, on trained networks: the table of tflite/README.md.
 
-    python tests/bench/bench_quantize.py build/run/model.keras --data DATA [--split test] [--images 200]
+    python tests/bench/bench_quantize.py --models A.keras B.keras --data A B [--split test] [--readme tflite/README.md]
 
-The float reference is the model itself, converted; "plain" is the model as it is, without the deploy graph.
+The float reference is the model itself; "plain" is the model as it is, without the deploy graph.
 """
 
 import argparse
 import dataclasses
+import sys
 import tempfile
 from pathlib import Path
 
+from bench_deploy import replace_tables
+
 from mixnet_tf.data import load_data
-from mixnet_tf.deploy.comparison import compare
+from mixnet_tf.deploy.comparison import Comparison, compare
 from mixnet_tf.deploy.convert import convert
 from mixnet_tf.deploy.quantize import quantize
 from mixnet_tf.deploy.recipe import Equalization, Recipe
@@ -28,16 +31,12 @@ _OFF = Recipe(
 _ON = Equalization()
 STEPS = {
     "plain graph, minimum and maximum": ("plain", _OFF),
-    "deploy graph": ("deploy", _OFF),
+    "deploy graph, minimum and maximum": ("deploy", _OFF),
     "deploy graph, percentile": ("deploy", dataclasses.replace(_OFF, ranges="percentile")),
     "deploy graph, mse": ("deploy", dataclasses.replace(_OFF, ranges="mse")),
     "deploy graph, error": ("deploy", dataclasses.replace(_OFF, ranges="error")),
     "+ equalization, minimum and maximum": ("deploy", dataclasses.replace(_OFF, equalize=_ON)),
     "+ equalization, error": ("deploy", dataclasses.replace(_OFF, equalize=_ON, ranges="error")),
-    "+ equalization of streams only, error": (
-        "deploy",
-        dataclasses.replace(_OFF, equalize=Equalization(relu=False), ranges="error"),
-    ),
     "+ equalization, error, bias correction": (
         "deploy",
         dataclasses.replace(_OFF, equalize=_ON, ranges="error", bias_correction=True),
@@ -45,25 +44,51 @@ STEPS = {
 }
 
 
+def measure(path: Path, source: str, split: str, images: int) -> dict[str, Comparison]:
+    """Return, for every step, how its int8 file compares with the model."""
+    data, model, found = load_data(source), load_model(path), {}
+    with tempfile.TemporaryDirectory() as folder:
+        files = {name: Path(folder) / f"{name}.tflite" for name in ("plain", "deploy", "int8")}
+        files["plain"].write_bytes(convert(model, "float32", image_size=model.input_shape[1:3]))
+        quantize(model, "float32", None, files["deploy"])
+        for step, (graph, recipe) in STEPS.items():
+            quantize(files[graph], recipe, data, files["int8"], images=images, overwrite=True)
+            found[step] = compare(path, files["int8"], data, split=split)
+            print(f"{data.name}: {step}: {text(found[step])}", file=sys.stderr)
+    return found
+
+
+def text(found: Comparison) -> str:
+    return f"{found.top1_b.value:.2%}, {found.agreement:.2%}, {found.snr_db:.1f} dB"
+
+
+def markdown(results: dict[str, dict[str, Comparison]]) -> str:
+    """Return the table: a row for each step, a column for each network."""
+    any_step = next(iter(STEPS))
+    heads = [f"{name}, {found[any_step].count} images" for name, found in results.items()]
+    floats = [f"{found[any_step].top1_a.value:.2%}" for found in results.values()]
+    lines = [f"| top-1, agreement, logit SNR | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    lines.append(f"| the Keras model | {' | '.join(floats)} |")
+    lines += [f"| {step} | {' | '.join(text(found[step]) for found in results.values())} |" for step in STEPS]
+    return "\n".join(lines)
+
+
 def main() -> None:
-    """Print the table row by row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("--data", required=True)
+    parser.add_argument("--models", nargs="+", type=Path, required=True)
+    parser.add_argument("--data", nargs="+", required=True)
     parser.add_argument("--split", default="test")
     parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--readme", type=Path)
     args = parser.parse_args()
-    data, model = load_data(args.data), load_model(args.model)
-    print("| step | top-1 | agreement | logit SNR |\n|---|---|---|---|", flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        sources = {name: Path(folder) / f"{name}.tflite" for name in ("plain", "deploy")}
-        sources["plain"].write_bytes(convert(model, "float32", image_size=model.input_shape[1:3]))
-        quantize(model, "float32", None, sources["deploy"])
-        for name, (source, recipe) in STEPS.items():
-            target = Path(folder) / "int8.tflite"
-            quantize(sources[source], recipe, data, target, images=args.images, overwrite=True)
-            own = compare(args.model, target, data, split=args.split)
-            print(f"| {name} | {own.top1_b.value:.2%} | {own.agreement:.2%} | {own.snr_db:.1f} dB |", flush=True)
+    results = {}
+    for path, source in zip(args.models, args.data, strict=True):
+        model = load_model(path)
+        name = f"{Path(source).name}, {model.name} at {model.input_shape[1]} px"
+        results[name] = measure(path, source, args.split, args.images)
+    print(markdown(results))
+    if args.readme:
+        replace_tables(args.readme, "bench_quantize.py", markdown(results))
 
 
 if __name__ == "__main__":
