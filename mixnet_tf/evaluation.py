@@ -200,7 +200,7 @@ def evaluate(
         data: see ``load_data``.
         split: ``"train"``, ``"val"`` or ``"test"``.
         reference: another model of the same classes.
-        image_size: pixels, for a model of any input size.
+        image_size: pixels, for a model of any size; default: the other model's, else the data set's own, else 224.
         on_bad_image: ``"error"`` or ``"skip"``.
 
     Raises:
@@ -210,13 +210,22 @@ def evaluate(
         >>> evaluate("build/nano/model_int8.tflite", load_data("digits")).top1                   # doctest: +SKIP
         0.98
     """
-    arguments = {"image_size": image_size, "on_bad_image": on_bad_image}
-    outputs, labels = predict(open_predictor(model), data, split, **arguments)
+    predictors = [open_predictor(path) for path in (model, reference) if path is not None]
+    (outputs, labels), *others = predict_all(predictors, data, split, image_size=image_size, on_bad_image=on_bad_image)
     result = score(str(model), split, outputs, labels, data.class_names)
-    if reference is None:
-        return result
-    expected, _ = predict(open_predictor(reference), data, split, **arguments)
-    return with_distance(result, outputs, str(reference), expected)
+    return with_distance(result, outputs, str(reference), others[0][0]) if others else result
+
+
+def predict_all(
+    predictors: Sequence[Predictor], data: ImageData, split: str, *, image_size=None, on_bad_image: str = "error"
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Run ``predict`` for several models; one of any image size takes that of the others."""
+    fixed = [own.image_size for own in predictors if None not in own.image_size]
+    free = image_size or (fixed[0] if fixed else None)
+    return [
+        predict(own, data, split, image_size=free if None in own.image_size else image_size, on_bad_image=on_bad_image)
+        for own in predictors
+    ]
 
 
 def with_distance(result: Evaluation, outputs: np.ndarray, reference: str, expected: np.ndarray) -> Evaluation:

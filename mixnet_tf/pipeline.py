@@ -72,7 +72,7 @@ def run_pipeline(
         epochs=recipe.epochs,
         results=tuple(results),
         test_is_val=data.splits["test"] is data.splits["val"],
-        skipped_images=tuple(sorted(data.bad_images)),
+        skipped_images=data.skipped(),
         notes=tuple(notes),
     )
     write_report(report, output, _confusion(outputs[paths[-1]].argmax(axis=1), labels, len(data.class_names)))

@@ -71,6 +71,10 @@ class ImageData:
     bad_images: dict[str, str] = field(default_factory=dict, repr=False)
     _checked: set[str] = field(default_factory=set, repr=False)
 
+    def skipped(self) -> tuple[str, ...]:
+        """Return the bad images' paths for people: a name that is not UTF-8 is escaped."""
+        return tuple(os.fsencode(path).decode("utf-8", "backslashreplace") for path in sorted(self.bad_images))
+
 
 def load_data(source: str | Path, *, seed: int = 0) -> ImageData:
     """Find a data set; image files are listed here and read later.

@@ -91,7 +91,7 @@ def train(
     weights = weights or config.checkpoint.path
     freeze_backbone = freeze_backbone or config.freeze_backbone
     _check_class_weights(config.losses[0], len(data.class_names))
-    _check_folder(output, resume=resume, overwrite=overwrite)
+    check_folder(output, resume=resume, overwrite=overwrite)
     request = {
         "config": to_dict(config),
         "data": data.name,
@@ -136,11 +136,16 @@ def _check_class_weights(loss: LossConfig, classes: int) -> None:
         )
 
 
-def _check_folder(output: Path, *, resume: bool, overwrite: bool) -> None:
+def holds_run(output: Path) -> bool:
+    """Say whether a folder holds a training run, whole or not."""
+    return (output / REQUEST).is_file()
+
+
+def check_folder(output: Path, *, resume: bool, overwrite: bool) -> None:
     """Refuse a folder whose files a run could replace."""
     if output.exists() and not output.is_dir():
         raise MixNetError(f"{output}: is a file, expected a folder for the run")
-    is_run = (output / REQUEST).is_file()
+    is_run = holds_run(output)
     if overwrite or (resume and is_run) or not output.is_dir() or not any(output.iterdir()):
         return
     if is_run:
@@ -167,10 +172,10 @@ def _has_epoch(output: Path, request: dict) -> bool:
 
 
 def _start(output: Path, request: dict) -> None:
-    """Make the folder ready for a new run: what an earlier one left goes."""
-    for pattern in _RUN_FILES:
+    """Make the folder ready for a new run: what an earlier one left goes, and nothing else."""
+    for pattern in _RUN_FILES if holds_run(output) else ():
         for path in output.glob(pattern):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     with whole_file(output / REQUEST) as part:
         part.write_text(json.dumps(request, indent=2) + "\n", encoding="utf-8")
 
@@ -205,7 +210,7 @@ def _fresh_model(
 
 
 def _compile(model: keras.Model, loss: LossConfig, recipe: TrainingRecipe, steps: int) -> None:
-    warmup = round(recipe.warmup_epochs * steps)
+    warmup = round(min(recipe.warmup_epochs, recipe.epochs / 2) * steps)
     schedule = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0 if warmup else recipe.learning_rate,
         decay_steps=max(1, recipe.epochs * steps - warmup),
@@ -228,15 +233,29 @@ def _compile(model: keras.Model, loss: LossConfig, recipe: TrainingRecipe, steps
 
 
 def _restore(model: keras.Model, path: Path) -> None:
-    """Set every variable of model and optimizer to what `path` holds.
+    """Set every weight of the model, and every variable of its optimizer, to what `path` holds.
 
-    The compiled model of the file would not do: an optimizer forgets `exclude_from_weight_decay` when it is saved.
+    The compiled model of the file would not do: an optimizer forgets `exclude_from_weight_decay` when it is saved, and
+    layers forget the seeds of their dropout.
     """
     saved = load_model(path)
     model.optimizer.build(model.trainable_variables)
-    for own, other in ((model, saved), (model.optimizer, saved.optimizer)):
-        for variable, value in zip(own.variables, other.variables, strict=True):
+    for own, other in ((model.weights, saved.weights), (model.optimizer.variables, saved.optimizer.variables)):
+        for variable, value in zip(own, other, strict=True):
             variable.assign(value)
+
+
+class _DropoutSeeds(keras.callbacks.Callback):
+    """Begins every epoch's dropout where an uninterrupted run would: a seed generator counts its calls."""
+
+    def __init__(self, steps: int):
+        super().__init__()
+        self.steps = steps
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        for variable in self.model.variables:
+            if variable.path.endswith("seed_generator_state"):
+                variable.assign([int(variable[0]), epoch * self.steps])
 
 
 class _BestModel(keras.callbacks.Callback):
@@ -298,18 +317,20 @@ def _fit(model, loss, data, output, image_size, recipe, augmentation, first_epoc
         keras.callbacks.CSVLogger(str(output / HISTORY), append=True),
         keras.callbacks.TensorBoard(str(output / LOGS)),
     ]
+    steps = steps_per_epoch(data, batch_size=recipe.batch_size, on_bad_image=on_bad_image)
     progress = TqdmCallback(verbose=0, desc=f"train {model.name}")
     try:
         model.fit(
             training.map(lambda x, y: (x, keras.ops.one_hot(y, classes))),
             validation_data=validation.map(lambda x, y: (x, keras.ops.one_hot(y, classes))),
-            steps_per_epoch=steps_per_epoch(data, batch_size=recipe.batch_size, on_bad_image=on_bad_image),
+            steps_per_epoch=steps,
             initial_epoch=first_epoch,
             epochs=recipe.epochs,
             class_weight=dict(enumerate(loss.weight)) if loss.weight else None,
             shuffle=False,
             verbose=0,
             callbacks=[
+                _DropoutSeeds(steps),
                 _BestModel(output / BEST, best),
                 keras.callbacks.SwapEMAWeights(),
                 *logs,

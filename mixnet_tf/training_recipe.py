@@ -12,7 +12,8 @@ class TrainingRecipe:
     Attributes:
         epochs: passes over the training split.
         batch_size: images a step.
-        learning_rate: its peak, after `warmup_epochs` of linear warm-up; a cosine takes it to zero.
+        learning_rate: its peak, after `warmup_epochs` of linear warm-up (at most half of all epochs); a cosine takes it
+            to zero.
         weight_decay: AdamW's, on kernels and the scales of batch norm. With less, or on kernels alone, rare images (of
             printed pages among objects, say) may grow to fifty times the usual activations, which int8 cannot hold.
         ema_epochs: the exponential moving average of the weights looks back about so many epochs.

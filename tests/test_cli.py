@@ -166,6 +166,8 @@ def test_export(recipe, main_job, folder, tmp_path, capsys):
     from mixnet_tf.deploy.runtime import LiteModel
 
     assert LiteModel(path).image_size == (40, 40)
+    results(capsys, *arguments, "--overwrite", "--graph", "plain")
+    assert [item.name for item in path.parent.iterdir()] == ["f.tflite"]  # no record of another file
 
 
 def test_import_weights_and_fine_tune(main_job, tmp_path, capsys):

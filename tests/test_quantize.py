@@ -8,9 +8,12 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from foreign import foreign
+from PIL import Image
 from rescale import rescale_streams
 
-from mixnet_tf.data import load_data
+from mixnet_tf.data import ImageData, Split, load_data
 from mixnet_tf.deploy.comparison import compare, compare_outputs, mcnemar, wilson
 from mixnet_tf.deploy.flatgraph import FlatGraph
 from mixnet_tf.deploy.quantize import quantize
@@ -185,6 +188,47 @@ def test_a_report_replaces_nothing(source, data, tmp_path):
     with pytest.raises(MixNetError, match=r"report\.md: exists already"):
         quantize(source, "int8", data, tmp_path / "x.tflite", report=tmp_path / "report")
     assert not (tmp_path / "x.tflite").exists()
+
+
+def test_what_a_report_cannot_show_is_refused_first(source, data, tmp_path):
+    arguments = {"report": tmp_path / "report", "images": 2}
+    two = dataclasses.replace(data, class_names=("a", "b"), name="two")
+    with pytest.raises(DeployError, match=r"report: the model gives \(1, 10\); expected \(1, 2\), the classes of two"):
+        quantize(source, "int8", two, tmp_path / "x.tflite", **arguments)
+    (tmp_path / "bad.jpg").write_bytes(b"no image")
+    bad = dataclasses.replace(
+        data, splits=data.splits | {"test": Split((str(tmp_path / "bad.jpg"),), np.zeros(1, int))}
+    )
+    with pytest.raises(MixNetError, match=r"bad\.jpg"):
+        quantize(source, "int8", bad, tmp_path / "x.tflite", **arguments)
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.jpg"]
+
+
+def test_a_report_on_a_file_from_elsewhere(data, tmp_path):
+    """One that joins what it computes with a constant, which has no range."""
+    kernel = np.random.default_rng(0).normal(size=(32 * 33 * 3, 10)).astype(np.float32)
+
+    def model(image):
+        return tf.reshape(tf.concat([image, tf.ones((1, 32, 1, 3))], axis=2), (1, -1)) @ kernel
+
+    (tmp_path / "f.tflite").write_bytes(foreign(model, tf.TensorSpec((1, 32, 32, 3), tf.float32)))
+    recipe = Recipe(name="own", weights="int8", activations="int8", backend="tf.lite")  # litert-quantizer refuses it
+    quantize(tmp_path / "f.tflite", recipe, data, tmp_path / "x.tflite", images=40, report=tmp_path / "report")
+    assert json.loads((tmp_path / "report" / "report.json").read_text())["sensitivity"] == []
+
+
+def test_models_of_any_size_are_compared_at_the_size_of_the_other(tmp_path):
+    rng = np.random.default_rng(0)
+    paths = [str(tmp_path / f"{i}.png") for i in range(4)]
+    for path in paths:
+        Image.fromarray(rng.integers(0, 255, (60, 70, 3), dtype=np.uint8)).save(path)
+    split = Split(tuple(paths), np.arange(4, dtype=np.int32) % 2)
+    data = ImageData("photos", ("a", "b"), dict.fromkeys(("train", "val", "test"), split))
+    model = create_model("mixnet_nano", classes=2, classifier_activation=None)
+    model.save(tmp_path / "any.keras")
+    quantize(model, "float32", None, tmp_path / "40.tflite", image_size=40)
+    for pair in (("any.keras", "40.tflite"), ("40.tflite", "any.keras")):
+        assert compare(*(tmp_path / name for name in pair), data).snr_db > 80
 
 
 def test_fallback_needs_blocks_and_classes(tmp_path, data):

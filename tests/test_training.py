@@ -98,6 +98,39 @@ def test_resume_after_kill_9_continues_exactly(whole_run, tiny, tmp_path):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
+def test_resumed_dropout_draws_what_it_would_have_drawn(tiny, tmp_path, monkeypatch):
+    config = to_dict(load_config("mixnet_nano"))
+    config["model"]["architecture"]["backbone"]["params"]["dropout_rate"] = 0.5
+    (tmp_path / "c.yaml").write_text(json.dumps(config))
+    arguments = ["train", str(tmp_path / "c.yaml"), *tiny[1:-1], "2", "--output"]
+    assert main([*arguments, str(tmp_path / "whole")]) == 0
+    real = training._LastModel.on_epoch_end
+
+    def interrupted(self, epoch, logs=None):
+        real(self, epoch, logs)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training._LastModel, "on_epoch_end", interrupted)
+        assert main([*arguments, str(tmp_path / "cut")]) == 130
+    assert len(history(tmp_path / "cut")) == 1
+    assert main([*arguments, str(tmp_path / "cut"), "--resume"]) == 0
+    losses = [[float(row["loss"]) for row in history(tmp_path / name)] for name in ("whole", "cut")]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+def test_the_best_epoch_is_the_later_of_equals(tmp_path):
+    (tmp_path / "history.csv").write_text("epoch,val_accuracy\n0,0.5\n1,0.75\n2,0.75\n3,0.7\n")
+    assert training.best_epoch(tmp_path) == (2, 0.75)
+
+
+def test_a_short_run_warms_up_for_half_of_it():
+    model = create_model("mixnet_nano", classes=2, input_shape=(32, 32, 3))
+    training._compile(model, LossConfig(), TrainingRecipe(epochs=2, learning_rate=0.5), steps=10)
+    rates = [float(model.optimizer._learning_rate(step)) for step in range(21)]
+    assert max(rates) == rates[10] == 0.5 and rates[20] == 0
+
+
 def test_resume_of_a_finished_run_changes_nothing(whole_run, tiny):
     before = (whole_run / "history.csv").read_bytes()
     assert main(["train", *tiny, "--output", str(whole_run), "--resume"]) == 0
@@ -196,9 +229,18 @@ def test_the_configuration_can_freeze_and_name_weights(tiny, whole_run, tmp_path
 
 def test_files_of_the_user_are_not_touched(tiny, tmp_path, capsys):
     (tmp_path / "history.csv").write_text("mine\n")
-    assert main(["train", *tiny, "--output", str(tmp_path)]) == 2
-    assert "holds files already" in capsys.readouterr().err
-    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("history.csv", "mine\n")]
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "mine.txt").write_text("mine")
+    for resume in ([], ["--resume"]):
+        assert main(["train", *tiny, "--output", str(tmp_path), *resume]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "holds files already" in line
+    assert {path.name for path in tmp_path.iterdir()} == {"history.csv", "logs"}
+    assert (tmp_path / "history.csv").read_text() == "mine\n"
+    assert main(["train", *tiny[:-1], "1", "--output", str(tmp_path), "--overwrite"]) == 0
+    assert (tmp_path / "logs" / "mine.txt").read_text() == "mine"  # only what a run left is deleted
+    assert main(["train", *tiny[:-1], "1", "--output", str(tmp_path / "new"), "--resume"]) == 0
+    assert "new: holds no run to resume; starting one" in capsys.readouterr().err
 
 
 def test_resume_refuses_other_images_and_damaged_files(tiny, whole_run, tmp_path, capsys):

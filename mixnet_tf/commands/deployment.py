@@ -62,7 +62,7 @@ def run_export(args: argparse.Namespace) -> dict:
         on_bad_image=args.on_bad_image,
         overwrite=args.overwrite,
     )
-    skipped = sorted(data.bad_images) if data else []
+    skipped = data.skipped() if data else ()
     size = args.output.stat().st_size
     return {"path": str(args.output), "size_bytes": size, "notes": list(notes), "skipped_images": skipped}
 
@@ -111,7 +111,7 @@ def run_quantize(args: argparse.Namespace) -> dict:
         on_bad_image=args.on_bad_image,
         overwrite=args.overwrite,
     )
-    return dataclasses.asdict(result) | {"skipped_images": sorted(data.bad_images) if data else []}
+    return dataclasses.asdict(result) | {"skipped_images": data.skipped() if data else ()}
 
 
 def show_quantize(result: dict) -> None:

@@ -41,7 +41,7 @@ def _about(data, split: str) -> dict:
         notes.append(f"{data.name} has no {split} split: {count} of its images are held out, always the same")
     if split == "test" and data.splits["test"] is data.splits["val"]:
         notes.append(f"{data.name} has no test split: its val stands in, which also chose the best epoch in training")
-    return {"notes": notes, "skipped_images": sorted(data.bad_images)}
+    return {"notes": notes, "skipped_images": data.skipped()}
 
 
 def show_evaluate(result: dict) -> None:

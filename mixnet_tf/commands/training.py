@@ -124,9 +124,10 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 
 def _training_arguments(args: argparse.Namespace, config, data) -> dict:
     """Turn the flags of ``train`` and ``pipeline`` into arguments of ``training.train``."""
-    from mixnet_tf.training import REQUEST
+    from mixnet_tf.training import check_folder, holds_run
 
-    if args.resume and not (args.output / REQUEST).is_file():
+    check_folder(args.output, resume=args.resume, overwrite=args.overwrite)
+    if args.resume and not holds_run(args.output):
         print(f"{args.output}: holds no run to resume; starting one", file=sys.stderr)
     flags = vars(args)
     given = {name: flags[name] for name in _RECIPE_FLAGS if flags[name] is not None}
@@ -160,7 +161,7 @@ def run_train(args: argparse.Namespace) -> dict:
         "model": str(args.output / MODEL),
         "best_epoch": epoch,
         "val_top1": accuracy,
-        "skipped_images": sorted(data.bad_images),
+        "skipped_images": data.skipped(),
     }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mixnet_tf.data import ImageData
-from mixnet_tf.evaluation import in_top5, open_predictor, predict, signal_to_noise
+from mixnet_tf.evaluation import in_top5, open_predictor, predict_all, signal_to_noise
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ def compare(
         b: the other.
         data: see ``load_data``.
         split: ``"train"``, ``"val"`` or ``"test"``.
-        image_size: pixels, for a model of any input size.
+        image_size: pixels, for a model of any size; default: the other model's, else the data set's own, else 224.
         on_bad_image: ``"error"`` or ``"skip"``.
 
     Raises:
@@ -82,9 +82,9 @@ def compare(
         >>> compare("model.keras", "model_int8.tflite", load_data("digits")).agreement           # doctest: +SKIP
         0.994
     """
+    predictors = [open_predictor(path) for path in (a, b)]
     arguments = {"image_size": image_size, "on_bad_image": on_bad_image}
-    expected, labels = predict(open_predictor(a), data, split, **arguments)
-    found, _ = predict(open_predictor(b), data, split, **arguments)
+    (expected, labels), (found, _) = predict_all(predictors, data, split, **arguments)
     return compare_outputs(expected, found, labels, a=str(a), b=str(b), split=split)
 
 

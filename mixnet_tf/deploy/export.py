@@ -73,4 +73,5 @@ def export(
     content = convert(model, recipe, image_size=size, representative_dataset=real_images)
     with whole_file(path, overwrite=overwrite) as part:
         part.write_bytes(content)
+    Path(path).with_suffix(".quantization.json").unlink(missing_ok=True)  # of the file that was here before
     return ()

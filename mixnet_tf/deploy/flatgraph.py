@@ -139,10 +139,6 @@ class FlatGraph:
         """Return a tensor's name."""
         return self.tensors[index].name.decode()
 
-    def index(self, name: str) -> int:
-        """Return the index of the tensor called `name`."""
-        return next(i for i, tensor in enumerate(self.tensors) if tensor.name.decode() == name)
-
     def shape(self, index: int) -> tuple[int, ...]:
         """Return a tensor's shape."""
         shape = self.tensors[index].shape

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from mixnet_tf.data import ImageData, calibration_images
+from mixnet_tf.data import ImageData, calibration_images, evaluation_dataset
 from mixnet_tf.deploy.benchmark import benchmark
 from mixnet_tf.deploy.comparison import Comparison, compare
 from mixnet_tf.deploy.delegation import inspect_model
 from mixnet_tf.deploy.flatgraph import FlatGraph, Outputs, Probe
 from mixnet_tf.deploy.report import _figure, environment
 from mixnet_tf.deploy.sensitivity import _BLOCK, EXACT_DB, rank_blocks
+from mixnet_tf.errors import DeployError
 from mixnet_tf.files import whole_file
 
 _FILES = ("report.json", "error.png", "report.md")
@@ -57,7 +58,9 @@ def tensor_errors(prepared, content: bytes, images: Iterable[np.ndarray]) -> lis
     """
     graph, quantized = FlatGraph(prepared.content), FlatGraph(content)
     written = {quantized.name(i): i for op in quantized.ops for i in op.outputs}
-    ops = [op for op in graph.ops if graph.name(op.outputs[0]) in written]
+    ops = [
+        op for op in graph.ops if graph.name(op.outputs[0]) in written and graph.name(op.outputs[0]) in prepared.ranges
+    ]
     names = [graph.name(op.outputs[0]) for op in ops]
     limits = [prepared.ranges[name] for name in names]
     probe, run = Probe(prepared.content), Outputs(quantized.content_up_to([written[name] for name in names]))
@@ -89,7 +92,8 @@ def concat_ratios(prepared) -> dict[str, float]:
     graph, found = FlatGraph(prepared.content), {}
     for op in graph.ops:
         if op.name == "CONCATENATION":
-            widths = [high - low for low, high in (prepared.ranges[graph.name(i)] for i in op.inputs)]
+            computed = [graph.name(i) for i in op.inputs if graph.name(i) in prepared.ranges]
+            widths = [high - low for low, high in map(prepared.ranges.get, computed)] or [1.0]
             found[graph.name(op.outputs[0])] = max(widths) / max(min(widths), 1e-30)
     return found
 
@@ -97,6 +101,18 @@ def concat_ratios(prepared) -> dict[str, float]:
 def report_files(folder: str | Path | None) -> list[Path]:
     """Return the files of a report in `folder`; none for None."""
     return [] if folder is None else [Path(folder, name) for name in _FILES]
+
+
+def check_reportable(content: bytes, data: ImageData, on_bad_image: str) -> None:
+    """Raise DeployError where a report on a float ``.tflite`` could not be written: known before the work begins."""
+    graph = FlatGraph(content)
+    shapes = [graph.shape(i) for i in graph.outputs]
+    if shapes != [(1, len(data.class_names))]:
+        found = ", ".join(map(str, shapes))
+        raise DeployError(
+            f"report: the model gives {found}; expected (1, {len(data.class_names)}), the classes of {data.name}"
+        )
+    evaluation_dataset(data, "test", image_size=graph.image_size, batch_size=1, on_bad_image=on_bad_image)  # bad images
 
 
 def write_quantization_report(

@@ -27,7 +27,7 @@ from mixnet_tf.deploy.equalize import equalize
 from mixnet_tf.deploy.flatgraph import FlatGraph, Outputs
 from mixnet_tf.deploy.graph import deploy_model
 from mixnet_tf.deploy.io_types import set_types
-from mixnet_tf.deploy.quantization_report import report_files, write_quantization_report
+from mixnet_tf.deploy.quantization_report import check_reportable, report_files, write_quantization_report
 from mixnet_tf.deploy.ranges import constant_tensors, measure_extremes, measure_ranges
 from mixnet_tf.deploy.recipe import CALIBRATION_IMAGES, Recipe, load_recipe
 from mixnet_tf.deploy.report import environment
@@ -169,6 +169,8 @@ def quantize(
     _check_request(recipe, calibration, (output, record, *report_files(report)), report, overwrite)
     backend = _backend(recipe)
     content, notes = _float_content(model, recipe, calibration, image_size, on_bad_image)
+    if report is not None:
+        check_reportable(content, calibration, on_bad_image)
     prepared = fallback = source = None
     if recipe.quantized:
         source = _Source(calibration, FlatGraph(content).image_size, images, seed, on_bad_image)
@@ -284,10 +286,11 @@ def _float_content(model, recipe: Recipe, calibration, image_size, on_bad_image)
         return _foreign(Path(model), recipe, image_size)
     if not isinstance(model, keras.Model):
         model = load_model(model)
-    if image_size is None and None in model.input_shape[1:3]:
+    own = model.inputs[0].shape[1:3]
+    if image_size is None and None in own:
         raise DeployError(f"{model.name}: takes images of any size; give the image size")
-    size = height_and_width(image_size or model.input_shape[1:3])
-    model = at_image_size(model, size)
+    model = at_image_size(model, image_size or own)
+    size = tuple(model.inputs[0].shape[1:3])
     deployed = deploy_model(model, image_size=size, target="int8" if recipe.quantized else "float")
     real = []
     if calibration is not None:

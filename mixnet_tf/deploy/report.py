@@ -83,6 +83,7 @@ def _markdown(report: Report, folder: Path) -> str:
     skip = " --on-bad-image skip" if report.skipped_images else ""
     data, reference = shlex.quote(report.data_source), shlex.quote(f"{folder}/model.keras")
     command = f"mixnet-tf evaluate {shlex.quote(str(folder))}/FILE --data {data} --reference {reference}{skip}"
+    files = " ".join(shlex.quote(f"{folder}/{result.file}") for result in report.results if result.latency)
     best = min(report.results[-1].evaluation.per_class.items(), key=lambda item: item[1])
     lines = [
         f"# {report.model} on {report.data}",
@@ -95,7 +96,7 @@ def _markdown(report: Report, folder: Path) -> str:
         "",
         *(f"Note: {note}.  " for note in report.notes),
         f"Accuracy, agreement and SNR of each FILE: `{command}`  ",
-        f"Latency, one thread, interleaved: `mixnet-tf benchmark {shlex.quote(str(folder))}/*.tflite`",
+        f"Latency, one thread, interleaved: `mixnet-tf benchmark {files}`",
         "",
         "Agreement: share of test images with the same top-1 class as model.keras. SNR: power of its logits over that "
         "of the difference.",

@@ -33,9 +33,12 @@ class LiteModel:
         if len(inputs) != 1 or len(outputs) != 1:
             raise DeployError(f"{path}: has {len(inputs)} inputs and {len(outputs)} outputs, expected one of each")
         self.input, self.output = inputs[0], outputs[0]
-        shape = [int(size) for size in self.input["shape"]]
-        if len(shape) != 4 or shape[0] != 1:
+        shape = [int(size) for size in self.input.get("shape_signature", self.input["shape"])]  # -1: of any size
+        if len(shape) != 4 or min(shape) < 1 or shape[0] != 1:
             raise DeployError(f"{path}: its input has shape {shape}, expected an image: (1, height, width, channels)")
+        if self.input["dtype"] != np.float32 and not self.input["quantization"][0]:
+            name = self.input["dtype"].__name__
+            raise DeployError(f"{path}: its input is {name} without a scale, expected float32 or quantized images")
         self.image_size = (shape[1], shape[2])
         self.classes = int(self.output["shape"][-1])
 

@@ -16,6 +16,8 @@ from bench_deploy import replace_tables
 from mixnet_tf.data import load_data
 from mixnet_tf.deploy.comparison import Comparison, compare
 from mixnet_tf.deploy.convert import convert
+from mixnet_tf.deploy.export import export
+from mixnet_tf.deploy.graph import deploy_model
 from mixnet_tf.deploy.quantize import quantize
 from mixnet_tf.deploy.recipe import Equalization, Recipe
 from mixnet_tf.saving import load_model
@@ -28,6 +30,7 @@ _OFF = Recipe(
     ranges="minmax",
     bias_correction=False,
 )
+CONVERTER = "plain graph, TensorFlow's converter and quantizer"
 _ON = Equalization()
 STEPS = {
     "plain graph, minimum and maximum": ("plain", _OFF),
@@ -47,10 +50,13 @@ STEPS = {
 def measure(path: Path, source: str, split: str, images: int) -> dict[str, Comparison]:
     """Return, for every step, how its int8 file compares with the model."""
     data, model, found = load_data(source), load_model(path), {}
+    size = model.input_shape[1:3]
     with tempfile.TemporaryDirectory() as folder:
         files = {name: Path(folder) / f"{name}.tflite" for name in ("plain", "deploy", "int8")}
-        files["plain"].write_bytes(convert(model, "float32", image_size=model.input_shape[1:3]))
-        quantize(model, "float32", None, files["deploy"])
+        files["plain"].write_bytes(convert(model, "float32", image_size=size))
+        files["deploy"].write_bytes(convert(deploy_model(model, image_size=size), "float32", image_size=size))
+        export(model, "int8", files["int8"], image_size=size, graph="plain", calibration=data, images=images)
+        found[CONVERTER] = compare(path, files["int8"], data, split=split)
         for step, (graph, recipe) in STEPS.items():
             quantize(files[graph], recipe, data, files["int8"], images=images, overwrite=True)
             found[step] = compare(path, files["int8"], data, split=split)
@@ -69,7 +75,8 @@ def markdown(results: dict[str, dict[str, Comparison]]) -> str:
     floats = [f"{found[any_step].top1_a.value:.2%}" for found in results.values()]
     lines = [f"| top-1, agreement, logit SNR | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
     lines.append(f"| the Keras model | {' | '.join(floats)} |")
-    lines += [f"| {step} | {' | '.join(text(found[step]) for found in results.values())} |" for step in STEPS]
+    for step in (CONVERTER, *STEPS):
+        lines.append(f"| {step} | {' | '.join(text(found[step]) for found in results.values())} |")
     return "\n".join(lines)
 
 

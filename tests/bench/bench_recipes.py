@@ -19,7 +19,9 @@ from bench_deploy import CALIBRATION, SIZE, images, instructions, noise, randomi
 
 from mixnet_tf.deploy.convert import convert
 from mixnet_tf.deploy.delegation import inspect_model
+from mixnet_tf.deploy.flatgraph import FlatGraph
 from mixnet_tf.deploy.graph import deploy_model
+from mixnet_tf.deploy.io_types import set_types
 from mixnet_tf.deploy.quantize import int8_content, prepare, quantize
 from mixnet_tf.deploy.recipe import BACKENDS, load_recipe
 from mixnet_tf.deploy.sensitivity import float_names
@@ -43,7 +45,9 @@ def build(name: str, folder: Path) -> dict[str, Path]:
     calibration = list(images(2))
     mixed = load_recipe("int8_mixed")
     prepared = prepare(convert(deployed, "float32", image_size=SIZE), mixed, lambda: calibration)
-    files["mixed"].write_bytes(int8_content(prepared, mixed, BACKENDS[0], calibration, float_names([FLOAT_BLOCK])))
+    graph = FlatGraph(int8_content(prepared, mixed, BACKENDS[0], calibration, float_names([FLOAT_BLOCK])))
+    set_types(graph, mixed.input, mixed.output)
+    files["mixed"].write_bytes(graph.content())
     content = convert(deployed, "int8", image_size=SIZE, representative_dataset=lambda: calibration)
     files["converter"].write_bytes(content)
     return {{"mixed": MIXED, "converter": CONVERTER}.get(recipe, recipe): path for recipe, path in files.items()}
