@@ -217,6 +217,10 @@ def test_skipped_images_are_counted(folder, main_job, tmp_path, capsys):
     assert own["count"] == 8 and set(own["per_class"]) == {"cat", "dog"} and own["notes"] == []
     own = results(capsys, "evaluate", model, "--data", folder / "train")
     assert own["notes"] == [f"train has no test split: {own['count']} of its images are held out, always the same"]
+    for name, split in (("train", "train"), ("val", "test")):
+        (tmp_path / "two").mkdir(exist_ok=True)
+        (tmp_path / "two" / name).symlink_to(folder / split)
+    assert "its val stands in" in results(capsys, "evaluate", model, "--data", tmp_path / "two")["notes"][0]
     (folder / "train" / "dog").rename(folder / "train" / "wolf")
     line = refused(capsys, "evaluate", model, "--data", folder / "train")
     assert "model.keras: class 1 is 'dog' in the labels.txt beside it, but 'wolf' in train; expected the same" in line
