@@ -369,7 +369,8 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
     import signal
 
     command = [sys.executable, "-m", "mixnet_tf", "train", "mixnet_nano", "--data", "digits", "--output", str(tmp_path)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}  # a shell's `&` makes it ignored
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **heard)
     deadline = time.monotonic() + 240
     while not (tmp_path / "last.keras").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
