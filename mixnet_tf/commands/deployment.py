@@ -81,7 +81,7 @@ def add_quantize(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, type=Path, metavar="F.tflite")
     _add_calibration(parser)
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help="which ones (default: %(default)s)")
-    help_text = "leave the fewest blocks in float32 that give this share of equal top-1 classes (default: the recipe's)"
+    help_text = "leave blocks in float32, by gain, until this share of top-1 classes is equal (default: the recipe's)"
     parser.add_argument("--min-agreement", type=fraction, metavar="X", help=help_text)
     parser.add_argument("--report", type=Path, metavar="DIR", help="write where the error comes from into DIR")
     add_bad_images(parser)

@@ -50,7 +50,7 @@ class Recipe:
         equalize: see ``mixnet_tf.deploy.equalize``.
         ranges: ``"minmax"``, ``"percentile"``, ``"mse"`` or ``"error"``; see ``mixnet_tf.deploy.ranges``.
         bias_correction: whether the mean error of every channel is put right in the biases.
-        min_agreement: leave the fewest blocks in float32 that reach this share of equal top-1 classes, or None.
+        min_agreement: leave blocks in float32, by gain, until this share of top-1 classes is equal; None: leave none.
         backend: ``"litert-quantizer"`` or ``"tf.lite"``; None takes the first that is installed.
     """
 

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import keras
 from bench_deploy import replace_tables
 
 from mixnet_tf.data import load_data
@@ -47,10 +48,9 @@ STEPS = {
 }
 
 
-def measure(path: Path, source: str, split: str, images: int) -> dict[str, Comparison]:
-    """Return, for every step, how its int8 file compares with the model."""
-    data, model, found = load_data(source), load_model(path), {}
-    size = model.input_shape[1:3]
+def measure(path: Path, model: keras.Model, source: str, split: str, images: int) -> dict[str, Comparison]:
+    """Return, for every step, how its int8 file compares with the model, which was read from `path`."""
+    data, size, found = load_data(source), model.input_shape[1:3], {}
     with tempfile.TemporaryDirectory() as folder:
         files = {name: Path(folder) / f"{name}.tflite" for name in ("plain", "deploy", "int8")}
         files["plain"].write_bytes(convert(model, "float32", image_size=size))
@@ -92,7 +92,7 @@ def main() -> None:
     for path, source in zip(args.models, args.data, strict=True):
         model = load_model(path)
         name = f"{Path(source).name}, {model.name} at {model.input_shape[1]} px"
-        results[name] = measure(path, source, args.split, args.images)
+        results[name] = measure(path, model, source, args.split, args.images)
     print(markdown(results))
     if args.readme:
         replace_tables(args.readme, "bench_quantize.py", markdown(results))
