@@ -122,21 +122,20 @@ def _load_digits(seed: int) -> ImageData:
     large = [Image.fromarray(image).resize((32, 32), Image.Resampling.BICUBIC).convert("RGB") for image in small]
     class_names = tuple(str(name) for name in digits.target_names)
     train, test = _hold_out(Split(np.stack(large), digits.target.astype(np.int32)), 0.2, class_names, _DIGITS_TEST_SEED)
-    splits = _complete_splits({"train": train, "test": test}, class_names, seed)
-    return ImageData("digits", class_names, splits, image_size=32, augmentation=_GENTLE)
+    splits, held_out = _complete_splits({"train": train, "test": test}, class_names, seed)
+    return ImageData("digits", class_names, splits, image_size=32, augmentation=_GENTLE, held_out=held_out)
 
 
-def _complete_splits(splits: dict[str, Split], class_names: Sequence[str], seed: int) -> dict[str, Split]:
-    """Return train, val and test, the missing ones held out of train."""
+def _complete_splits(
+    splits: dict[str, Split], class_names: Sequence[str], seed: int
+) -> tuple[dict[str, Split], tuple[str, ...]]:
+    """Return train, val and test, and which of them are held out of train: val if missing, test if both are."""
     splits = dict(splits)
-    if "val" not in splits:
-        fraction = 0.1
-        if "test" not in splits:
-            splits["train"], splits["test"] = _hold_out(splits["train"], fraction, class_names, seed)
-            fraction /= 1 - fraction
-        splits["train"], splits["val"] = _hold_out(splits["train"], fraction, class_names, seed)
+    held_out = () if "val" in splits else tuple(name for name in ("val", "test") if name not in splits)
+    for i, name in enumerate(reversed(held_out)):
+        splits["train"], splits[name] = _hold_out(splits["train"], 1 / (10 - i), class_names, seed)
     splits.setdefault("test", splits["val"])
-    return {name: splits[name] for name in SPLITS}
+    return {name: splits[name] for name in SPLITS}, held_out
 
 
 def _hold_out(split: Split, fraction: float, class_names: Sequence[str], seed: int) -> tuple[Split, Split]:
@@ -169,13 +168,8 @@ def _load_folder(folder: Path, seed: int) -> ImageData:
         _check_same_classes(class_names, root)
     _check_class_count(folder, class_names)
     found = {name: _list_images(root, class_names) for name, root in roots.items()}
-    return ImageData(
-        folder.resolve().name,
-        class_names,
-        _complete_splits(found, class_names, seed),
-        crop_fraction=0.875,
-        held_out=() if "val" in found else tuple(name for name in ("val", "test") if name not in found),
-    )
+    splits, held_out = _complete_splits(found, class_names, seed)
+    return ImageData(folder.resolve().name, class_names, splits, crop_fraction=0.875, held_out=held_out)
 
 
 def _list(folder: Path, *, folders: bool) -> list[str]:
@@ -232,14 +226,15 @@ def _load_npz(path: Path, seed: int) -> ImageData:
     pixels = {name: _to_uint8_rgb(f"{path}: {name}", array, is_fraction) for name, array in images.items()}
     labels = {name: _read_labels(f"{path}: {name}", arrays[name], len(images[f"x{name[1:]}"])) for name in _LABEL_KEYS}
     class_names = _number_classes(path, **labels)
-    splits = {name: Split(pixels[f"x_{name}"], labels[f"y_{name}"].astype(np.int32)) for name in ("train", "test")}
+    given = {name: Split(pixels[f"x_{name}"], labels[f"y_{name}"].astype(np.int32)) for name in ("train", "test")}
+    splits, held_out = _complete_splits(given, class_names, seed)
     return ImageData(
         path.stem,
         class_names,
-        _complete_splits(splits, class_names, seed),
+        splits,
         image_size=shape[0] if shape[0] == shape[1] else shape[:2],
         augmentation=_GENTLE if shape[2] == 1 else Augmentation(),
-        held_out=("val",),
+        held_out=held_out,
     )
 
 

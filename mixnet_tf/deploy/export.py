@@ -6,7 +6,7 @@ import keras
 
 from mixnet_tf.data import ImageData, calibration_images
 from mixnet_tf.deploy.convert import at_image_size, convert
-from mixnet_tf.deploy.quantize import quantize
+from mixnet_tf.deploy.quantize import quantize, require_images
 from mixnet_tf.deploy.recipe import CALIBRATION_IMAGES, EXPORT_RECIPES
 from mixnet_tf.errors import DeployError, did_you_mean
 from mixnet_tf.files import check_free, check_suffix, whole_file
@@ -64,8 +64,7 @@ def export(
         return quantize(model, recipe, calibration, path, images=images, overwrite=overwrite, **arguments).notes
     check_suffix(path, ".tflite")
     check_free(path, overwrite=overwrite)
-    if recipe == "int8" and calibration is None:
-        raise DeployError("recipe int8 needs real images to find the range of every tensor: give --calibration")
+    require_images(recipe, recipe == "int8", calibration)
 
     def real_images():
         return calibration_images(calibration, count=images, **arguments)

@@ -211,12 +211,15 @@ def _check_request(recipe: Recipe, calibration, paths: Sequence, report, overwri
     check_suffix(paths[0], ".tflite")
     for path in paths:
         check_free(path, overwrite=overwrite)
-    if recipe.quantized and calibration is None:
-        raise DeployError(
-            f"recipe {recipe.name} needs real images to find the range of every tensor: give --calibration"
-        )
+    require_images(recipe.name, recipe.quantized, calibration)
     if report is not None and not recipe.quantized:
         raise DeployError(f"recipe {recipe.name} has float arithmetic; a report needs a recipe with int8 arithmetic")
+
+
+def require_images(recipe: str, is_quantized: bool, calibration: ImageData | None) -> None:
+    """Refuse int8 arithmetic without calibration images."""
+    if is_quantized and calibration is None:
+        raise DeployError(f"recipe {recipe} needs real images to find the range of every tensor: give --calibration")
 
 
 @dataclasses.dataclass(frozen=True)
