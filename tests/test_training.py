@@ -22,6 +22,7 @@ from mixnet_tf.saving import load_model
 from mixnet_tf.training import TrainingRecipe, train
 
 EPOCHS = 4
+CONFIG = Path(__file__).with_name("tiny.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def tiny(tmp_path_factory):
     x, y = rng.integers(0, 255, (80, 16, 16, 3), dtype=np.uint8), np.arange(80) % 2
     x[y == 1, :8] //= 2
     np.savez(folder / "tiny.npz", x_train=x[:64], y_train=y[:64], x_test=x[64:], y_test=y[64:])
-    return ["mixnet_nano", "--data", str(folder / "tiny.npz"), "--batch-size", "16", "--epochs", str(EPOCHS)]
+    return [str(CONFIG), "--data", str(folder / "tiny.npz"), "--batch-size", "16", "--epochs", str(EPOCHS)]
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +100,7 @@ def test_resume_after_kill_9_continues_exactly(whole_run, tiny, tmp_path):
 
 
 def test_resumed_dropout_draws_what_it_would_have_drawn(tiny, tmp_path, monkeypatch):
-    config = to_dict(load_config("mixnet_nano"))
+    config = to_dict(load_config(CONFIG))
     config["model"]["architecture"]["backbone"]["params"]["dropout_rate"] = 0.5
     (tmp_path / "c.yaml").write_text(json.dumps(config))
     arguments = ["train", str(tmp_path / "c.yaml"), *tiny[1:-1], "2", "--output"]
@@ -125,7 +126,7 @@ def test_the_best_epoch_is_the_later_of_equals(tmp_path):
 
 
 def test_a_short_run_warms_up_for_half_of_it():
-    model = create_model("mixnet_nano", classes=2, input_shape=(32, 32, 3))
+    model = create_model(CONFIG, classes=2, input_shape=(32, 32, 3))
     training._compile(model, LossConfig(), TrainingRecipe(epochs=2, learning_rate=0.5), steps=10)
     rates = [float(model.optimizer._learning_rate(step)) for step in range(21)]
     assert max(rates) == rates[10] == 0.5 and rates[20] == 0
@@ -138,7 +139,7 @@ def test_resume_of_a_finished_run_changes_nothing(whole_run, tiny):
 
 
 def test_decay_is_on_kernels_and_scales():
-    model = create_model("mixnet_nano", classes=3, input_shape=(32, 32, 3), classifier_activation=None)
+    model = create_model(CONFIG, classes=3, input_shape=(32, 32, 3), classifier_activation=None)
     for variable in model.trainable_variables:
         variable.assign(np.ones(variable.shape))
     recipe = TrainingRecipe(learning_rate=0.1, weight_decay=0.5, warmup_epochs=0)
@@ -198,7 +199,7 @@ def test_divergence_is_named_and_leaves_no_model(tiny, tmp_path):
 
     recipe = TrainingRecipe(epochs=2, batch_size=16, learning_rate=1e30, warmup_epochs=0)
     with pytest.raises(MixNetError, match="training diverged"):
-        train(load_config("mixnet_nano"), load_data(tiny[2]), tmp_path / "run", image_size=16, recipe=recipe)
+        train(load_config(CONFIG), load_data(tiny[2]), tmp_path / "run", image_size=16, recipe=recipe)
     assert not list((tmp_path / "run").glob("*.keras"))
 
 
@@ -219,7 +220,7 @@ def test_frozen_runs_resume_and_load_frozen(tiny, tmp_path):
 
 
 def test_the_configuration_can_freeze_and_name_weights(tiny, whole_run, tmp_path):
-    data = to_dict(load_config("mixnet_nano"))
+    data = to_dict(load_config(CONFIG))
     data["model"] |= {"freeze_backbone": True, "checkpoint": {"path": str(whole_run / "model.keras")}}
     (tmp_path / "c.yaml").write_text(json.dumps(data))
     assert main(["train", str(tmp_path / "c.yaml"), *tiny[1:-1], "1", "--output", str(tmp_path / "run")]) == 0
@@ -262,7 +263,7 @@ def test_images_that_are_not_square(tmp_path):
     x, y = rng.integers(0, 255, (40, 16, 20, 3), dtype=np.uint8), np.arange(40) % 2
     np.savez(tmp_path / "wide.npz", x_train=x[:30], y_train=y[:30], x_test=x[30:], y_test=y[30:])
     arguments = [
-        "mixnet_nano",
+        str(CONFIG),
         "--data",
         str(tmp_path / "wide.npz"),
         "--epochs",
@@ -275,7 +276,7 @@ def test_images_that_are_not_square(tmp_path):
 
 
 def test_class_weights_count_must_fit(tiny, tmp_path, capsys):
-    data = to_dict(load_config("mixnet_nano"))
+    data = to_dict(load_config(CONFIG))
     data["model"]["losses"][0]["weight"] = [1, 2, 3]
     (tmp_path / "c.yaml").write_text(json.dumps(data))
     assert main(["train", str(tmp_path / "c.yaml"), *tiny[1:], "--output", str(tmp_path / "run")]) == 2
