@@ -133,7 +133,9 @@ def _complete_splits(
     splits = dict(splits)
     held_out = () if "val" in splits else tuple(name for name in ("val", "test") if name not in splits)
     for i, name in enumerate(reversed(held_out)):
-        splits["train"], splits[name] = _hold_out(splits["train"], 1 / (10 - i), class_names, seed)
+        splits["train"], splits[name] = _hold_out(
+            splits["train"], 1 / (10 - i), class_names, seed
+        )  # of what train held at first, a tenth
     splits.setdefault("test", splits["val"])
     return {name: splits[name] for name in SPLITS}, held_out
 

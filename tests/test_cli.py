@@ -194,17 +194,8 @@ def test_skipped_images_are_counted(folder, main_job, tmp_path, capsys):
     """Two classes do not fit the digits; a model of two classes is made by a single epoch on the folder."""
     bad = folder / "train" / "cat" / "bad.jpg"
     bad.write_bytes(b"not an image")
-    arguments = [
-        Path(__file__).with_name("tiny.yaml"),
-        "--data",
-        folder,
-        "--image-size",
-        24,
-        "--epochs",
-        1,
-        "--batch-size",
-        4,
-    ]
+    config = Path(__file__).with_name("tiny.yaml")
+    arguments = [config, "--data", folder, "--image-size", 24, "--epochs", 1, "--batch-size", 4]
     try:
         line = refused(capsys, "train", *arguments, "--output", tmp_path / "a")
         assert str(bad) in line and not (tmp_path / "a").exists()

@@ -64,7 +64,8 @@ def export(
         return quantize(model, recipe, calibration, path, images=images, overwrite=overwrite, **arguments).notes
     check_suffix(path, ".tflite")
     check_free(path, overwrite=overwrite)
-    require_images(recipe, recipe == "int8", calibration)
+    if recipe == "int8":
+        require_images(recipe, calibration)
 
     def real_images():
         return calibration_images(calibration, count=images, **arguments)

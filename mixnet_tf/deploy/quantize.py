@@ -211,14 +211,15 @@ def _check_request(recipe: Recipe, calibration, paths: Sequence, report, overwri
     check_suffix(paths[0], ".tflite")
     for path in paths:
         check_free(path, overwrite=overwrite)
-    require_images(recipe.name, recipe.quantized, calibration)
+    if recipe.quantized:
+        require_images(recipe.name, calibration)
     if report is not None and not recipe.quantized:
         raise DeployError(f"recipe {recipe.name} has float arithmetic; a report needs a recipe with int8 arithmetic")
 
 
-def require_images(recipe: str, is_quantized: bool, calibration: ImageData | None) -> None:
-    """Refuse int8 arithmetic without calibration images."""
-    if is_quantized and calibration is None:
+def require_images(recipe: str, calibration: ImageData | None) -> None:
+    """Refuse a recipe with int8 arithmetic where no calibration images are given."""
+    if calibration is None:
         raise DeployError(f"recipe {recipe} needs real images to find the range of every tensor: give --calibration")
 
 
