@@ -28,6 +28,7 @@ from mixnet_tf.errors import MixNetError
 from mixnet_tf.files import whole_file
 from mixnet_tf.model import create_model
 from mixnet_tf.preprocessing import ImageSize, height_and_width
+from mixnet_tf.range_penalty import penalize_ranges
 from mixnet_tf.saving import load_model, save_model
 from mixnet_tf.training_recipe import TrainingRecipe
 
@@ -108,6 +109,8 @@ def train(
     steps = steps_per_epoch(data, batch_size=recipe.batch_size, on_bad_image=on_bad_image)
     keras.utils.set_random_seed(recipe.seed)
     model = _fresh_model(config, len(data.class_names), size, padding, None if resume else weights, freeze_backbone)
+    if recipe.range_penalty:
+        penalize_ranges(model, recipe.range_penalty)
     _compile(model, config.losses[0], recipe, steps)
     if resume:
         _restore(model, output / LAST)

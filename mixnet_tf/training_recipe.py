@@ -16,6 +16,7 @@ class TrainingRecipe:
             to zero.
         weight_decay: AdamW's, on kernels and the scales of batch norm. With less, or on kernels alone, rare images (of
             printed pages among objects, say) may grow to fifty times the usual activations, which int8 cannot hold.
+        range_penalty: weight of the penalty on tensors that few values stretch (``RangePenalty``), for int8.
         ema_epochs: the exponential moving average of the weights looks back about so many epochs.
         seed: of initialisation, order and augmentation.
     """
@@ -24,6 +25,7 @@ class TrainingRecipe:
     batch_size: int = 32
     learning_rate: float = 2e-3
     weight_decay: float = 0.5
+    range_penalty: float = 0.2
     warmup_epochs: float = 3
     ema_epochs: float = 2
     seed: int = 0
@@ -33,7 +35,7 @@ class TrainingRecipe:
             value = getattr(self, name)
             if not isinstance(value, int) or value < least:
                 raise MixNetError(f"{name}={value!r}, expected an integer from {least}")
-        for name in ("learning_rate", "weight_decay", "warmup_epochs", "ema_epochs"):
+        for name in ("learning_rate", "weight_decay", "range_penalty", "warmup_epochs", "ema_epochs"):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not 0 <= value < float("inf"):
                 raise MixNetError(f"{name}={value!r}, expected a number from 0")

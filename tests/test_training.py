@@ -159,6 +159,7 @@ def test_decay_is_on_kernels_and_scales():
         {"learning_rate": 0},
         {"learning_rate": float("nan")},
         {"weight_decay": -0.1},
+        {"range_penalty": -1},
         {"warmup_epochs": None},
     ],
 )

@@ -95,6 +95,7 @@ _RECIPE_FLAGS = {
     "batch_size": (count, "images a step"),
     "learning_rate": (real, "peak learning rate of AdamW"),
     "weight_decay": (real, "of AdamW, on kernels and batch-norm scales"),
+    "range_penalty": (real, "weight of the penalty on tensors that few values stretch, for int8"),
     "warmup_epochs": (real, "epochs of linear warm-up"),
     "ema_epochs": (real, "epochs the moving average of the weights looks back"),
     "seed": (seed, "of initialisation, order and augmentation"),
