@@ -16,7 +16,8 @@ class TrainingRecipe:
             to zero.
         weight_decay: AdamW's, on kernels and the scales of batch norm. With less, or on kernels alone, rare images (of
             printed pages among objects, say) may grow to fifty times the usual activations, which int8 cannot hold.
-        range_penalty: weight of the penalty on tensors that few values stretch (``RangePenalty``), for int8.
+        range_penalty: weight of the penalty on tensors that few values stretch (``RangePenalty``). 0.2 is worth 3 dB of
+            int8's logits where such tensors are its problem, as in MixNet-S on photographs, and nothing elsewhere.
         ema_epochs: the exponential moving average of the weights looks back about so many epochs.
         seed: of initialisation, order and augmentation.
     """
@@ -25,7 +26,7 @@ class TrainingRecipe:
     batch_size: int = 32
     learning_rate: float = 2e-3
     weight_decay: float = 0.5
-    range_penalty: float = 0.2
+    range_penalty: float = 0.0
     warmup_epochs: float = 3
     ema_epochs: float = 2
     seed: int = 0
