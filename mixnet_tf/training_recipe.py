@@ -16,8 +16,8 @@ class TrainingRecipe:
             to zero.
         weight_decay: AdamW's, on kernels and the scales of batch norm. With less, or on kernels alone, rare images (of
             printed pages among objects, say) may grow to fifty times the usual activations, which int8 cannot hold.
-        range_penalty: weight of the penalty on tensors that few values stretch (``RangePenalty``). 0.2 is worth 3 dB of
-            int8's logits where such tensors are its problem, as in MixNet-S on photographs, and nothing elsewhere.
+        range_penalty: weight of the penalty on tensors that few values stretch (``RangePenalty``). 0.2 was worth 2.5 dB
+            of int8's logits for MixNet-S on photographs, whose problem they are, and nothing for two small networks.
         ema_epochs: the exponential moving average of the weights looks back about so many epochs.
         seed: of initialisation, order and augmentation.
     """
