@@ -1,8 +1,8 @@
 """Train for int8: a penalty on tensors whose few largest values would take most of the 256 steps.
 
-Batch norm keeps the variance of a channel, but not how far its values reach: trained on photographs, a tensor's largest
-values may come to forty times its standard deviation, and int8's step is set by them. Kurtosis as a regularizer, of
-weights: "Robust Quantization: One Model to Rule Them All" (Shkolnik et al. 2020, arXiv:2002.07686).
+Batch norm keeps the variance of a channel, but not how far its values reach: trained on photographs, a tensor's range
+may be forty times its root mean square, and sets the step of int8. Kurtosis as a regularizer, of weights: "Robust
+Quantization: One Model to Rule Them All" (Shkolnik et al. 2020, arXiv:2002.07686).
 """
 
 import keras

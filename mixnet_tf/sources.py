@@ -132,10 +132,8 @@ def _complete_splits(
     """Return train, val and test, and which of them are held out of train: val if missing, test if both are."""
     splits = dict(splits)
     held_out = () if "val" in splits else tuple(name for name in ("val", "test") if name not in splits)
-    for i, name in enumerate(reversed(held_out)):
-        splits["train"], splits[name] = _hold_out(
-            splits["train"], 1 / (10 - i), class_names, seed
-        )  # of what train held at first, a tenth
+    for i, name in enumerate(reversed(held_out)):  # each a tenth of what train held at first
+        splits["train"], splits[name] = _hold_out(splits["train"], 1 / (10 - i), class_names, seed)
     splits.setdefault("test", splits["val"])
     return {name: splits[name] for name in SPLITS}, held_out
 

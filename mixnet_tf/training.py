@@ -109,8 +109,6 @@ def train(
     steps = steps_per_epoch(data, batch_size=recipe.batch_size, on_bad_image=on_bad_image)
     keras.utils.set_random_seed(recipe.seed)
     model = _fresh_model(config, len(data.class_names), size, padding, None if resume else weights, freeze_backbone)
-    if recipe.range_penalty:
-        penalize_ranges(model, recipe.range_penalty)
     _compile(model, config.losses[0], recipe, steps)
     if resume:
         _restore(model, output / LAST)
@@ -227,6 +225,8 @@ def _compile(model: keras.Model, loss: LossConfig, recipe: TrainingRecipe, steps
         ema_momentum=max(0.0, 1 - 1 / max(1.0, recipe.ema_epochs * steps)),
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "alpha"])
+    if recipe.range_penalty:
+        penalize_ranges(model, recipe.range_penalty)
     model.compile(
         optimizer,
         keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=loss.label_smoothing),

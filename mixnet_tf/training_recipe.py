@@ -18,6 +18,7 @@ class TrainingRecipe:
             printed pages among objects, say) may grow to fifty times the usual activations, which int8 cannot hold.
         range_penalty: weight of the penalty on tensors that few values stretch (``RangePenalty``). 0.2 was worth 2.5 dB
             of int8's logits for MixNet-S on photographs, whose problem they are, and nothing for two small networks.
+            The losses of a run contain it.
         ema_epochs: the exponential moving average of the weights looks back about so many epochs.
         seed: of initialisation, order and augmentation.
     """

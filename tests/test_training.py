@@ -132,6 +132,15 @@ def test_a_short_run_warms_up_for_half_of_it():
     assert max(rates) == rates[10] == 0.5 and rates[20] == 0
 
 
+def test_a_range_penalty_is_in_the_loss_and_not_in_the_model(whole_run, tiny, tmp_path):
+    assert main(["train", *tiny, "--output", str(tmp_path / "run"), "--range-penalty", "100", "--epochs", "1"]) == 0
+    plain, penalized = (float(history(folder)[0]["loss"]) for folder in (whole_run, tmp_path / "run"))
+    assert penalized > plain + 100  # a tensor's penalty is about 1.1 at least
+    model = load_model(tmp_path / "run" / "model.keras")
+    model(np.random.default_rng(0).normal(size=(2, *model.input_shape[1:])))
+    assert not model.losses
+
+
 def test_resume_of_a_finished_run_changes_nothing(whole_run, tiny):
     before = (whole_run / "history.csv").read_bytes()
     assert main(["train", *tiny, "--output", str(whole_run), "--resume"]) == 0
