@@ -12,6 +12,7 @@ import numpy as np
 from mixnet_tf.config import LAST_CONV_FILTERS, HeadParams, ModelConfig, expand_blocks, load_config, scale_channels
 from mixnet_tf.errors import MixNetError
 from mixnet_tf.layers import PADDINGS, ConvBatchNorm, MixDepthBlock, activation_layer
+from mixnet_tf.weights.loading import load_weights
 
 ConfigSource = ModelConfig | str | Path | Mapping
 
@@ -188,8 +189,6 @@ def _finish(inputs, outputs, input_tensor, name: str, weights) -> keras.Model:
     source = inputs if input_tensor is None else keras.utils.get_source_inputs(input_tensor)[0]
     model = keras.Model(source, outputs, name=name)
     if weights is not None:
-        from mixnet_tf.weights import load_weights  # here: weights.py needs the models of this file
-
         load_weights(model, weights)
     return model
 

@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 
 from mixnet_tf.config import ModelConfig
-from mixnet_tf.data import ImageData
-from mixnet_tf.deploy.benchmark import benchmark
-from mixnet_tf.deploy.export import export
-from mixnet_tf.deploy.recipe import EXPORT_RECIPES
-from mixnet_tf.deploy.report import ModelResult, Report, write_report
-from mixnet_tf.evaluation import open_predictor, predict, score, with_distance
-from mixnet_tf.training import MODEL, train
-from mixnet_tf.training_recipe import TrainingRecipe
+from mixnet_tf.data.batches import ImageData
+from mixnet_tf.evidence.benchmark import benchmark
+from mixnet_tf.evidence.evaluation import open_predictor, predict, score, with_distance
+from mixnet_tf.evidence.report import ModelResult, Report, write_report
+from mixnet_tf.exporting import export
+from mixnet_tf.quantization.recipe import EXPORT_RECIPES
+from mixnet_tf.training.config import TrainingRecipe
+from mixnet_tf.training.fit import MODEL, train
 
 
 def run_pipeline(

@@ -1,12 +1,16 @@
-"""Models in ``.keras`` files."""
+"""Models from files: ``.keras``, and state dicts made elsewhere."""
 
+import re
 from pathlib import Path
 
 import keras
 
-import mixnet_tf.layers  # noqa: F401  (registers the layers)
 from mixnet_tf.errors import WeightsError
 from mixnet_tf.files import whole_file
+from mixnet_tf.model import ConfigSource, create_model  # model imports the layers, which registers them
+from mixnet_tf.weights.loading import load_weights
+from mixnet_tf.weights.schemes import recognize
+from mixnet_tf.weights.state_dict import Source, StateDict, open_state_dict
 
 
 def load_model(path: str | Path) -> keras.Model:
@@ -31,3 +35,62 @@ def save_model(model: keras.Model, path: str | Path, *, overwrite: bool = True) 
     """Write `model` without its optimizer, whole or not at all."""
     with whole_file(path, overwrite=overwrite) as part:
         keras.Model(model.input, model.output, name=model.name).save(part)
+
+
+def import_weights(
+    source: Source,
+    config: ConfigSource,
+    *,
+    image_size: int | None = None,
+    padding: str = "symmetric",
+    classifier_activation: str | None = "softmax",
+    allow_nan: bool = False,
+) -> keras.Model:
+    """Build the classifier that a state dict belongs to, and load it.
+
+    Args:
+        source: a file or a mapping, as for ``load_weights``; the number of classes is that of its classifier.
+        config: a shipped name (``"mixnet_s"``), a YAML path, a mapping or a ModelConfig.
+        image_size: height and width of the model's input in pixels; None for any.
+        padding: ``"same"`` for the authors' own weights (timm's ``tf_mixnet_*``), which their names do not tell.
+        classifier_activation: of the model; None for logits.
+        allow_nan: take NaN, infinities and negative variances, too.
+
+    Returns:
+        The model; inputs as ``preprocess_input`` makes them.
+
+    Raises:
+        WeightsError: no classifier in the file, or it does not fit the configuration.
+        ConfigError: the configuration does not describe a MixNet.
+
+    Example:
+        >>> from mixnet_tf import export_state_dict
+        >>> weights = export_state_dict(create_model("mixnet_nano", classes=7), names="netspresso")
+        >>> import_weights(weights, "mixnet_nano", image_size=32).output_shape
+        (None, 7)
+    """
+    with open_state_dict(source) as state:
+        classes = _classes(state)
+    input_shape = None if image_size is None else (image_size, image_size, 3)
+    model = create_model(
+        config,
+        classes=classes,
+        input_shape=input_shape,
+        padding=padding,
+        classifier_activation=classifier_activation,
+    )
+    load_weights(model, source, allow_nan=allow_nan)
+    return model
+
+
+def _classes(state: StateDict) -> int:
+    """Return the length of the last bias."""
+    scheme, names = recognize(state.shapes, state.where)
+    found = {int(match[1] or 0): name for name in names if (match := re.fullmatch(scheme.classifier, name))}
+    shape = state.shapes[names[found[max(found)]]] if found else ()
+    if len(shape) != 1 or shape[0] < 1:
+        raise WeightsError(
+            f"{state.where}: no classifier ({scheme.title}), so the number of classes is unknown; "
+            "expected a whole checkpoint (create_model(..., include_top=False) takes a backbone)"
+        )
+    return shape[0]

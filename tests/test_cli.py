@@ -95,8 +95,8 @@ def test_evaluate_counts_by_hand(main_job, capsys):
     """Top-1 and agreement recomputed with scikit-learn's data, Keras' predict and numpy."""
     import keras
 
-    from mixnet_tf.data import evaluation_dataset, load_data
-    from mixnet_tf.deploy.runtime import LiteModel
+    from mixnet_tf.data.batches import evaluation_dataset, load_data
+    from mixnet_tf.litert.runtime import LiteModel
 
     batches = list(evaluation_dataset(load_data("digits"), "test", image_size=32, batch_size=359).as_numpy_iterator())
     (images, labels), model = batches[0], keras.models.load_model(main_job / "model.keras")
@@ -163,7 +163,7 @@ def test_export(recipe, main_job, folder, tmp_path, capsys):
     arguments = ["export", main_job / "model.keras", "--recipe", recipe, *data, "--output", path]
     assert "exists already" in refused(capsys, *arguments)
     results(capsys, *arguments, "--overwrite", "--image-size", 40)
-    from mixnet_tf.deploy.runtime import LiteModel
+    from mixnet_tf.litert.runtime import LiteModel
 
     assert LiteModel(path).image_size == (40, 40)
     results(capsys, *arguments, "--overwrite", "--graph", "plain")
@@ -327,9 +327,10 @@ def test_a_mistake_gets_one_line_and_writes_nothing(arguments, message, broken, 
 )
 def test_a_full_disk_leaves_nothing(main_job, tmp_path, command, source, options):
     """A file-size limit stands in for the full disk: the write itself fails in the kernel."""
+    module = {"export": "exporting", "quantize": "quantization.quantize"}[command]
     script = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        f"import mixnet_tf.cli as cli, mixnet_tf.deploy.{command} as module\n"
+        f"import mixnet_tf.cli as cli, mixnet_tf.{module} as module\n"
         "real = module.whole_file\n"
         "def limited(*a, **k):\n"
         "    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); return real(*a, **k)\n"

@@ -43,7 +43,7 @@ def test_every_number_can_be_recomputed(main_job, report, file, capsys):
 
 
 def test_int8_is_int8_throughout(main_job, report):
-    from mixnet_tf.deploy.runtime import LiteModel
+    from mixnet_tf.litert.runtime import LiteModel
 
     model = LiteModel(main_job / "model_int8.tflite")
     assert model.input["dtype"].__name__ == model.output["dtype"].__name__ == "int8"

@@ -15,8 +15,8 @@ from mixnet_tf.commands.arguments import (
     threads,
 )
 from mixnet_tf.commands.output import load_tensorflow, shape_text, show_notes, show_skipped, show_table
-from mixnet_tf.deploy.recipe import CALIBRATION_IMAGES, EXPORT_RECIPES
 from mixnet_tf.errors import MixNetError
+from mixnet_tf.quantization.recipe import CALIBRATION_IMAGES, EXPORT_RECIPES
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:
@@ -38,13 +38,13 @@ def _add_calibration(parser: argparse.ArgumentParser) -> None:
 
 
 def run_export(args: argparse.Namespace) -> dict:
-    from mixnet_tf.data import load_data
+    from mixnet_tf.data.batches import load_data
     from mixnet_tf.files import check_free
 
     check_free(args.output, overwrite=args.overwrite)
     data = load_data(args.calibration) if args.calibration else None
     load_tensorflow()
-    from mixnet_tf.deploy.export import export
+    from mixnet_tf.exporting import export
     from mixnet_tf.saving import load_model
 
     model = load_model(args.model)
@@ -90,13 +90,13 @@ def add_quantize(parser: argparse.ArgumentParser) -> None:
 
 
 def run_quantize(args: argparse.Namespace) -> dict:
-    from mixnet_tf.data import load_data
-    from mixnet_tf.deploy.recipe import load_recipe
+    from mixnet_tf.data.batches import load_data
+    from mixnet_tf.quantization.recipe import load_recipe
 
     recipe = load_recipe(args.recipe)
     data = load_data(args.calibration) if args.calibration else None
     load_tensorflow()
-    from mixnet_tf.deploy.quantize import quantize
+    from mixnet_tf.quantization.quantize import quantize
 
     result = quantize(
         args.model,
@@ -131,7 +131,7 @@ def add_inspect(parser: argparse.ArgumentParser) -> None:
 
 
 def run_inspect(args: argparse.Namespace) -> dict:
-    from mixnet_tf.deploy.delegation import inspect_model
+    from mixnet_tf.litert.op_table import inspect_model
 
     return dataclasses.asdict(inspect_model(args.model)) | {"path": str(args.model)}
 
@@ -168,7 +168,7 @@ def add_benchmark(parser: argparse.ArgumentParser) -> None:
 
 
 def run_benchmark(args: argparse.Namespace) -> list[dict]:
-    from mixnet_tf.deploy.benchmark import benchmark
+    from mixnet_tf.evidence.benchmark import benchmark
 
     latencies = benchmark(args.models, num_threads=args.threads, rounds=args.rounds)
     return [dataclasses.asdict(latency) for latency in latencies]

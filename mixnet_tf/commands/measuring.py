@@ -16,11 +16,11 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
 
 
 def run_evaluate(args: argparse.Namespace) -> dict:
-    from mixnet_tf.data import load_data
+    from mixnet_tf.data.batches import load_data
 
     data = load_data(args.data)
     load_tensorflow()
-    from mixnet_tf.evaluation import evaluate
+    from mixnet_tf.evidence.evaluation import evaluate
 
     result = evaluate(
         args.model,
@@ -63,11 +63,11 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
 
 
 def run_compare(args: argparse.Namespace) -> dict:
-    from mixnet_tf.data import load_data
+    from mixnet_tf.data.batches import load_data
 
     data = load_data(args.data)
     load_tensorflow()
-    from mixnet_tf.deploy.comparison import compare
+    from mixnet_tf.evidence.comparison import compare
 
     found = compare(args.a, args.b, data, split=args.split, image_size=args.image_size, on_bad_image=args.on_bad_image)
     return dataclasses.asdict(found) | _about(data, args.split)

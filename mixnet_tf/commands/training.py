@@ -17,7 +17,7 @@ from mixnet_tf.commands.arguments import (
     seed,
 )
 from mixnet_tf.commands.output import load_tensorflow, show_notes, show_skipped, show_table
-from mixnet_tf.training_recipe import TrainingRecipe
+from mixnet_tf.training.config import TrainingRecipe
 
 
 def add_list(parser: argparse.ArgumentParser) -> None:
@@ -125,7 +125,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 
 def _training_arguments(args: argparse.Namespace, config, data) -> dict:
     """Turn the flags of ``train`` and ``pipeline`` into arguments of ``training.train``."""
-    from mixnet_tf.training import check_folder, holds_run
+    from mixnet_tf.training.fit import check_folder, holds_run
 
     check_folder(args.output, resume=args.resume, overwrite=args.overwrite)
     if args.resume and not holds_run(args.output):
@@ -150,11 +150,11 @@ def _training_arguments(args: argparse.Namespace, config, data) -> dict:
 
 def run_train(args: argparse.Namespace) -> dict:
     from mixnet_tf.config import load_config
-    from mixnet_tf.data import load_data
+    from mixnet_tf.data.batches import load_data
 
     config, data = load_config(args.config), load_data(args.data)
     load_tensorflow()
-    from mixnet_tf.training import MODEL, best_epoch, train
+    from mixnet_tf.training.fit import MODEL, best_epoch, train
 
     train(config, data, args.output, **_training_arguments(args, config, data))
     epoch, accuracy = best_epoch(args.output)
@@ -179,7 +179,7 @@ def add_pipeline(parser: argparse.ArgumentParser) -> None:
 
 def run_pipeline(args: argparse.Namespace) -> dict:
     from mixnet_tf.config import load_config
-    from mixnet_tf.data import load_data
+    from mixnet_tf.data.batches import load_data
 
     config, data = load_config(args.config), load_data(args.data)
     load_tensorflow()
@@ -216,8 +216,8 @@ def add_import_weights(parser: argparse.ArgumentParser) -> None:
 
 def run_import_weights(args: argparse.Namespace) -> dict:
     from mixnet_tf.config import load_config
+    from mixnet_tf.data.pixels import decode, evaluation_pixels, preprocess_input
     from mixnet_tf.files import check_free, check_suffix
-    from mixnet_tf.preprocessing import decode, evaluation_pixels, preprocess_input
 
     check_suffix(args.output, ".keras")
     check_free(args.output, overwrite=args.overwrite)
@@ -225,8 +225,7 @@ def run_import_weights(args: argparse.Namespace) -> dict:
     load_tensorflow()
     import keras
 
-    from mixnet_tf.saving import save_model
-    from mixnet_tf.weights import import_weights
+    from mixnet_tf.saving import import_weights, save_model
 
     model = import_weights(
         args.file,
@@ -246,7 +245,7 @@ def run_import_weights(args: argparse.Namespace) -> dict:
 
 
 def _best_classes(scores) -> list[dict]:
-    from mixnet_tf.pretrained import decode_predictions
+    from mixnet_tf.weights.imagenet import decode_predictions
 
     if scores.shape[1] == 1000:
         best = [(name, score) for _, name, score in decode_predictions(scores)[0]]

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 
 from mixnet_tf import layers as mixnet_layers
-from mixnet_tf.deploy.emit import FLOAT32
-from mixnet_tf.deploy.graph import functional
+from mixnet_tf.deploy.deploy import functional
+from mixnet_tf.deploy.emitter import FLOAT32
 from mixnet_tf.errors import DeployError
 
 _NAMED = (mixnet_layers.ConvBatchNorm, mixnet_layers.MixDepthBlock)
@@ -36,7 +36,7 @@ def verify_deploy(model: keras.Model, deployed: keras.Model, images: np.ndarray 
             or the images do not fit.
 
     Example:
-        >>> from mixnet_tf.deploy.graph import deploy_model
+        >>> from mixnet_tf.deploy.deploy import deploy_model
         >>> from mixnet_tf.model import create_model
         >>> model = create_model("mixnet_nano", classes=10)
         >>> verify_deploy(model, deploy_model(model, image_size=32)) < 1e-5

@@ -26,15 +26,15 @@ import keras
 import numpy as np
 from count_arm import count
 
-from mixnet_tf.data import ImageData, load_data
-from mixnet_tf.deploy.convert import convert
-from mixnet_tf.deploy.delegation import inspect_model
-from mixnet_tf.deploy.graph import deploy_model
-from mixnet_tf.deploy.quantize import quantize
-from mixnet_tf.deploy.runtime import LiteModel
+from mixnet_tf.data.batches import ImageData, load_data
+from mixnet_tf.data.pixels import preprocess_input
+from mixnet_tf.deploy.deploy import deploy_model
 from mixnet_tf.deploy.verify import verify_deploy
+from mixnet_tf.litert.convert import convert
+from mixnet_tf.litert.op_table import inspect_model
+from mixnet_tf.litert.runtime import LiteModel
 from mixnet_tf.model import create_model
-from mixnet_tf.preprocessing import preprocess_input
+from mixnet_tf.quantization.quantize import quantize
 
 HERE = Path(__file__).resolve().parent
 SIZE, CALIBRATION = 224, 16  # images

@@ -19,9 +19,9 @@ import numpy as np
 from bench_deploy import instructions, replace_tables, times
 
 from mixnet_tf.deploy import kernels
-from mixnet_tf.deploy.convert import convert
-from mixnet_tf.deploy.emit import Emitter
+from mixnet_tf.deploy.emitter import Emitter
 from mixnet_tf.deploy.kernels import Piece, Taps, plan
+from mixnet_tf.litert.convert import convert
 
 SIZE, CHANNELS, COPIES, ROUNDS = 28, 64, 4, 10
 WIDTHS = (12, 16, 20, 24, 36, 40, 60, 64, 100, 104)
@@ -68,7 +68,7 @@ def chain(op, size: int, channels: int) -> keras.Model:
 def depthwise(k: int, stride: int, form: tuple[Piece, ...]):
     def op(emit: Emitter, x, rng, name: str):
         kernel, bias = rng.normal(0, 1 / k, (k, k, CHANNELS)), rng.normal(0, 0.1, CHANNELS)
-        with mock.patch("mixnet_tf.deploy.emit.plan", lambda *_: form):
+        with mock.patch("mixnet_tf.deploy.emitter.plan", lambda *_: form):
             return emit.depthwise(x, kernel, bias, name, stride, (k // 2, k // 2))
 
     return op

@@ -14,13 +14,13 @@ from pathlib import Path
 import keras
 from bench_deploy import replace_tables
 
-from mixnet_tf.data import load_data
-from mixnet_tf.deploy.comparison import Comparison, compare
-from mixnet_tf.deploy.convert import convert
-from mixnet_tf.deploy.export import export
-from mixnet_tf.deploy.graph import deploy_model
-from mixnet_tf.deploy.quantize import quantize
-from mixnet_tf.deploy.recipe import Equalization, Recipe
+from mixnet_tf.data.batches import load_data
+from mixnet_tf.deploy.deploy import deploy_model
+from mixnet_tf.evidence.comparison import Comparison, compare
+from mixnet_tf.exporting import export
+from mixnet_tf.litert.convert import convert
+from mixnet_tf.quantization.quantize import quantize
+from mixnet_tf.quantization.recipe import Equalization, Recipe
 from mixnet_tf.saving import load_model
 
 _OFF = Recipe(

@@ -17,15 +17,15 @@ from pathlib import Path
 import keras
 from bench_deploy import CALIBRATION, SIZE, images, instructions, noise, randomized, ratio, replace_tables, times
 
-from mixnet_tf.deploy.convert import convert
-from mixnet_tf.deploy.delegation import inspect_model
-from mixnet_tf.deploy.flatgraph import FlatGraph
-from mixnet_tf.deploy.graph import deploy_model
-from mixnet_tf.deploy.io_types import set_types
-from mixnet_tf.deploy.quantize import int8_content, prepare, quantize
-from mixnet_tf.deploy.recipe import BACKENDS, load_recipe
-from mixnet_tf.deploy.sensitivity import float_names
+from mixnet_tf.deploy.deploy import deploy_model
+from mixnet_tf.litert.convert import convert
+from mixnet_tf.litert.flatgraph import FlatGraph
+from mixnet_tf.litert.op_table import inspect_model
 from mixnet_tf.model import create_model
+from mixnet_tf.quantization.fallback import float_names
+from mixnet_tf.quantization.io_types import set_types
+from mixnet_tf.quantization.quantize import int8_content, prepare, quantize
+from mixnet_tf.quantization.recipe import BACKENDS, load_recipe
 
 RECIPES = ("float32", "float16", "weight_int8", "int8", "int8_uint8_io", "int8_float_io")
 FLOAT_BLOCK = "stage4_block1"

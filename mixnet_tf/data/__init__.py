@@ -1,0 +1,1 @@
+"""Images and labels: decoding, data sets, calibration images, batches."""

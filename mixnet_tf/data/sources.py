@@ -1,0 +1,288 @@
+"""Where images and labels come from: scikit-learn's handwritten digits, image folders and .npz files."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mixnet_tf.data.pixels import Augmentation, ImageSize, decode, require_integer
+from mixnet_tf.errors import DataError, did_you_mean
+
+SPLITS = ("train", "val", "test")
+_IGNORED_NAMES = ("thumbs.db", "desktop.ini", "__macosx")  # and all that begin with a dot
+_LABEL_KEYS = ("y_train", "y_test")
+_NPZ_KEYS = ("x_train", "x_test", *_LABEL_KEYS)
+_GENTLE = Augmentation(min_area=0.7, flip=False)  # characters: mirrored or cut in half they mean something else
+_DIGITS_TEST_SEED = 0  # their test images stay the same whatever seed is asked for
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images and their labels.
+
+    Attributes:
+        images: paths of image files, or a uint8 array (count, height, width, 3), RGB.
+        labels: int32 array (count,), indices into the class names.
+    """
+
+    images: Sequence[str] | np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: np.ndarray) -> "Split":
+        """Return the images at `indices`, in that order."""
+        images = self.images
+        taken = images[indices] if isinstance(images, np.ndarray) else tuple(images[i] for i in indices)
+        return Split(taken, self.labels[indices])
+
+    def open(self, index: int, *, at_least: int | None = None) -> Image.Image:
+        """Return one RGB image as `decode` does, from its file or from the array."""
+        image = self.images[index]
+        return Image.fromarray(image) if isinstance(image, np.ndarray) else decode(image, at_least=at_least)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """A data set with the splits ``train``, ``val`` and ``test``.
+
+    Attributes:
+        name: ``digits``, or the name of the folder or file.
+        class_names: in the order of the labels.
+        splits: exactly train, val and test.
+        image_size: the size the images have by nature, or None where it differs from image to image.
+        crop_fraction: the part of the resized image that evaluation keeps (timm's ``crop_pct``).
+        augmentation: what suits these images in training.
+        held_out: the splits that the source does not have: chosen by seed from its training images.
+        bad_images: unreadable files found so far, path -> what is wrong. Reading fills it.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    splits: Mapping[str, Split]
+    image_size: ImageSize | None = None
+    crop_fraction: float = 1.0
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    held_out: tuple[str, ...] = ()
+    bad_images: dict[str, str] = field(default_factory=dict, repr=False)
+    _checked: set[str] = field(default_factory=set, repr=False)
+
+    def skipped(self) -> tuple[str, ...]:
+        """Return the bad images' paths for people: a name that is not UTF-8 is escaped."""
+        return tuple(os.fsencode(path).decode("utf-8", "backslashreplace") for path in sorted(self.bad_images))
+
+
+def load_data(source: str | Path, *, seed: int = 0) -> ImageData:
+    """Find a data set; image files are listed here and read later.
+
+    Args:
+        source: ``"digits"`` (scikit-learn's 1,797 handwritten digits, enlarged from 8x8 to 32x32; no download);
+            a folder ``{train,val,test}/<class>/*`` or ``<class>/*`` (hidden files are ignored);
+            or a ``.npz`` file with ``x_train, y_train, x_test, y_test``: images (N, H, W), (N, H, W, 1) or
+            (N, H, W, 3) of 0..255 or of floats 0..1, integer labels 0..C-1.
+        seed: of the images held out for the splits that `source` does not have: 10 % of train for val, and another
+            10 % for test where both are missing. Where only test is missing, it is val.
+
+    Raises:
+        DataError: nothing usable there; names the file, folder or class.
+
+    Example:
+        >>> data = load_data("digits")
+        >>> {name: len(split) for name, split in data.splits.items()}
+        {'train': 1295, 'val': 143, 'test': 359}
+    """
+    if not isinstance(source, str | Path) or not str(source):
+        raise DataError(f"data: found {source!r}, expected 'digits', a folder or a .npz file")
+    require_integer("seed", seed, 0)
+    if source == "digits":
+        return _load_digits(seed)
+    path = Path(source)
+    try:
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except OSError as error:
+        raise DataError(f"{source}: {error.strerror or error}") from error
+    if is_folder:
+        return _load_folder(path, seed)
+    if is_file and path.suffix.lower() == ".npz":
+        return _load_npz(path, seed)
+    if is_file:
+        raise DataError(f"{source}: not a data set; expected 'digits', a folder of images or a .npz file")
+    raise DataError(f"{source}: no such folder or file{did_you_mean(source, ['digits'])}")
+
+
+def _load_digits(seed: int) -> ImageData:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    small = np.round(digits.images * (255 / 16)).astype(np.uint8)
+    large = [Image.fromarray(image).resize((32, 32), Image.Resampling.BICUBIC).convert("RGB") for image in small]
+    class_names = tuple(str(name) for name in digits.target_names)
+    train, test = _hold_out(Split(np.stack(large), digits.target.astype(np.int32)), 0.2, class_names, _DIGITS_TEST_SEED)
+    splits, held_out = _complete_splits({"train": train, "test": test}, class_names, seed)
+    return ImageData("digits", class_names, splits, image_size=32, augmentation=_GENTLE, held_out=held_out)
+
+
+def _complete_splits(
+    splits: dict[str, Split], class_names: Sequence[str], seed: int
+) -> tuple[dict[str, Split], tuple[str, ...]]:
+    """Return train, val and test, and which of them are held out of train: val if missing, test if both are."""
+    splits = dict(splits)
+    held_out = () if "val" in splits else tuple(name for name in ("val", "test") if name not in splits)
+    for i, name in enumerate(reversed(held_out)):  # each a tenth of what train held at first
+        splits["train"], splits[name] = _hold_out(splits["train"], 1 / (10 - i), class_names, seed)
+    splits.setdefault("test", splits["val"])
+    return {name: splits[name] for name in SPLITS}, held_out
+
+
+def _hold_out(split: Split, fraction: float, class_names: Sequence[str], seed: int) -> tuple[Split, Split]:
+    """Return (rest, held out): `fraction` of every class, at least one image."""
+    random = np.random.default_rng(seed)
+    held = np.zeros(len(split), bool)
+    for label, name in enumerate(class_names):
+        members = random.permutation(np.flatnonzero(split.labels == label))
+        if len(members) < 2:
+            raise DataError(f"class {name!r}: too few training images to hold out one for each missing split")
+        held[members[: max(1, round(fraction * len(members)))]] = True
+    return split.take(np.flatnonzero(~held)), split.take(np.flatnonzero(held))
+
+
+def _load_folder(folder: Path, seed: int) -> ImageData:
+    names = _list(folder, folders=True)
+    if "train" not in names and set(names) & set(SPLITS):
+        raise DataError(f"{folder}: has {_some(set(names) & set(SPLITS))} but no train folder; expected one")
+    roots = {name: folder / name for name in names} if "train" in names else {"train": folder}
+    for name in roots:
+        if name not in SPLITS:
+            raise DataError(f"{folder / name}: beside train, expected only val and test{did_you_mean(name, SPLITS)}")
+    class_names = tuple(_list(roots["train"], folders=True))
+    if not class_names:
+        raise DataError(f"{roots['train']}: no class folders; expected one folder of images for each class")
+    for name in class_names:
+        if not name.isprintable():  # false for bytes that are not UTF-8, too: they could not stand in labels.txt
+            raise DataError(f"{roots['train']}: class folder {name!r}: expected a name in printable UTF-8")
+    for root in roots.values():
+        _check_same_classes(class_names, root)
+    _check_class_count(folder, class_names)
+    found = {name: _list_images(root, class_names) for name, root in roots.items()}
+    splits, held_out = _complete_splits(found, class_names, seed)
+    return ImageData(folder.resolve().name, class_names, splits, crop_fraction=0.875, held_out=held_out)
+
+
+def _list(folder: Path, *, folders: bool) -> list[str]:
+    """Return the sorted names of the folders in `folder`, or of its files; hidden ones are ignored."""
+    try:
+        with os.scandir(folder) as entries:
+            visible = [e for e in entries if not e.name.startswith(".") and e.name.lower() not in _IGNORED_NAMES]
+            return sorted(e.name for e in visible if e.is_dir() == folders)
+    except OSError as error:
+        raise DataError(f"{folder}: {error.strerror or error}") from error
+
+
+def _check_same_classes(class_names: Sequence[str], root: Path) -> None:
+    found = set(_list(root, folders=True))
+    for problem, names in (("lacks", set(class_names) - found), ("adds", found - set(class_names))):
+        if names:
+            raise DataError(f"{root}: {problem} {_some(names)}; expected the classes of train")
+
+
+def _some(names: set[str]) -> str:
+    shown = [repr(name) for name in sorted(names)[:5]]
+    return ", ".join(shown) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _check_class_count(source: Path, class_names: Sequence[str]) -> None:
+    if len(class_names) < 2:
+        raise DataError(f"{source}: found only the class {class_names[0]!r}, expected at least 2 classes")
+
+
+def _list_images(root: Path, class_names: Sequence[str]) -> Split:
+    paths, labels = [], []
+    for label, name in enumerate(class_names):
+        folder = root / name
+        if inner := _list(folder, folders=True):
+            raise DataError(f"{folder / inner[0]}: a folder inside a class folder; expected image files only")
+        files = _list(folder, folders=False)
+        if not files:
+            raise DataError(f"{folder}: empty class folder; expected images")
+        paths += [str(folder / file) for file in files]
+        labels += [label] * len(files)
+    return Split(tuple(paths), np.array(labels, np.int32))
+
+
+def _load_npz(path: Path, seed: int) -> ImageData:
+    arrays = _read_npz(path)
+    images = {name: _add_channels(f"{path}: {name}", arrays[name]) for name in ("x_train", "x_test")}
+    shape, test_shape = (array.shape[1:] for array in images.values())
+    if shape != test_shape:
+        raise DataError(f"{path}: x_test has images of shape {test_shape}, expected {shape} as in x_train")
+    fractions = {array.dtype.kind == "f" and bool(array.max() <= 1) for array in images.values()}
+    if len(fractions) > 1:
+        raise DataError(f"{path}: x_train and x_test differ: one holds fractions 0..1, the other numbers 0..255")
+    (is_fraction,) = fractions
+    pixels = {name: _to_uint8_rgb(f"{path}: {name}", array, is_fraction) for name, array in images.items()}
+    labels = {name: _read_labels(f"{path}: {name}", arrays[name], len(images[f"x{name[1:]}"])) for name in _LABEL_KEYS}
+    class_names = _number_classes(path, **labels)
+    given = {name: Split(pixels[f"x_{name}"], labels[f"y_{name}"].astype(np.int32)) for name in ("train", "test")}
+    splits, held_out = _complete_splits(given, class_names, seed)
+    return ImageData(
+        path.stem,
+        class_names,
+        splits,
+        image_size=shape[0] if shape[0] == shape[1] else shape[:2],
+        augmentation=_GENTLE if shape[2] == 1 else Augmentation(),
+        held_out=held_out,
+    )
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            if missing := [key for key in _NPZ_KEYS if key not in file]:
+                raise DataError(f"{path}: lacks {missing[0]}; expected {', '.join(_NPZ_KEYS)}, found {', '.join(file)}")
+            return {key: file[key] for key in _NPZ_KEYS}
+    except DataError:
+        raise
+    except Exception as error:  # damaged bytes raise nearly every kind
+        reason = "holds Python objects" if "allow_pickle" in str(error) else "damaged, or no .npz file at all"
+        raise DataError(f"{path}: {reason}; expected plain arrays {', '.join(_NPZ_KEYS)}") from error
+
+
+def _add_channels(where: str, images: np.ndarray) -> np.ndarray:
+    shaped = images[..., None] if images.ndim == 3 else images
+    if shaped.ndim != 4 or shaped.shape[-1] not in (1, 3) or 0 in shaped.shape:
+        raise DataError(f"{where}: found shape {images.shape}, expected (N, H, W), (N, H, W, 1) or (N, H, W, 3)")
+    return shaped
+
+
+def _to_uint8_rgb(where: str, images: np.ndarray, is_fraction: bool) -> np.ndarray:
+    if images.dtype.kind not in "iuf" or not (images.min() >= 0 and images.max() <= 255):  # false for NaN, too
+        raise DataError(f"{where}: found {images.dtype} outside 0..255, expected numbers 0..255 or fractions 0..1")
+    if images.dtype != np.uint8:
+        images = np.round(images * 255.0 if is_fraction else images).astype(np.uint8)
+    return np.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images
+
+
+def _read_labels(where: str, labels: np.ndarray, count: int) -> np.ndarray:
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise DataError(f"{where}: found {labels.dtype} of shape {labels.shape}, expected integers of shape (N,)")
+    if len(labels) != count:
+        raise DataError(f"{where}: found {len(labels)} labels, expected {count}, one for each image")
+    return labels
+
+
+def _number_classes(path: Path, y_train: np.ndarray, y_test: np.ndarray) -> tuple[str, ...]:
+    found = np.unique(y_train)
+    if gaps := np.flatnonzero(found != np.arange(len(found))).tolist():
+        raise DataError(f"{path}: y_train has the label {found[gaps[0]]}, expected {gaps[0]}: labels 0..C-1, all used")
+    class_names = tuple(str(label) for label in found)
+    _check_class_count(path, class_names)
+    for label in (y_test.min(), y_test.max()):
+        if not 0 <= label < len(class_names):
+            raise DataError(f"{path}: y_test has the label {label}, expected 0..{len(class_names) - 1} as in y_train")
+    return class_names

@@ -1,0 +1,1 @@
+"""LiteRT: the flatbuffer, the interpreter, Keras to ``.tflite``, the op table."""

@@ -1,0 +1,65 @@
+"""The input and output types of an int8 file: normalized int8 or float images, or pixels as a camera delivers them."""
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from mixnet_tf.data.pixels import IMAGENET_MEAN, IMAGENET_STD
+from mixnet_tf.errors import DeployError
+from mixnet_tf.litert.flatgraph import FlatGraph
+
+
+def set_types(graph: FlatGraph, input_type: str, output_type: str) -> None:
+    """Give a graph with int8 input and output other types, by operators in front of it and behind it.
+
+    Args:
+        graph: changed in place.
+        input_type: ``"int8"`` or ``"float32"`` (normalized images), or ``"uint8"`` (pixels 0 to 255).
+        output_type: ``"int8"``, ``"uint8"`` or ``"float32"``.
+
+    Raises:
+        DeployError: uint8 pixels for a model of other than RGB images.
+    """
+    if input_type == "uint8":
+        _normalize_first(graph)
+        graph.prepend("QUANTIZE", "image", type=schema.TensorType.UINT8, quantization=_shifted(graph, graph.inputs[0]))
+    elif input_type == "float32":
+        graph.prepend("QUANTIZE", "image", type=schema.TensorType.FLOAT32)
+    if output_type == "uint8":
+        own = _shifted(graph, graph.outputs[0])
+        graph.append("QUANTIZE", "scores", type=schema.TensorType.UINT8, quantization=own)
+    elif output_type == "float32":
+        graph.append("DEQUANTIZE", "scores", type=schema.TensorType.FLOAT32)
+
+
+def _normalize_first(graph: FlatGraph) -> None:
+    """Put the normalization of pixels first, as a 1x1 depthwise convolution in int8: padding still pads with zeros."""
+    channels = graph.shape(graph.inputs[0])[-1]
+    if channels != len(IMAGENET_MEAN):
+        raise DeployError(f"input: uint8 needs a model of RGB images, found {channels} channels")
+    mean, std = np.array(IMAGENET_MEAN), np.array(IMAGENET_STD)
+    # The kernel 1 / (255 std) is any whole number at a scale of its own: take the one whose bias rounds least, so that
+    # pixels become the very int8 values that normalized floats become.
+    numbers = np.arange(64, 128)[:, None]
+    exact = -mean * 255 * numbers
+    values = numbers[np.abs(exact - np.round(exact)).argmin(axis=0), 0]
+    zeros, scale = np.zeros(channels, np.int64), 1 / (255 * std * values)
+    own = _quantization(scale, zeros, quantizedDimension=3)
+    kernel = graph.add_constant("normalize_kernel", values.astype(np.int8).reshape(1, 1, 1, -1), own)
+    own = _quantization(scale, zeros)
+    bias = graph.add_constant("normalize_bias", np.round(-mean * 255 * values).astype(np.int32), own)
+    options = schema.DepthwiseConv2DOptionsT(strideW=1, strideH=1, depthMultiplier=1)
+    pixels = _quantization([1.0], [-128])
+    graph.prepend(
+        "DEPTHWISE_CONV_2D", "pixels", (kernel, bias), options, type=schema.TensorType.INT8, quantization=pixels
+    )
+
+
+def _quantization(scale, zero_point, **fields):
+    scale, zero_point = np.asarray(scale, np.float32), np.asarray(zero_point, np.int64)
+    return schema.QuantizationParametersT(scale=scale, zeroPoint=zero_point, **fields)
+
+
+def _shifted(graph: FlatGraph, index: int):
+    """Return the uint8 quantization of the same values."""
+    own = graph.tensors[index].quantization
+    return _quantization(own.scale, np.asarray(own.zeroPoint) + 128)

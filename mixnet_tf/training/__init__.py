@@ -1,0 +1,1 @@
+"""Training a classifier: its numbers, its folder, the loop around ``fit``."""

@@ -1,0 +1,1 @@
+"""Weights made elsewhere: read safely, named, laid out, loaded."""

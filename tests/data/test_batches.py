@@ -1,0 +1,331 @@
+"""Training, evaluation and calibration batches: pixels, order, determinism, bad images."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from mixnet_tf.data import batches as data_module
+from mixnet_tf.data.batches import (
+    Augmentation,
+    ImageData,
+    Split,
+    calibration_images,
+    evaluation_dataset,
+    load_data,
+    steps_per_epoch,
+    training_dataset,
+)
+from mixnet_tf.errors import DataError
+
+MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+PLAIN = Augmentation(min_area=1.0, flip=False, jitter=0.0)
+
+
+def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def flat_data(count: int, classes: int = 2, side: int = 8) -> ImageData:
+    """Image i of the training split has the gray value i and the label i % classes."""
+    values = np.arange(count, dtype=np.uint8)[:, None, None, None]
+    split = Split(np.tile(values, (1, side, side, 3)), (np.arange(count) % classes).astype(np.int32))
+    return ImageData("flat", tuple("ab"[:classes]), {"train": split, "val": split, "test": split}, image_size=side)
+
+
+def gray_values(images) -> np.ndarray:
+    """Undo the normalization and return the mean pixel of each image."""
+    return np.round((np.asarray(images, np.float64) * STD + MEAN).mean((1, 2, 3)) * 255, 2)
+
+
+def train_batches(data: ImageData, **changes) -> list[tuple[np.ndarray, np.ndarray]]:
+    arguments = {"image_size": 8, "batch_size": 4, "seed": 0, "first_epoch": 0, "epochs": 2} | changes
+    return [(x.numpy(), y.numpy()) for x, y in training_dataset(data, **arguments)]
+
+
+def assert_same(first: list, second: list) -> None:
+    assert len(first) == len(second)
+    for (x1, y1), (x2, y2) in zip(first, second, strict=True):
+        np.testing.assert_array_equal(x1, x2)
+        np.testing.assert_array_equal(y1, y2)
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Path:
+    """Two classes in train and test, 12 and 4 lossless images each, of three sizes."""
+    for split, count in (("train", 12), ("test", 4)):
+        for name in ("cat", "dog"):
+            (tmp_path / split / name).mkdir(parents=True)
+            for i in range(count):
+                height, width = [(20, 30), (40, 25), (17, 17)][i % 3]
+                image = Image.fromarray(noise(height, width, seed=i + 100 * len(split) + ord(name[0])))
+                image.save(tmp_path / split / name / f"{i:02}.png")
+    return tmp_path
+
+
+# (width, height) of the image, the asked size, and what timm 1.0.31 resizes to before it crops (crop_pct 0.875)
+TIMM_RESIZES = [
+    ((192, 144), 112, (170, 128)),
+    ((144, 192), 224, (256, 341)),
+    ((192, 144), 96, (145, 109)),
+    ((133, 97), 33, (50, 37)),
+    ((300, 301), 112, (128, 128)),
+    ((192, 144), (96, 128), (146, 110)),
+    ((144, 192), (96, 128), (146, 195)),
+    ((640, 333), (65, 97), (142, 74)),
+]
+
+
+@pytest.mark.parametrize(("source", "image_size", "resized"), TIMM_RESIZES)
+def test_evaluation_and_calibration_resize_crop_and_normalize_as_timm(tmp_path, source, image_size, resized):
+    pixels = noise(source[1], source[0])
+    for name in ("a", "b"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        for i in range(2):
+            Image.fromarray(pixels).save(tmp_path / "train" / name / f"{i}.png")
+    height, width = image_size if isinstance(image_size, tuple) else (image_size, image_size)
+    top, left = round((resized[1] - height) / 2), round((resized[0] - width) / 2)
+    large = np.asarray(Image.fromarray(pixels).resize(resized, Image.Resampling.BICUBIC), np.float64)
+    expected = (large[top : top + height, left : left + width] / 255 - MEAN) / STD
+
+    data = ImageData(
+        "pair",
+        ("a", "b"),
+        {"train": Split(tuple(map(str, sorted(tmp_path.rglob("*.png")))), np.array([0, 0, 1, 1], np.int32))},
+        crop_fraction=0.875,
+    )
+    images, _ = next(iter(evaluation_dataset(data, "train", image_size=image_size, batch_size=4)))
+    assert images.dtype == tf.float32
+    assert images.shape == (4, height, width, 3)
+    np.testing.assert_allclose(images[3], expected, atol=1e-5)
+    calibration = next(calibration_images(data, image_size=image_size, count=1))
+    assert calibration.dtype == np.float32
+    np.testing.assert_allclose(calibration, expected[None], atol=1e-5)
+
+
+def test_evaluation_keeps_order_and_every_image():
+    batches = list(evaluation_dataset(flat_data(10), "test", image_size=8, batch_size=4))
+    assert [len(y) for _, y in batches] == [4, 4, 2]
+    np.testing.assert_allclose(np.concatenate([gray_values(x) for x, _ in batches]), np.arange(10), atol=0.01)
+    assert batches[0][1].dtype == tf.int32
+    np.testing.assert_array_equal(np.concatenate([y for _, y in batches]), np.arange(10) % 2)
+
+
+def test_training_sees_every_image_once_an_epoch_with_its_label():
+    batches = train_batches(flat_data(12), augmentation=PLAIN, epochs=2)
+    values = np.concatenate([gray_values(x) for x, _ in batches]).round().astype(int)
+    labels = np.concatenate([y for _, y in batches])
+    np.testing.assert_array_equal(labels, values % 2)
+    first, second = values[:12], values[12:]
+    assert sorted(first) == sorted(second) == list(range(12))
+    assert list(first) != list(second) != list(range(12))
+
+
+@pytest.mark.parametrize(
+    ("count", "batch_size", "steps", "size"), [(10, 4, 2, 4), (8, 4, 2, 4), (3, 8, 1, 3), (5, 1, 5, 1), (7, 4, 1, 4)]
+)
+def test_steps_per_epoch_is_what_the_dataset_delivers(count, batch_size, steps, size):
+    data = flat_data(count)
+    assert steps_per_epoch(data, batch_size=batch_size) == steps
+    batches = train_batches(data, batch_size=batch_size, epochs=3)
+    assert [len(y) for _, y in batches] == [size] * (3 * steps)
+    dataset = training_dataset(data, image_size=8, batch_size=batch_size, seed=0, first_epoch=1, epochs=3)
+    assert int(dataset.cardinality()) == 2 * steps
+
+
+def test_an_epoch_is_the_same_in_every_build_and_after_resuming(photographs):
+    data, again = load_data(photographs), load_data(photographs)
+    both = train_batches(data, image_size=16, epochs=2)
+    steps = len(both) // 2
+    assert_same(both, train_batches(again, image_size=16, epochs=2))
+    assert_same(both[steps:], train_batches(again, image_size=16, first_epoch=1, epochs=2))
+    assert not np.array_equal(both[0][0], both[steps][0])
+    assert not np.array_equal(both[0][0], train_batches(data, image_size=16, seed=1)[0][0])
+
+
+def test_every_image_of_every_epoch_is_varied_differently():
+    same = np.tile(noise(8, 8)[None], (12, 1, 1, 1))
+    data = ImageData("same", ("a", "b"), {"train": Split(same, (np.arange(12) % 2).astype(np.int32))})
+    images = np.concatenate([x for x, _ in train_batches(data, epochs=2)])
+    assert len({image.tobytes() for image in images}) == 24
+
+
+def test_batches_do_not_depend_on_threads(photographs, monkeypatch):
+    data, arguments = (
+        load_data(photographs),
+        {"image_size": 16, "batch_size": 1, "seed": 3, "first_epoch": 0, "epochs": 2},
+    )
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = 1
+    one_thread = [(x.numpy(), y.numpy()) for x, y in training_dataset(data, **arguments).with_options(options)]
+    open_image, delays = Split.open, np.random.default_rng(0)
+
+    def open_late(split, index, **kwargs):
+        time.sleep(delays.uniform(0, 0.01))
+        return open_image(split, index, **kwargs)
+
+    monkeypatch.setattr(Split, "open", open_late)
+    assert_same(one_thread, train_batches(data, **arguments))
+
+
+def test_fit_runs_all_epochs_and_resumes_without_a_warning():
+    data = flat_data(10)
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2)])
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    for first_epoch, epochs in ((0, 2), (2, 3)):
+        dataset = training_dataset(data, image_size=8, batch_size=4, seed=0, first_epoch=first_epoch, epochs=epochs)
+        steps = steps_per_epoch(data, batch_size=4)
+        history = model.fit(
+            dataset, initial_epoch=first_epoch, epochs=epochs, steps_per_epoch=steps, shuffle=False, verbose=0
+        )
+        assert history.epoch == list(range(first_epoch, epochs))
+    assert int(model.optimizer.iterations) == 3 * 2
+
+
+def test_calibration_draws_stratified_training_images(photographs):
+    data = load_data(photographs)
+    train = {
+        x.numpy().tobytes(): int(y)
+        for x, y in evaluation_dataset(data, "train", image_size=14, batch_size=1).map(lambda x, y: (x[0], y[0]))
+    }
+    draws = []
+    for seed in range(6):
+        drawn = list(calibration_images(data, image_size=14, count=8, seed=seed))
+        labels = [train[image[0].tobytes()] for image in drawn]  # a KeyError here: not a training image
+        assert [sorted(labels[i : i + 2]) for i in range(0, 8, 2)] == [[0, 1]] * 4
+        assert len({image.tobytes() for image in drawn}) == 8
+        draws.append(np.stack(drawn))
+    np.testing.assert_array_equal(draws[0], list(calibration_images(data, image_size=14, count=8)))
+    assert not np.array_equal(draws[0], draws[1])
+    everything = list(calibration_images(data, image_size=14, count=1000))
+    assert {image[0].tobytes() for image in everything} == set(train)
+
+
+def spoil(photographs: Path) -> list[str]:
+    """Put three bad images into train/cat and return their paths."""
+    folder = photographs / "train" / "cat"
+    Image.fromarray(noise(64, 64)).save(folder / "whole.jpg")
+    (folder / "truncated.jpg").write_bytes((folder / "whole.jpg").read_bytes()[:1000])
+    (folder / "whole.jpg").unlink()
+    (folder / "text.jpg").write_text("not an image")
+    (folder / "empty.jpg").touch()
+    return [str(folder / name) for name in ("empty.jpg", "text.jpg", "truncated.jpg")]
+
+
+@pytest.mark.parametrize(
+    "consume",
+    [
+        lambda data, **kw: train_batches(data, **kw),
+        lambda data, **kw: steps_per_epoch(data, batch_size=4, **kw),
+        lambda data, **kw: list(evaluation_dataset(data, "train", image_size=8, batch_size=4, **kw)),
+    ],
+    ids=["training", "steps", "evaluation"],
+)
+def test_bad_images_are_an_error_that_names_the_first_and_counts_the_rest(photographs, consume):
+    bad = spoil(photographs)
+    with pytest.raises(DataError, match="not a readable image") as raised:
+        consume(load_data(photographs))
+    assert str(raised.value).startswith(bad[0])
+    assert "and 2 more" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_bad_images_are_skipped_and_recorded(photographs):
+    clean = load_data(photographs)
+    expected = train_batches(clean, epochs=1), steps_per_epoch(clean, batch_size=4)
+    bad = spoil(photographs)
+    data = ImageData("spoilt", clean.class_names, {**clean.splits, "train": _with_files(clean, bad)})
+    found = train_batches(data, epochs=1, on_bad_image="skip")
+    assert_same(found, expected[0])
+    assert steps_per_epoch(data, batch_size=4, on_bad_image="skip") == expected[1]
+    assert sorted(data.bad_images) == bad
+    assert all(reason.startswith(path) for path, reason in data.bad_images.items())
+
+
+def _with_files(data: ImageData, paths: list[str]) -> Split:
+    train = data.splits["train"]
+    return Split((*train.images, *paths), np.append(train.labels, [0] * len(paths)).astype(np.int32))
+
+
+def test_calibration_replaces_or_refuses_bad_images(photographs):
+    bad = spoil(photographs)
+    data = load_data(photographs)
+    good = sum(path not in bad for path in data.splits["train"].images)
+    in_train = sorted(path for path in data.splits["train"].images if path in bad)
+    assert len(list(calibration_images(data, image_size=8, count=100, on_bad_image="skip"))) == good
+    assert sorted(data.bad_images) == in_train
+    with pytest.raises(DataError, match="not a readable image"):
+        list(calibration_images(data, image_size=8, count=100))
+
+
+def test_a_class_without_a_readable_image_is_an_error(photographs):
+    for file in (photographs / "test" / "dog").iterdir():
+        file.write_bytes(b"")
+    with pytest.raises(DataError, match="test has no readable image of class 'dog'"):
+        evaluation_dataset(load_data(photographs), "test", image_size=8, batch_size=4, on_bad_image="skip")
+
+
+def test_no_readable_image_to_calibrate_with(photographs):
+    for file in photographs.rglob("train/*/*"):
+        file.write_bytes(b"")
+    with pytest.raises(DataError, match="no readable image in train"):
+        list(calibration_images(load_data(photographs), image_size=8, count=4, on_bad_image="skip"))
+
+
+def test_a_file_that_vanishes_during_training_is_named(photographs):
+    data = load_data(photographs)
+    dataset = training_dataset(data, image_size=8, batch_size=4, seed=0, first_epoch=0, epochs=1)
+    gone = Path(data.splits["train"].images[0])
+    gone.unlink()
+    with pytest.raises(tf.errors.OpError, match=f"{gone}: no such file"):
+        list(dataset)
+
+
+BAD_ARGUMENTS = [
+    (lambda d: train_batches(d, image_size=0), "image_size: found 0"),
+    (lambda d: train_batches(d, image_size=(8, 8, 3)), "image_size"),
+    (lambda d: train_batches(d, image_size="8"), "image_size"),
+    (lambda d: train_batches(d, image_size=8.0), "image_size"),
+    (lambda d: train_batches(d, image_size=True), "image_size"),
+    (lambda d: train_batches(d, batch_size=0), "batch_size: found 0"),
+    (lambda d: train_batches(d, seed=-1), "seed: found -1"),
+    (lambda d: train_batches(d, first_epoch=-1), "first_epoch: found -1"),
+    (lambda d: train_batches(d, epochs="2"), "epochs: found '2'"),
+    (lambda d: train_batches(d, on_bad_image="skp"), r"did you mean 'skip'\?"),
+    (lambda d: steps_per_epoch(d, batch_size=None), "batch_size: found None"),
+    (lambda d: steps_per_epoch(d, batch_size=1, on_bad_image=None), "on_bad_image: found None"),
+    (lambda d: evaluation_dataset(d, "tset", image_size=8, batch_size=1), r"split 'tset'.*did you mean 'test'\?"),
+    (lambda d: evaluation_dataset(d, None, image_size=8, batch_size=1), "split None"),
+    (lambda d: evaluation_dataset(d, "test", image_size=8, batch_size=-1), "batch_size: found -1"),
+    (lambda d: next(calibration_images(d, image_size=8, count=0)), "count: found 0"),
+    (lambda d: next(calibration_images(d, image_size=8, count=1, seed=0.5)), "seed: found 0.5"),
+    (lambda d: next(calibration_images(d, image_size=8, count=1, on_bad_image="x")), "on_bad_image: found 'x'"),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), BAD_ARGUMENTS)
+def test_bad_arguments_are_one_line_errors(call, message):
+    with pytest.raises(DataError, match=message) as raised:
+        call(flat_data(4))
+    assert "\n" not in str(raised.value)
+
+
+def test_loading_and_its_errors_do_not_import_tensorflow(photographs):
+    code = (
+        "import sys; from mixnet_tf.data.batches import load_data, steps_per_epoch, calibration_images\n"
+        f"data = load_data({str(photographs)!r}); steps_per_epoch(data, batch_size=2)\n"
+        "next(calibration_images(data, image_size=8, count=1))\n"
+        "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules and 'sklearn' not in sys.modules"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_public_names_are_importable_from_here():
+    assert all(hasattr(data_module, name) for name in data_module.__all__)

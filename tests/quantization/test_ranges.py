@@ -1,0 +1,110 @@
+"""Ranges of tensors and histograms of them."""
+
+import keras
+import numpy as np
+import pytest
+
+from mixnet_tf.errors import DeployError
+from mixnet_tf.litert.convert import convert
+from mixnet_tf.litert.flatgraph import FlatGraph
+from mixnet_tf.quantization import ranges
+from mixnet_tf.quantization.ranges import _Histogram, _swish, constant_tensors, measure_extremes, measure_ranges
+
+
+@pytest.fixture(scope="module")
+def graph() -> FlatGraph:
+    image = keras.Input((8, 8, 3), name="image")
+    x = keras.layers.Conv2D(4, 3, kernel_initializer=keras.initializers.RandomNormal(seed=1), name="conv")(image)
+    x = keras.layers.Activation("silu", name="swish")(x)
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    model = keras.Model(image, keras.layers.Dense(2, kernel_initializer="ones", name="dense")(x), name="net")
+    return FlatGraph(convert(model, "float32", image_size=8))
+
+
+@pytest.fixture
+def images() -> list[np.ndarray]:
+    return list(np.random.default_rng(0).standard_normal((12, 1, 8, 8, 3)).astype(np.float32))
+
+
+def test_extremes_of_the_input_are_numpys(graph, images):
+    own = measure_extremes(graph, images)[graph.inputs[0]]
+    pixels = np.concatenate(images).reshape(-1, 3)
+    np.testing.assert_array_equal(own.low, pixels.min(axis=0))
+    np.testing.assert_array_equal(own.high, pixels.max(axis=0))
+    np.testing.assert_allclose(own.norm, (pixels**4).mean(axis=0) ** 0.25, rtol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["minmax", "percentile", "mse", "error"])
+def test_ranges_do_not_depend_on_the_order_of_images(graph, images, method):
+    def measured(ordered):
+        extremes = measure_extremes(graph, ordered)
+        return {i: own.norm.tolist() for i, own in extremes.items()}, measure_ranges(graph, extremes, ordered, method)
+
+    assert measured(images) == measured(images[::-1])
+
+
+def test_one_extreme_image_does_not_decide(graph, images):
+    images = [images[3] * 400, *images * 20]
+    extremes = measure_extremes(graph, images)
+    widths = {}
+    for method in ("minmax", "error"):
+        low, high = measure_ranges(graph, extremes, images, method)[graph.inputs[0]]
+        widths[method] = high - low
+    assert widths["error"] < widths["minmax"] / 3
+
+
+def test_the_error_range_is_the_best_of_its_candidates_when_counted_out():
+    """Quantize every value really, for many clips of one side, and compare with what the histogram chose."""
+    values = np.random.default_rng(0).laplace(size=200_000).astype(np.float32)
+    histogram = _Histogram(values.min(), values.max(), lambda x: x)
+    histogram.add(values)
+
+    def error(low, high):
+        step = (high - low) / 255
+        return np.square(np.clip(np.round((values - low) / step), 0, 255) * step + low - values).mean()
+
+    low, high = histogram.mse()
+    chosen = error(low, high)
+    shares = 2.0 ** (-np.arange(25) / 4)
+    best = min(error(values.min() * share, values.max() * share) for share in shares)
+    assert chosen <= best * 1.05
+    assert chosen < error(values.min(), values.max()) / 1.2
+
+
+def test_what_swish_makes_flat_is_clipped():
+    values = np.random.default_rng(0).normal(-5, 8, 100_000).astype(np.float32)
+    lows = {}
+    for name, curve in (("swish", _swish), ("itself", lambda x: x)):
+        histogram = _Histogram(values.min(), values.max(), curve)
+        histogram.add(values)
+        lows[name] = histogram.error()[0]
+    assert lows["swish"] > lows["itself"] / 2 and lows["swish"] < -3
+
+
+def test_percentile_leaves_out_its_share():
+    values = np.random.default_rng(0).standard_normal(1_000_000).astype(np.float32)
+    histogram = _Histogram(values.min(), values.max(), lambda x: x)
+    histogram.add(values)
+    low, high = histogram.percentile()
+    np.testing.assert_allclose(
+        [low, high], np.percentile(values, [ranges.PERCENTILE, 100 - ranges.PERCENTILE]), atol=0.02
+    )
+
+
+def test_ranges_contain_zero():
+    values = np.linspace(2, 3, 1000, dtype=np.float32)
+    for method in ("percentile", "mse", "error"):
+        histogram = _Histogram(values.min(), values.max(), lambda x: x)
+        histogram.add(values)
+        low, high = getattr(histogram, method)()
+        assert low <= 0 <= high
+
+
+def test_no_images_nan_and_constants_are_named(graph, images):
+    with pytest.raises(DeployError, match="no calibration images"):
+        measure_extremes(graph, [])
+    images[1][0, 0, 0, 0] = np.nan
+    with pytest.raises(DeployError, match=r"tensor .* is not finite on calibration image 2"):
+        measure_extremes(graph, images)
+    blank = measure_extremes(graph, [np.zeros((1, 8, 8, 3), np.float32)])
+    assert graph.name(graph.inputs[0]) in constant_tensors(graph, blank)

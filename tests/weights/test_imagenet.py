@@ -1,0 +1,223 @@
+"""Weights from the network, against a real HTTP server on this machine; and the names of ImageNet's classes."""
+
+import http.server
+import socket
+import threading
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from golden.golden_weights import golden_images, golden_state_dict
+from safetensors.numpy import save
+
+from mixnet_tf.errors import MixNetError, WeightsError
+from mixnet_tf.model import MixNetS, create_model
+from mixnet_tf.weights import imagenet as pretrained
+from mixnet_tf.weights.imagenet import decode_predictions
+from mixnet_tf.weights.loading import export_state_dict, load_weights
+
+HERE = Path(__file__).parents[1] / "golden"
+PATHS = {"imagenet": "mixnet_s.ft_in1k", "imagenet_tf": "tf_mixnet_s.in1k"}
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Answers every request with `answer`, and counts."""
+
+    answer = staticmethod(lambda handler: handler.send_error(404))
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.requests: list[str] = []
+        self.closing = threading.Event()
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.requests.append(self.path)
+        self.server.answer(self)
+
+    def send(self, body: bytes, length: int | None = None):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    server = Server()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    address = f"http://127.0.0.1:{server.server_port}/{{repository}}/resolve/main/model.safetensors"
+    monkeypatch.setattr(pretrained, "URL", address)
+    monkeypatch.setattr(pretrained, "TIMEOUT_SECONDS", 0.5)
+    yield server
+    server.closing.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def cache(tmp_path) -> Path:
+    return tmp_path / "keras" / "models"
+
+
+@pytest.fixture(scope="module")
+def content() -> dict[str, bytes]:
+    names = {"imagenet": "timm_mixnet_s", "imagenet_tf": "timm_tf_mixnet_s"}
+    return {weights: save(golden_state_dict(HERE / f"{name}.json")) for weights, name in names.items()}
+
+
+@pytest.fixture(scope="module")
+def model() -> keras.Model:
+    return create_model("mixnet_s", classifier_activation=None)
+
+
+@pytest.mark.parametrize("weights", PATHS)
+def test_the_constructor_downloads_once_and_loads(server, cache, content, weights):
+    server.answer = lambda handler: handler.send(content[weights])
+    expected = np.load(HERE / f"timm_{'tf_' if weights == 'imagenet_tf' else ''}mixnet_s.npz")["logits_97"]
+    for _ in range(2):
+        model = MixNetS(weights=weights, classifier_activation=None)
+        assert np.abs(model(golden_images(2, 97), training=False) - expected).max() < 1e-4 * np.abs(expected).max()
+    assert server.requests == [f"/{PATHS[weights]}/resolve/main/model.safetensors"]
+    assert [file.name for file in cache.iterdir()] == [f"{PATHS[weights]}.safetensors"]
+    assert (cache / f"{PATHS[weights]}.safetensors").read_bytes() == content[weights]
+
+
+def stall(handler: Handler, start: bytes) -> None:
+    if start:
+        handler.send(start, length=1000)
+    handler.server.closing.wait(20)
+
+
+def half(handler: Handler, body: bytes) -> None:
+    handler.send(body[: len(body) // 2], length=len(body))
+    handler.close_connection = True
+
+
+WRONG = {
+    "truncated": (half, "retrieval incomplete"),
+    "truncated and saying so": (lambda h, body: h.send(body[: len(body) // 2]), "not a readable .safetensors file"),
+    "a web page": (lambda h, body: h.send(b"<html>sign in</html>"), "not a readable .safetensors file"),
+    "nothing": (lambda h, body: h.send(b""), "not a readable .safetensors file"),
+    "another model": (
+        lambda h, body: h.send(save({"blocks.0.0.x": np.zeros(1, "f4")})),
+        "missing: 'conv_stem.weight'",
+    ),
+    "not found": (lambda h, body: h.send_error(404), "404"),
+    "stalled": (lambda h, body: stall(h, body[:100]), "timed out"),
+    "silent": (lambda h, body: stall(h, b""), "timed out"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_failed_download_is_one_error_and_leaves_nothing(server, cache, content, model, wrong):
+    answer, reason = WRONG[wrong]
+    server.answer = lambda handler: answer(handler, content["imagenet"])
+    before = [np.asarray(variable) for variable in model.variables]
+    with pytest.raises(WeightsError) as caught:
+        load_weights(model, "imagenet")
+    message, url = str(caught.value), pretrained.URL.format(repository=PATHS["imagenet"])
+    assert reason in message and url in message and "\n" not in message and ".part" not in message.split("put it")[0]
+    assert not list(cache.iterdir())
+    assert socket.getdefaulttimeout() is None
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.variables, strict=True))
+    server.answer = lambda handler: handler.send(content["imagenet"])
+    load_weights(model, "imagenet")  # the failure is not remembered
+
+
+def test_offline_the_error_says_what_to_put_where_and_that_helps(server, cache, content, model, monkeypatch):
+    monkeypatch.setattr(pretrained, "URL", "http://127.0.0.1:9/{repository}/model.safetensors")  # nobody listens
+    path = cache / "mixnet_s.ft_in1k.safetensors"
+    with pytest.raises(WeightsError) as caught:
+        load_weights(model, "imagenet")
+    url = "http://127.0.0.1:9/mixnet_s.ft_in1k/model.safetensors"
+    assert str(caught.value).endswith(f"fetch {url} by hand and put it at {path}")
+    path.write_bytes(content["imagenet"])
+    load_weights(model, "imagenet")
+    path.write_bytes(content["imagenet"][:-4])
+    with pytest.raises(WeightsError, match="delete the file, and it is downloaded again"):
+        load_weights(model, "imagenet")
+    assert path.exists()  # someone put it there by hand
+    assert not server.requests
+
+
+def test_addresses_are_timms():
+    repositories = {name for names in pretrained.IMAGENET_FILES.values() for name in names.values()}
+    assert repositories == {
+        *("mixnet_s.ft_in1k", "mixnet_m.ft_in1k", "mixnet_l.ft_in1k", "mixnet_xl.ra_in1k"),
+        *("tf_mixnet_s.in1k", "tf_mixnet_m.in1k", "tf_mixnet_l.in1k"),
+    }
+    assert pretrained.URL.format(repository="x") == "https://huggingface.co/timm/x/resolve/main/model.safetensors"
+
+
+@pytest.mark.parametrize("size", ["s", "m", "l", "xl"])
+def test_every_architecture_finds_its_own_file(server, size):
+    asked = [f"/mixnet_{size}.{'ra' if size == 'xl' else 'ft'}_in1k/resolve/main/model.safetensors"]
+    features = create_model(f"mixnet_{size}", include_top=False, name="any")
+    with pytest.raises(WeightsError, match="404"):
+        load_weights(features, "imagenet")
+    assert server.requests == asked
+
+
+def test_what_is_not_published_is_refused_before_any_download(server, model):
+    with pytest.raises(WeightsError, match=r"imagenet_tf.* need padding='same', the model is built with 'symmetric'"):
+        load_weights(model, "imagenet_tf")
+    with pytest.raises(WeightsError, match="published for mixnet_s, mixnet_m, mixnet_l only"):
+        load_weights(create_model("mixnet_xl", padding="same", include_top=False), "imagenet_tf")
+    with pytest.raises(WeightsError, match="not for this architecture"):
+        load_weights(create_model("mixnet_nano"), "imagenet")
+    with pytest.raises(WeightsError, match="one layer and 1000 classes"):
+        MixNetS(weights="imagenet", classes=10)
+    assert not server.requests
+
+
+def test_a_head_of_another_size_stays_fresh_when_asked(server, content):
+    server.answer = lambda handler: handler.send(content["imagenet"])
+    model = create_model("mixnet_s", classes=10)
+    before = np.asarray(model.get_layer("predictions").kernel)
+    load_weights(model, "imagenet", head="fresh")
+    assert np.array_equal(before, model.get_layer("predictions").kernel)
+    stem = golden_state_dict(HERE / "timm_mixnet_s.json")["conv_stem.weight"]
+    assert np.array_equal(export_state_dict(model, "timm")["conv_stem.weight"], stem)
+
+
+def test_predictions_are_decoded_as_by_keras_applications():
+    scores = np.zeros((2, 1000), np.float32)
+    scores[0, [1, 999, 207]] = 0.5, 0.3, 0.1
+    scores[1, 404] = 1.0
+    first, second = decode_predictions(scores, top=3)
+    assert first == [
+        ("n01443537", "goldfish", 0.5),
+        ("n15075141", "toilet tissue", pytest.approx(0.3)),
+        ("n02099601", "golden retriever", pytest.approx(0.1)),
+    ]
+    assert second[0] == ("n02690373", "airliner", 1.0)
+    assert [len(rows) for rows in decode_predictions(keras.ops.convert_to_tensor(scores))] == [5, 5]
+
+
+def test_the_class_list_is_imagenets():
+    """In the order of their WordNet ids, which is the order of the outputs; the source is named."""
+    (rows,) = decode_predictions(np.arange(1000)[None], top=1000)
+    ids = [row[0] for row in rows][::-1]
+    assert ids == sorted(ids) and len(set(ids)) == 1000 and all(len(i) == 9 and i[0] == "n" for i in ids)
+    assert all(name and name == name.strip() for _, name, _ in rows)
+    text = Path(pretrained.__file__).with_name("imagenet_classes.txt").read_text()
+    assert "Apache License 2.0" in text.splitlines()[1]
+
+
+@pytest.mark.parametrize("top", [0, 1001, 2.0, True])
+def test_decoding_refuses_other_shapes_and_numbers(top):
+    with pytest.raises(MixNetError, match="expected an integer from 1 to 1000"):
+        decode_predictions(np.zeros((1, 1000)), top=top)
+    for shape in ((1000,), (1, 10)):
+        with pytest.raises(MixNetError, match=r"expected \(batch, 1000\)"):
+            decode_predictions(np.zeros(shape))
