@@ -1,0 +1,81 @@
+"""What passes from one step of the quantization to the next."""
+
+import dataclasses
+from collections.abc import Collection, Mapping
+
+import numpy as np
+
+from mixnet_tf.litert.flatgraph import FlatGraph
+
+Images = Collection[np.ndarray]
+"""Normalized float images (1, height, width, channels), read again and again: a CalibrationSet, or a list."""
+
+Ranges = Mapping[int, tuple[float, float]]
+"""Smallest and largest value of every computed tensor, by its index."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Extremes:
+    """Smallest and largest value and 4-norm of every channel of a tensor, each of shape (channels,)."""
+
+    low: np.ndarray
+    high: np.ndarray
+    norm: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Calibrated:
+    """A float graph, ready to be quantized.
+
+    Attributes:
+        reference: the float graph as it came.
+        equalized: the same function with equalized channels.
+        ranges: of the tensors of `equalized`.
+        equalization_error: largest change of the output that equalization left, as a share of the largest output; None
+            without equalization.
+        notes: what the user should know.
+    """
+
+    reference: FlatGraph
+    equalized: FlatGraph
+    ranges: Ranges
+    equalization_error: float | None
+    notes: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fallback:
+    """What blocks in float32 bring and cost.
+
+    Attributes:
+        blocks: their names.
+        images: on which the agreement with the float model was measured.
+        agreement: share of them with the same top-1 class.
+        size_ratio: of the file, to the one in int8 throughout; None before it is measured.
+        latency_ratio: the same on this machine, one thread.
+    """
+
+    blocks: tuple[str, ...]
+    images: int
+    agreement: float
+    size_ratio: float | None = None
+    latency_ratio: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Int8Result:
+    """What ``quantize`` makes.
+
+    Attributes:
+        graph: with int8 arithmetic, and the recipe's input and output types.
+        throughout: the same with no block in float32; `graph` itself where there is none.
+        calibrated: what it was made from.
+        backend: which quantizer ran.
+        fallback: which blocks stayed in float32, or None where the recipe leaves none.
+    """
+
+    graph: FlatGraph
+    throughout: FlatGraph
+    calibrated: Calibrated
+    backend: str
+    fallback: Fallback | None
