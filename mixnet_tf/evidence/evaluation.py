@@ -174,9 +174,7 @@ def _fit(predictor: Predictor, data: ImageData, asked: ImageSize | None) -> tupl
     return fixed[0] or height, fixed[1] or width
 
 
-def score(
-    model: str, split: str, outputs: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
-) -> Evaluation:
+def score(model: str, split: str, outputs: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> Evaluation:
     """Score outputs (n, classes) against labels (n,), indices into the class names."""
     correct = outputs.argmax(axis=1) == labels
     present = np.unique(labels)
