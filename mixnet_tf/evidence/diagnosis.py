@@ -17,6 +17,7 @@ from mixnet_tf.environment import environment
 from mixnet_tf.errors import DeployError
 from mixnet_tf.evidence.benchmark import benchmark
 from mixnet_tf.evidence.comparison import Comparison, compare
+from mixnet_tf.evidence.figures import new_figure, save_figure
 from mixnet_tf.files import whole_file
 from mixnet_tf.layers import block_of
 from mixnet_tf.litert.flatgraph import FlatGraph
@@ -236,7 +237,7 @@ def _markdown(report: dict[str, Any]) -> str:
 def _accuracy_lines(report: dict[str, Any]) -> list[str]:
     comparison, file = report["comparison"], report["file"]
     snr = "exact" if comparison["snr_db"] is None else f"{comparison['snr_db']:.1f} dB"
-    rows = [(comparison[f"top{k}_a"], comparison[f"top{k}_b"]) for k in (1, 5)]
+    rows = [(k, comparison[f"top{k}_a"], comparison[f"top{k}_b"]) for k in (1, 5)]
     calibration = f"{len(file['calibration']['images'])} calibration images"
     return [
         f"{comparison['count']} test images, {calibration}, {file['backend']}.",
