@@ -99,8 +99,7 @@ def one_of(name: str, value: object, allowed: Iterable[str]) -> str:
     """
     allowed = tuple(allowed)
     if not isinstance(value, str) or value not in allowed:
-        nearest = did_you_mean(value, allowed) if isinstance(value, str) else ""
-        raise ArgumentError(complaint(name, value, f"one of {', '.join(allowed)}{nearest}"))
+        raise ArgumentError(complaint(name, value, f"one of {', '.join(allowed)}{did_you_mean(value, allowed)}"))
     return value
 
 
