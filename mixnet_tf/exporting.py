@@ -110,11 +110,8 @@ class TfliteSource:
         return graph
 
 
-Model = keras.Model | str | Path | KerasSource
-
-
 def export(
-    model: Model,
+    model: keras.Model | str | Path | KerasSource,
     output: str | Path,
     *,
     recipe: Recipe | str | Path,
@@ -194,7 +191,9 @@ def _record_path(output: Path) -> Path:
     return output.with_suffix(".quantization.json")
 
 
-def _open(model: Model, image_size: ImageSize | None, graph: str) -> KerasSource | TfliteSource:
+def _open(
+    model: keras.Model | str | Path | KerasSource, image_size: ImageSize | None, graph: str
+) -> KerasSource | TfliteSource:
     if isinstance(model, KerasSource):
         return model
     if isinstance(model, str | Path) and Path(model).suffix == ".tflite":
