@@ -9,7 +9,7 @@ import numpy as np
 from mixnet_tf.checks import ImageSize
 from mixnet_tf.config import ModelConfig
 from mixnet_tf.data.augmentation import Augmentation
-from mixnet_tf.data.sources import SPLITS, ImageData
+from mixnet_tf.data.dataset import SPLITS, ImageData
 from mixnet_tf.evidence.benchmark import benchmark
 from mixnet_tf.evidence.evaluation import open_predictor, predict, score, with_distance
 from mixnet_tf.evidence.report import ModelResult, Report, write_report
@@ -22,7 +22,7 @@ _RECIPES = {
     "deploy": {"float32": "float32", "float16": "float16", "int8": "int8"},
     "plain": {"float32": "float32", "float16": "float16", "int8": "int8_baseline"},
 }
-"""Graph → number format in the name of the file → recipe. The plain files are TensorFlow's own work, to compare with."""
+"""Graph → number format in the name of the file → recipe. The plain files are TensorFlow's own work."""
 
 
 def run_pipeline(
@@ -93,7 +93,7 @@ def run_pipeline(
         image_size=height if height == width else (height, width),
         epochs=training.epochs,
         results=results,
-        test_is_val=data.splits["test"] is data.splits["val"],
+        test_is_val=data.test_is_val,
         skipped_images=data.skipped,
         notes=tuple(note for file in exported for note in file.notes),
     )
@@ -104,16 +104,12 @@ def run_pipeline(
 def _export_all(model: keras.Model, data: ImageData, output: Path, graph: str) -> list[Exported]:
     """Write a ``.tflite`` of every number format."""
     return [
-        export(
-            model, output / f"model_{name}.tflite", recipe=recipe, calibration=data, graph=graph, overwrite=True
-        )
+        export(model, output / f"model_{name}.tflite", recipe=recipe, calibration=data, graph=graph, overwrite=True)
         for name, recipe in _RECIPES[graph].items()
     ]
 
 
-def _measure(
-    reference: Path, files: Sequence[Path], data: ImageData
-) -> tuple[tuple[ModelResult, ...], np.ndarray]:
+def _measure(reference: Path, files: Sequence[Path], data: ImageData) -> tuple[tuple[ModelResult, ...], np.ndarray]:
     """Evaluate the trained model and its files on the test split, and time the files.
 
     Returns:

@@ -32,7 +32,7 @@ def test_mcnemar_by_hand():
 
 def test_signal_to_noise_by_hand():
     reference = np.array([[3.0, 4.0], [0.0, 0.0]])
-    assert signal_to_noise(reference, reference + [[0, 0], [5, 0]]) == 0.0  # 25 of power against 25
+    assert signal_to_noise(reference, reference + np.array([[0, 0], [5, 0]])) == 0.0  # 25 of power against 25
     assert signal_to_noise(reference, 1.1 * reference) == pytest.approx(20.0)  # a tenth of the amplitude
     assert signal_to_noise(reference, reference) is None  # no noise
     assert signal_to_noise(0 * reference, reference) is None  # no signal

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # data needs numpy, which --help does without
-    from mixnet_tf.data.sources import ImageData
+    from mixnet_tf.data.dataset import ImageData
 
 
 def load_tensorflow() -> None:
@@ -24,7 +24,7 @@ def about_images(data: "ImageData", split: str) -> dict[str, Any]:
     if split in data.held_out:
         count = len(data.splits[split])
         notes.append(f"{data.name} has no {split} split: {count} of its images are held out, always the same")
-    if split == "test" and data.splits["test"] is data.splits["val"]:
+    if split == "test" and data.test_is_val:
         notes.append(f"{data.name} has no test split: its val stands in, which also chose the best epoch in training")
     return {"notes": notes, "skipped_images": data.skipped}
 

@@ -12,7 +12,7 @@ from mixnet_tf.data.augmentation import Augmentation
 from mixnet_tf.training.config import TrainingConfig
 
 if TYPE_CHECKING:  # data needs numpy, which --help does without
-    from mixnet_tf.data.sources import ImageData
+    from mixnet_tf.data.dataset import ImageData
 
 HELP = "train a classifier"
 
@@ -73,7 +73,8 @@ def training_arguments(args: argparse.Namespace, data: "ImageData") -> dict[str,
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from mixnet_tf.config import load_config
-    from mixnet_tf.data.sources import SPLITS, load_data
+    from mixnet_tf.data.dataset import SPLITS
+    from mixnet_tf.data.sources import load_data
 
     config, data = load_config(args.config), load_data(args.data, on_bad_image=args.on_bad_image)
     arguments = training_arguments(args, data)

@@ -135,7 +135,10 @@ def test_another_number_of_classes():
     ("names", "message"),
     [
         ("red\ngreen\nblue\n", None),
-        ("red\nblue\ngreen\n", "class 1 is 'blue' in the labels.txt beside it, but 'green' in paints; expected the same"),
+        (
+            "red\nblue\ngreen\n",
+            "class 1 is 'blue' in the labels.txt beside it, but 'green' in paints; expected the same",
+        ),
         ("0\n1\n2\n", None),  # no names
         ("another file\n", None),  # not the labels of these classes
     ],
@@ -161,12 +164,12 @@ def test_data_without_names_fits_any_labels(mean_color, tmp_path):
 
 def test_bad_images_are_the_datas_business(mean_color, tmp_path):
     for split in ("train", "val", "test"):
-        for color in NAMES:
-            (tmp_path / split / color).mkdir(parents=True)
-            image = Image.new("RGB", (8, 8), COLORS[color])
+        for number, (color, rgb) in enumerate(COLORS.items()):
+            folder = tmp_path / split / f"{number}_{color}"
+            folder.mkdir(parents=True)
             for i in range(2):
-                image.save(tmp_path / split / color / f"{i}.png")
-    (tmp_path / "test" / "red" / "bad.png").write_bytes(b"no image")
+                Image.new("RGB", (8, 8), rgb).save(folder / f"{i}.png")
+    (tmp_path / "test" / "0_red" / "bad.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"bad\.png"):
         evaluate(mean_color, load_data(tmp_path))
     assert evaluate(mean_color, load_data(tmp_path), split="val").count == 6
