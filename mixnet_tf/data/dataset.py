@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 from typing import Any
@@ -95,7 +95,7 @@ class ImageData:
     @property
     def skipped(self) -> tuple[str, ...]:
         """The bad images' paths, sorted, for people: a name that is not UTF-8 is escaped."""
-        return printable(self.bad_images)
+        return tuple(os.fsencode(path).decode("utf-8", "backslashreplace") for path in sorted(self.bad_images))
 
     def checked(self, *splits: str) -> "ImageData":
         """Return the data set with every file of `splits` decoded once and the bad ones left out.
@@ -133,15 +133,6 @@ class ImageData:
             split = _leave_out(split, bad, f"{self.name}: {name}", self.class_names)
         splits, checked = {**self.splits, name: split}, self.checked_splits | {name}
         return dataclasses.replace(self, splits=splits, bad_images=reasons, checked_splits=checked)
-
-
-def printable(paths: Iterable[str]) -> tuple[str, ...]:
-    r"""Return paths, sorted, for people: what is not UTF-8 is escaped.
-
-    >>> printable(["b.png", "a\udcff.png"])
-    ('a\\xff.png', 'b.png')
-    """
-    return tuple(os.fsencode(path).decode("utf-8", "backslashreplace") for path in sorted(paths))
 
 
 def _leave_out(split: Split, bad: set[str], where: str, class_names: Sequence[str]) -> Split:
