@@ -171,7 +171,7 @@ class CalibrationSet:
 def _read(
     data: ImageData, split: Split, size: tuple[int, int], count: int, seed: int
 ) -> tuple[ImageData, list[int], list[np.ndarray]]:
-    """Decode images in turn until `count` are good; return the data with the bad ones, the indices and pixels to keep."""
+    """Decode images in turn until `count` are good; return the data that knows the bad ones, indices and pixels."""
     indices: list[int] = []
     pixels: list[np.ndarray] = []
     bad = dict(data.bad_images)

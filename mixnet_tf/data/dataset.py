@@ -43,9 +43,9 @@ class Split:
 
     def take(self, indices: Sequence[int] | np.ndarray) -> "Split":
         """Return the images at `indices`, in that order."""
-        images = self.images
+        images, indices = self.images, np.asarray(indices, int)
         taken = images[indices] if isinstance(images, np.ndarray) else tuple(images[i] for i in indices)
-        return Split(taken, self.labels[np.asarray(indices, int)])
+        return Split(taken, self.labels[indices])
 
     def open(self, index: int, *, at_least: int | None = None) -> Image.Image:
         """Return one RGB image as `decode` does, from its file or from the array."""
