@@ -1,11 +1,13 @@
-"""What passes from one step of the quantization to the next."""
+"""What passes from one step of the quantization to the next, and what is known of the file in the end."""
 
 import dataclasses
 from collections.abc import Collection, Mapping
 
 import numpy as np
 
+from mixnet_tf.data.calibration import Manifest
 from mixnet_tf.litert.flatgraph import FlatGraph
+from mixnet_tf.quantization.recipe import Recipe
 
 Images = Collection[np.ndarray]
 """Normalized float images (1, height, width, channels), read again and again: a CalibrationSet, or a list."""
@@ -79,3 +81,34 @@ class Int8Result:
     calibrated: Calibrated
     backend: str
     fallback: Fallback | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Exported:
+    """What ``export`` made; also saved beside the file as ``F.quantization.json``.
+
+    Attributes:
+        path: the ``.tflite``.
+        size_bytes: its size.
+        sha256: of its content.
+        recipe: how it was made.
+        backend: which quantizer ran, or None.
+        calibration: on which images, or None.
+        equalization_error: largest change of the float output that equalization left, as a share of the largest output.
+        fallback: which blocks stayed in float32, or None where the recipe leaves none.
+        notes: what the user should know.
+        skipped_images: unreadable files that were left out.
+        versions: of the packages.
+    """
+
+    path: str
+    size_bytes: int
+    sha256: str
+    recipe: Recipe
+    backend: str | None
+    calibration: Manifest | None
+    equalization_error: float | None
+    fallback: Fallback | None
+    notes: tuple[str, ...]
+    skipped_images: tuple[str, ...]
+    versions: dict[str, str]
