@@ -13,7 +13,8 @@ from mixnet_tf.data.dataset import SPLITS, ImageData
 from mixnet_tf.evidence.benchmark import benchmark
 from mixnet_tf.evidence.evaluation import open_predictor, predict, score, with_distance
 from mixnet_tf.evidence.report import ModelResult, Report, write_report
-from mixnet_tf.exporting import Exported, export
+from mixnet_tf.exporting import KerasSource, export
+from mixnet_tf.quantization.types import Exported
 from mixnet_tf.training.config import TrainingConfig
 from mixnet_tf.training.fit import train
 from mixnet_tf.training.run_folder import MODEL
@@ -103,8 +104,9 @@ def run_pipeline(
 
 def _export_all(model: keras.Model, data: ImageData, output: Path, graph: str) -> list[Exported]:
     """Write a ``.tflite`` of every number format."""
+    source = KerasSource(model, graph=graph)
     return [
-        export(model, output / f"model_{name}.tflite", recipe=recipe, calibration=data, graph=graph, overwrite=True)
+        export(source, output / f"model_{name}.tflite", recipe=recipe, calibration=data, overwrite=True)
         for name, recipe in _RECIPES[graph].items()
     ]
 

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:  # data needs numpy, which --help does without
 
 HELP = "train a classifier"
 
-_TYPES = {int: whole, float: real}
+_TYPES: dict[object, Callable[[str], float]] = {int: whole, float: real}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -19,6 +19,18 @@ def job(tmp_path_factory, trained_nano, nano_float32, nano_int8) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def few_digits(tmp_path_factory, digits) -> Path:
+    """An .npz of 40 digits to train on and 60 to test on, 32 x 32 pixels."""
+    train, test = digits.splits["train"], digits.splits["test"]
+    chosen = np.concatenate([np.flatnonzero(train.labels == digit)[:4] for digit in range(10)])
+    arrays = {"x_train": train.images[chosen], "y_train": train.labels[chosen]}
+    arrays |= {"x_test": test.images[:60], "y_test": test.labels[:60]}
+    path = tmp_path_factory.mktemp("few") / "few.npz"
+    np.savez(path, **arrays)
+    return path
+
+
 @pytest.fixture
 def folder(tmp_path) -> Path:
     """A folder of images {train,test}/{cat,dog}, which a test may change."""
