@@ -40,10 +40,10 @@ def normalized(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def test_evaluate_counts_by_hand(job, few_digits, capsys):
     """Recomputed with Keras' predict and numpy."""
-    import keras
+    from mixnet_tf.saving import load_model
 
     images, labels = normalized(few_digits)
-    outputs = keras.models.load_model(job / "model.keras").predict(images, verbose=0)
+    outputs = load_model(job / "model.keras").predict(images, verbose=0)
     arguments = ["evaluate", job / "model.keras", "--data", few_digits]
     result = results(capsys, *arguments)
     assert list(result) == [*EVALUATED, *ABOUT]
@@ -56,12 +56,11 @@ def test_evaluate_counts_by_hand(job, few_digits, capsys):
 
 
 def test_compare_counts_by_hand(job, few_digits, capsys):
-    import keras
-
     from mixnet_tf.litert.runtime import LiteModel
+    from mixnet_tf.saving import load_model
 
     images, labels = normalized(few_digits)
-    expected = keras.models.load_model(job / "model.keras").predict(images, verbose=0)
+    expected = load_model(job / "model.keras").predict(images, verbose=0)
     outputs = LiteModel(job / "model_int8.tflite")(images)
     arguments = ["compare", job / "model.keras", job / "model_int8.tflite", "--data", few_digits]
     result = results(capsys, *arguments)
