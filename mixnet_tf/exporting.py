@@ -164,7 +164,7 @@ def export(
     float_graph = source.float_graph(recipe, chosen.part(0, _VERIFY_IMAGES) if chosen else [])
     if report is not None and calibration is not None:
         calibration = check_reportable(float_graph, calibration)
-    made, result = _make(float_graph, recipe, chosen)
+    made, result = _make(float_graph, recipe, chosen, calibration)
     exported = _describe(output, made.content(), recipe, source, chosen, result)
     _write(exported, made.content(), overwrite)
     if report is not None and calibration is not None and result is not None and chosen is not None:
@@ -214,16 +214,17 @@ def _choose(
     return CalibrationSet.choose(calibration, image_size=size, count=count, seed=seed)
 
 
-def _make(graph: FlatGraph, recipe: Recipe, chosen: CalibrationSet | None) -> tuple[FlatGraph, Int8Result | None]:
+def _make(
+    graph: FlatGraph, recipe: Recipe, chosen: CalibrationSet | None, data: ImageData | None
+) -> tuple[FlatGraph, Int8Result | None]:
     """Return the graph that the recipe makes of a float one, and how it came about where it has int8 arithmetic."""
-    if chosen is not None and recipe.quantized:
-        judges: list[np.ndarray] = []
-        if recipe.min_agreement is not None:
-            size = {"image_size": chosen.image_size}
-            judges = list(CalibrationSet.choose(chosen.data, **size, count=JUDGES, seed=chosen.seed, split="val"))
-        result = quantize(graph, recipe, chosen, judges)
-        return result.graph, result
-    return (weights_to_int8(graph) if recipe.weights == "int8" else graph), None
+    if chosen is None or data is None or not recipe.quantized:
+        return (weights_to_int8(graph) if recipe.weights == "int8" else graph), None
+    judges: Images = []
+    if recipe.min_agreement is not None:
+        judges = CalibrationSet.choose(data, image_size=chosen.image_size, count=JUDGES, seed=chosen.seed, split="val")
+    result = quantize(graph, recipe, chosen, judges)
+    return result.graph, result
 
 
 def _describe(
