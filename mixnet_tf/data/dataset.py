@@ -12,7 +12,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from mixnet_tf import checks
-from mixnet_tf.data.pixels import Augmentation, decode
+from mixnet_tf.data.augmentation import Augmentation
+from mixnet_tf.data.pixels import decode
 from mixnet_tf.errors import DataError
 
 SPLITS = ("train", "val", "test")
@@ -96,6 +97,12 @@ class ImageData:
     def skipped(self) -> tuple[str, ...]:
         """The bad images' paths, sorted, for people: a name that is not UTF-8 is escaped."""
         return tuple(os.fsencode(path).decode("utf-8", "backslashreplace") for path in sorted(self.bad_images))
+
+    @property
+    def test_is_val(self) -> bool:
+        """Whether the source has no test split, so that its val stands in for it."""
+        val, test = (self.splits[name].listed or self.splits[name] for name in ("val", "test"))
+        return val is test
 
     def checked(self, *splits: str) -> "ImageData":
         """Return the data set with every file of `splits` decoded once and the bad ones left out.
