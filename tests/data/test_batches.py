@@ -11,10 +11,10 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from mixnet_tf.data.augmentation import Augmentation
 from mixnet_tf.data.batches import evaluation_dataset, steps_per_epoch, training_dataset
 from mixnet_tf.data.calibration import CalibrationSet
 from mixnet_tf.data.dataset import ImageData, Split
-from mixnet_tf.data.pixels import Augmentation
 from mixnet_tf.data.sources import load_data
 from mixnet_tf.errors import ArgumentError
 

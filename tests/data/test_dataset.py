@@ -136,8 +136,11 @@ def test_bad_images_are_left_out_and_recorded(photographs, spoil, decoded):
 def test_a_bad_image_of_two_splits_is_left_out_of_both(photographs):
     (photographs / "test").rename(photographs / "val")
     (photographs / "val" / "cat" / "00.png").write_bytes(b"")
-    data = load_data(photographs, on_bad_image="skip").checked("val", "test")
-    assert len(data.splits["val"]) == len(data.splits["test"]) == 7 and len(data.skipped) == 1
+    data = load_data(photographs, on_bad_image="skip")
+    for checked in (data, data.checked("val"), data.checked("test", "val")):
+        assert checked.test_is_val
+    assert len(checked.splits["val"]) == len(checked.splits["test"]) == 7 and len(checked.skipped) == 1
+    assert not load_data("digits").test_is_val
 
 
 def test_a_class_without_a_readable_image_is_an_error(photographs):

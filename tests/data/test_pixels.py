@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from mixnet_tf.data.augmentation import Augmentation
 from mixnet_tf.data.pixels import (
-    Augmentation,
     decode,
     pixels_to_decode,
     preprocess_input,
