@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from mixnet_tf import checks
+from mixnet_tf.data.augmentation import Augmentation
 from mixnet_tf.data.dataset import SPLITS, ImageData
 from mixnet_tf.data.pixels import (
     DRAWS,
-    Augmentation,
     evaluation_pixels,
     pixels_to_decode,
     preprocess_input,

@@ -1,14 +1,14 @@
 """The real images that decide about a quantized file: chosen once, read as often as it takes."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from mixnet_tf import checks
-from mixnet_tf.data.dataset import SPLITS, ImageData, Split, printable
+from mixnet_tf.data.dataset import SPLITS, ImageData, Split
 from mixnet_tf.data.pixels import evaluation_pixels, preprocess_input
 from mixnet_tf.errors import DataError
 
@@ -44,26 +44,20 @@ class CalibrationSet:
     each time, from the start.
 
     Attributes:
-        data: name of the data set.
-        class_names: all of its classes.
+        data: where they come from; its `bad_images` are those known by now.
         image_size: (height, width) in pixels.
-        crop_fraction: see ``evaluation_pixels``.
         seed: of the choice.
         wanted: how many images were asked for.
         names: class and file name of each image, or the index where the split is an array.
-        skipped: paths of the bad images known by now, for people.
         images: the chosen images and their labels.
         pixels: of the first ones, which are decoded already.
     """
 
-    data: str
-    class_names: tuple[str, ...]
+    data: ImageData = dataclasses.field(repr=False)
     image_size: tuple[int, int]
-    crop_fraction: float
     seed: int
     wanted: int
     names: tuple[str | int, ...]
-    skipped: tuple[str, ...]
     images: Split = dataclasses.field(repr=False)
     pixels: tuple[np.ndarray, ...] = dataclasses.field(repr=False)
 
@@ -101,18 +95,15 @@ class CalibrationSet:
         checks.integer("seed", seed, 0)
         size, whole = checks.image_size(image_size), data.splits[checks.one_of("split", split, SPLITS)]
         whole = whole.listed or whole
-        indices, pixels, bad = _read(whole, data, size, count, seed)
+        data, indices, pixels = _read(data, whole, size, count, seed)
         if not indices:
             raise DataError(f"{data.name}: no readable image in {split}")
         return cls(
-            data=data.name,
-            class_names=data.class_names,
+            data=data,
             image_size=size,
-            crop_fraction=data.crop_fraction,
             seed=seed,
             wanted=count,
             names=tuple(_name(whole, index) for index in indices),
-            skipped=printable(bad),
             images=whole.take(indices),
             pixels=tuple(pixels),
         )
@@ -127,12 +118,17 @@ class CalibrationSet:
     def _pixels_of(self, i: int) -> np.ndarray:
         if i < len(self.pixels):
             return self.pixels[i]
-        return evaluation_pixels(self.images.open(i), self.image_size, self.crop_fraction)
+        return evaluation_pixels(self.images.open(i), self.image_size, self.data.crop_fraction)
 
     @property
     def labels(self) -> tuple[int, ...]:
         """Index of each image's class."""
         return tuple(self.images.labels.tolist())
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """Paths of the bad images known by now, for people."""
+        return self.data.skipped
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -142,9 +138,9 @@ class CalibrationSet:
             notes.append(f"calibrated on {count} images; 100 to 500 are usual, below {FEW_IMAGES} ranges are chance")
         elif count < self.wanted:
             notes.append(
-                f"calibrated on {count} images, all that {self.data} has to train on; {self.wanted} were wanted"
+                f"calibrated on {count} images, all that {self.data.name} has to train on; {self.wanted} were wanted"
             )
-        if len(set(self.labels)) == 1 and len(self.class_names) > 1:
+        if len(set(self.labels)) == 1 and len(self.data.class_names) > 1:
             notes.append("all calibration images are of one class; the ranges of the others are guessed")
         return tuple(notes)
 
@@ -169,13 +165,13 @@ class CalibrationSet:
 
     def manifest(self) -> Manifest:
         """Return what a file's record says about its images."""
-        return Manifest(data=self.data, seed=self.seed, images=self.names)
+        return Manifest(data=self.data.name, seed=self.seed, images=self.names)
 
 
 def _read(
-    split: Split, data: ImageData, size: tuple[int, int], count: int, seed: int
-) -> tuple[list[int], list[np.ndarray], Mapping[str, str]]:
-    """Decode images in turn until `count` are good; return their indices, the pixels to keep, and the bad images."""
+    data: ImageData, split: Split, size: tuple[int, int], count: int, seed: int
+) -> tuple[ImageData, list[int], list[np.ndarray]]:
+    """Decode images in turn until `count` are good; return the data that knows the bad ones, indices and pixels."""
     indices: list[int] = []
     pixels: list[np.ndarray] = []
     bad = dict(data.bad_images)
@@ -198,7 +194,7 @@ def _read(
             if len(pixels) < room:
                 pixels.append(image)
             progress.update()
-    return indices, pixels, bad
+    return dataclasses.replace(data, bad_images=bad), indices, pixels
 
 
 def _name(split: Split, index: int) -> str | int:

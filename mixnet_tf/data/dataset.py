@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 from typing import Any
@@ -12,7 +12,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from mixnet_tf import checks
-from mixnet_tf.data.pixels import Augmentation, decode
+from mixnet_tf.data.augmentation import Augmentation
+from mixnet_tf.data.pixels import decode
 from mixnet_tf.errors import DataError
 
 SPLITS = ("train", "val", "test")
@@ -43,9 +44,9 @@ class Split:
 
     def take(self, indices: Sequence[int] | np.ndarray) -> "Split":
         """Return the images at `indices`, in that order."""
-        images = self.images
+        images, indices = self.images, np.asarray(indices, int)
         taken = images[indices] if isinstance(images, np.ndarray) else tuple(images[i] for i in indices)
-        return Split(taken, self.labels[np.asarray(indices, int)])
+        return Split(taken, self.labels[indices])
 
     def open(self, index: int, *, at_least: int | None = None) -> Image.Image:
         """Return one RGB image as `decode` does, from its file or from the array."""
@@ -95,7 +96,13 @@ class ImageData:
     @property
     def skipped(self) -> tuple[str, ...]:
         """The bad images' paths, sorted, for people: a name that is not UTF-8 is escaped."""
-        return printable(self.bad_images)
+        return tuple(os.fsencode(path).decode("utf-8", "backslashreplace") for path in sorted(self.bad_images))
+
+    @property
+    def test_is_val(self) -> bool:
+        """Whether the source has no test split, so that its val stands in for it."""
+        val, test = (self.splits[name].listed or self.splits[name] for name in ("val", "test"))
+        return val is test
 
     def checked(self, *splits: str) -> "ImageData":
         """Return the data set with every file of `splits` decoded once and the bad ones left out.
@@ -133,15 +140,6 @@ class ImageData:
             split = _leave_out(split, bad, f"{self.name}: {name}", self.class_names)
         splits, checked = {**self.splits, name: split}, self.checked_splits | {name}
         return dataclasses.replace(self, splits=splits, bad_images=reasons, checked_splits=checked)
-
-
-def printable(paths: Iterable[str]) -> tuple[str, ...]:
-    r"""Return paths, sorted, for people: what is not UTF-8 is escaped.
-
-    >>> printable(["b.png", "a\udcff.png"])
-    ('a\\xff.png', 'b.png')
-    """
-    return tuple(os.fsencode(path).decode("utf-8", "backslashreplace") for path in sorted(paths))
 
 
 def _leave_out(split: Split, bad: set[str], where: str, class_names: Sequence[str]) -> Split:

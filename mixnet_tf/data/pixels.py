@@ -4,7 +4,6 @@ Pillow decodes and resizes (it antialiases and releases the GIL); TensorFlow is 
 """
 
 import contextlib
-import dataclasses
 import math
 import sys
 import warnings
@@ -16,6 +15,7 @@ from PIL import Image, ImageOps
 
 from mixnet_tf import checks
 from mixnet_tf.checks import ImageSize
+from mixnet_tf.data.augmentation import Augmentation
 from mixnet_tf.errors import DataError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -27,29 +27,6 @@ _LUMA = (0.299, 0.587, 0.114)
 
 # Pillow only warns between one and two times its limit; such an image is refused like a larger one.
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
-
-
-@dataclasses.dataclass(frozen=True)
-class Augmentation:
-    """How training images are varied.
-
-    Attributes:
-        min_area: smallest area of the random resized crop, as a fraction of the image; its aspect ratio is 3/4 to
-            4/3 of the result's. A crop that would stick out is cut off at the image's edge.
-        flip: mirror half of the images left to right.
-        jitter: largest relative change of brightness, contrast and saturation.
-    """
-
-    min_area: float = dataclasses.field(
-        default=0.35, metadata={"low": 1e-3, "high": 1, "help": "smallest random crop, as a fraction of the image"}
-    )
-    flip: bool = dataclasses.field(default=True, metadata={"help": "mirror half of the training images"})
-    jitter: float = dataclasses.field(
-        default=0.2, metadata={"low": 0, "high": 1, "help": "strength of the colour jitter"}
-    )
-
-    def __post_init__(self) -> None:
-        checks.check_fields(self, "augmentation.")
 
 
 def preprocess_input(images: Any) -> Any:

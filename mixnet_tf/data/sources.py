@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from mixnet_tf import checks
+from mixnet_tf.data.augmentation import Augmentation
 from mixnet_tf.data.dataset import ON_BAD_IMAGE, SPLITS, ImageData, Split
-from mixnet_tf.data.pixels import Augmentation
 from mixnet_tf.errors import DataError, did_you_mean
 
 _IGNORED_NAMES = ("thumbs.db", "desktop.ini", "__macosx")  # and all that begin with a dot

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mixnet_tf.checks import ImageSize
-from mixnet_tf.data.sources import ImageData
+from mixnet_tf.data.dataset import ImageData
 from mixnet_tf.evidence.evaluation import Predictor, open_predictor, predict
 from mixnet_tf.metrics import Accuracy, in_top5, mcnemar, mean_cosine, same_class, signal_to_noise, wilson
 

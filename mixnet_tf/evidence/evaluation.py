@@ -10,7 +10,7 @@ from tqdm import tqdm
 from mixnet_tf import checks
 from mixnet_tf.checks import ImageSize
 from mixnet_tf.data.batches import evaluation_dataset
-from mixnet_tf.data.sources import ImageData
+from mixnet_tf.data.dataset import ImageData
 from mixnet_tf.errors import MixNetError
 from mixnet_tf.metrics import in_top5, same_class, signal_to_noise
 
@@ -82,8 +82,7 @@ def _open_lite(path: Path) -> Predictor:
     from mixnet_tf.litert.runtime import LiteModel
 
     lite = LiteModel(path)
-    _check_counts(path, 1, len(lite.outputs))
-    classes = _check_classifier(path, lite.input["shape"], lite.outputs[0]["shape"])
+    classes = _check_classifier(path, lite.input["shape"], lite.output["shape"])
     return Predictor(str(path), lite, lite.image_size, classes)
 
 
@@ -91,14 +90,11 @@ def _open_keras(path: Path) -> Predictor:
     from mixnet_tf.saving import load_model
 
     model = load_model(path)
-    _check_counts(path, len(model.inputs), len(model.outputs))
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        counts = f"{len(model.inputs)} inputs and {len(model.outputs)} outputs"
+        raise MixNetError(f"{path}: has {counts}, expected one of each")
     classes = _check_classifier(path, model.inputs[0].shape, model.outputs[0].shape)
     return Predictor(str(path), lambda x: np.asarray(model(x, training=False)), model.input_shape[1:3], classes)
-
-
-def _check_counts(path: Path, inputs: int, outputs: int) -> None:
-    if (inputs, outputs) != (1, 1):
-        raise MixNetError(f"{path}: has {inputs} inputs and {outputs} outputs, expected one of each")
 
 
 def _check_classifier(path: Path, inputs: Sequence[int | None], outputs: Sequence[int | None]) -> int:
