@@ -8,6 +8,10 @@ class MixNetError(Exception):
     """Base of every error raised for a mistake in the input: what is wrong, where, and what would be right."""
 
 
+class ArgumentError(MixNetError, ValueError):
+    """An argument that is not what it must be: see ``checks``."""
+
+
 class ConfigError(MixNetError, ValueError):
     """A configuration that cannot describe a MixNet."""
 
