@@ -110,11 +110,8 @@ class TfliteSource:
         return graph
 
 
-Model = keras.Model | str | Path | KerasSource
-
-
 def export(
-    model: Model,
+    model: keras.Model | str | Path | KerasSource,
     output: str | Path,
     *,
     recipe: Recipe | str | Path,
@@ -164,7 +161,7 @@ def export(
     float_graph = source.float_graph(recipe, chosen.part(0, _VERIFY_IMAGES) if chosen else [])
     if report is not None and calibration is not None:
         calibration = check_reportable(float_graph, calibration)
-    made, result = _make(float_graph, recipe, chosen, calibration)
+    made, result = _make(float_graph, recipe, chosen)
     exported = _describe(output, made.content(), recipe, source, chosen, result)
     _write(exported, made.content(), overwrite)
     if report is not None and calibration is not None and result is not None and chosen is not None:
@@ -194,7 +191,9 @@ def _record_path(output: Path) -> Path:
     return output.with_suffix(".quantization.json")
 
 
-def _open(model: Model, image_size: ImageSize | None, graph: str) -> KerasSource | TfliteSource:
+def _open(
+    model: keras.Model | str | Path | KerasSource, image_size: ImageSize | None, graph: str
+) -> KerasSource | TfliteSource:
     if isinstance(model, KerasSource):
         return model
     if isinstance(model, str | Path) and Path(model).suffix == ".tflite":
@@ -214,15 +213,14 @@ def _choose(
     return CalibrationSet.choose(calibration, image_size=size, count=count, seed=seed)
 
 
-def _make(
-    graph: FlatGraph, recipe: Recipe, chosen: CalibrationSet | None, data: ImageData | None
-) -> tuple[FlatGraph, Int8Result | None]:
+def _make(graph: FlatGraph, recipe: Recipe, chosen: CalibrationSet | None) -> tuple[FlatGraph, Int8Result | None]:
     """Return the graph that the recipe makes of a float one, and how it came about where it has int8 arithmetic."""
-    if chosen is None or data is None or not recipe.quantized:
+    if chosen is None or not recipe.quantized:
         return (weights_to_int8(graph) if recipe.weights == "int8" else graph), None
     judges: Images = []
     if recipe.min_agreement is not None:
-        judges = CalibrationSet.choose(data, image_size=chosen.image_size, count=JUDGES, seed=chosen.seed, split="val")
+        size, seed = chosen.image_size, chosen.seed
+        judges = CalibrationSet.choose(chosen.data, image_size=size, count=JUDGES, seed=seed, split="val")
     result = quantize(graph, recipe, chosen, judges)
     return result.graph, result
 
@@ -235,7 +233,7 @@ def _describe(
     chosen: CalibrationSet | None,
     result: Int8Result | None,
 ) -> Exported:
-    calibrated = result and result.calibrated
+    calibrated = result.calibrated if result else None
     return Exported(
         path=str(output),
         size_bytes=len(content),
@@ -243,7 +241,7 @@ def _describe(
         recipe=recipe,
         backend=backend_of(recipe) if recipe.weights == "int8" else None,
         calibration=chosen.manifest() if chosen and result else None,
-        equalization_error=calibrated and calibrated.equalization_error,
+        equalization_error=calibrated.equalization_error if calibrated else None,
         fallback=_with_costs(result) if result else None,
         notes=(*source.notes, *(calibrated.notes if calibrated else ()), *(chosen.notes if chosen and result else ())),
         skipped_images=chosen.skipped if chosen else (),

@@ -154,7 +154,7 @@ def write_diagnosis(
         stability = _stability(record, result, chosen, data, float_path)
         latencies = benchmark([float_path, record.path], rounds=10)
     table = inspect_model(record.path)
-    report = {
+    report: dict[str, Any] = {
         "file": dataclasses.asdict(record),
         "comparison": dataclasses.asdict(comparison) | {"a": "float32"},
         "tensors": [dataclasses.asdict(error) for error in tensor_errors(result.calibrated, result.graph, images)],
@@ -188,8 +188,9 @@ def _stability(
     record: Exported, result: Int8Result, chosen: CalibrationSet, data: ImageData, float_path: Path
 ) -> dict[str, float | None] | None:
     """Calibrate once more, on as many other images, and say what changes; None where there are no others."""
-    size = {"image_size": chosen.image_size, "seed": chosen.seed}
-    others = CalibrationSet.choose(data, **size, count=2 * len(chosen)).part(len(chosen), 2 * len(chosen))
+    count = len(chosen)
+    others = CalibrationSet.choose(data, image_size=chosen.image_size, seed=chosen.seed, count=2 * count)
+    others = others.part(min(count, len(others)), 2 * count)
     if not len(others):
         return None
     first, second = result.calibrated, calibrate(result.calibrated.reference, record.recipe, others)
@@ -244,10 +245,7 @@ def _accuracy_lines(report: dict[str, Any]) -> list[str]:
         "",
         "| | float32 | int8 |",
         "|---|---|---|",
-        *(
-            f"| top-{k} (95 % interval) | {_interval(a)} | {_interval(b)} |"
-            for k, (a, b) in zip((1, 5), rows, strict=True)
-        ),
+        *(f"| top-{k} (95 % interval) | {_interval(a)} | {_interval(b)} |" for k, a, b in rows),
         f"| only this one right | {comparison['only_a_right']} | {comparison['only_b_right']} |",
         "",
         f"McNemar p {comparison['p_value']:.2f}, agreement {comparison['agreement']:.2%}, logit SNR {snr}, "

@@ -14,7 +14,7 @@ from ai_edge_litert import schema_py_generated as schema
 from mixnet_tf.errors import DeployError
 from mixnet_tf.litert.packing import IDENTIFIER, Buffer, pack
 
-_TYPES = {
+_TYPES: dict[int, np.dtype] = {
     schema.TensorType.FLOAT32: np.dtype(np.float32),
     schema.TensorType.INT32: np.dtype(np.int32),
     schema.TensorType.INT8: np.dtype(np.int8),

@@ -64,7 +64,7 @@ def _float_moments(
 
 def _weighted(weights: np.ndarray, rows: Sequence[np.ndarray]) -> np.ndarray:
     """Return the sum of every image's row times its weight."""
-    total = np.float64(0)
+    total = np.zeros_like(rows[0])
     for weight, row in zip(weights, rows, strict=True):
         total = total + weight * row
     return total

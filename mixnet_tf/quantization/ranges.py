@@ -10,7 +10,7 @@ both counted after the sigmoid or swish that reads the tensor, where one does: f
 clipping there is free.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
@@ -154,7 +154,7 @@ class Histogram:
         bins = ((value.ravel() - np.float32(self._low)) * np.float32(1 / self._width)).astype(np.int32)
         counts = np.bincount(np.clip(bins, 0, _BINS - 1), minlength=_BINS)
         self._counts += counts
-        self._weighted += counts / max(counts @ self._squares, _SMALLEST)
+        self._weighted += counts / max(float(counts @ self._squares), _SMALLEST)
 
     def error(self) -> tuple[float, float]:
         """Return the range (low, high) with the least error, every image weighted by its inverse power."""
@@ -182,7 +182,7 @@ class Histogram:
         return float(lows[i]), float(highs[j])
 
 
-_METHODS: dict[str, Callable[[Histogram], tuple[float, float]]] = {
+_METHODS: Mapping[str, Callable[[Histogram], tuple[float, float]]] = {
     "error": Histogram.error,
     "mse": Histogram.mse,
     "percentile": Histogram.percentile,

@@ -1,7 +1,8 @@
 """What passes from one step of the quantization to the next, and what is known of the file in the end."""
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Iterator, Mapping
+from typing import Protocol
 
 import numpy as np
 
@@ -9,11 +10,16 @@ from mixnet_tf.data.calibration import Manifest
 from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.quantization.recipe import Recipe
 
-Images = Collection[np.ndarray]
-"""Normalized float images (1, height, width, channels), read again and again: a CalibrationSet, or a list."""
-
 Ranges = Mapping[int, tuple[float, float]]
 """Smallest and largest value of every computed tensor, by its index."""
+
+
+class Images(Protocol):
+    """Normalized float images (1, height, width, channels), read again and again: a CalibrationSet, or a list."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[np.ndarray]: ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
