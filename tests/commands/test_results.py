@@ -245,3 +245,40 @@ def test_classes_are_those_of_the_labels_beside_the_model(folder, two_classes, c
     (folder / "train" / "dog").rename(folder / "train" / "wolf")
     line = refused(capsys, "evaluate", two_classes, "--data", folder / "train")
     assert "model.keras: class 1 is 'dog' in the labels.txt beside it, but 'wolf' in train; expected the same" in line
+
+
+def test_what_blocks_in_float_cost_is_shown(capsys):
+    fallback = {"blocks": ["stem"], "images": 143, "agreement": 0.993, "size_ratio": 1.02, "latency_ratio": 1.1}
+    made = {"path": "f.tflite", "size_bytes": 150_000, "recipe": {"name": "int8_mixed"}, "fallback": fallback}
+    lines = shown(capsys, "export", made | {"notes": [], "skipped_images": []}).splitlines()
+    assert lines == [
+        "blocks kept in float32: stem; 99.30% of 143 validation images agree; "
+        "size 1.02 and latency 1.10 of the file all in int8",
+        "f.tflite: 0.15 MB, recipe int8_mixed",
+    ]
+
+
+def test_training_shows_the_best_epoch_as_people_count(capsys):
+    trained = {
+        "model": "run/model.keras",
+        "best_epoch": 0,
+        "val_top1": 0.5,
+        "skipped_images": ["a", "b", "c", "d", "e", "f"],
+    }
+    assert shown(capsys, "train", trained).splitlines() == [
+        "skipped 6 unreadable images: a, b, c, d, e …",
+        "trained model: run/model.keras, top-1 50.00% on the validation images, in epoch 1",
+    ]
+
+
+def test_a_pipeline_shows_its_table(capsys):
+    measured = {"top1": 0.875, "agreement": None}
+    row = {"file": "model.keras", "size_bytes": 1_230_000, "evaluation": measured, "latency": None}
+    lite = {"file": "f.tflite", "size_bytes": 50_000, "evaluation": {"top1": 0.75, "agreement": 0.5}}
+    rows = [row, lite | {"latency": {"median_ms": 1.25}}]
+    text = shown(
+        capsys, "pipeline", {"notes": ["few"], "skipped_images": [], "results": rows, "report": "run/report.md"}
+    )
+    lines = [line.split() for line in text.splitlines() if line.strip()]
+    assert lines[0] == ["note:", "few"] and lines[-1] == ["report:", "run/report.md"]
+    assert ["model.keras", "1.23", "87.50%"] in lines and ["f.tflite", "0.05", "75.00%", "50.00%", "1.25"] in lines
