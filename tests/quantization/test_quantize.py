@@ -10,16 +10,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from foreign import foreign
-from PIL import Image
 from rescale import rescale_streams
 
-from mixnet_tf.data.batches import ImageData, Split, load_data
+from mixnet_tf.data.batches import Split, load_data
 from mixnet_tf.errors import DeployError, MixNetError
-from mixnet_tf.evidence.comparison import compare, compare_outputs
+from mixnet_tf.evidence.comparison import compare
 from mixnet_tf.evidence.evaluation import open_predictor, predict
 from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.litert.runtime import LiteModel
-from mixnet_tf.metrics import mcnemar, wilson
 from mixnet_tf.model import create_model
 from mixnet_tf.quantization.fallback import block_names
 from mixnet_tf.quantization.quantize import quantize
@@ -218,20 +216,6 @@ def test_a_report_on_a_file_from_elsewhere(data, tmp_path):
     assert json.loads((tmp_path / "report" / "report.json").read_text())["sensitivity"] == []
 
 
-def test_models_of_any_size_are_compared_at_the_size_of_the_other(tmp_path):
-    rng = np.random.default_rng(0)
-    paths = [str(tmp_path / f"{i}.png") for i in range(4)]
-    for path in paths:
-        Image.fromarray(rng.integers(0, 255, (60, 70, 3), dtype=np.uint8)).save(path)
-    split = Split(tuple(paths), np.arange(4, dtype=np.int32) % 2)
-    data = ImageData("photos", ("a", "b"), dict.fromkeys(("train", "val", "test"), split))
-    model = create_model("mixnet_nano", classes=2, classifier_activation=None)
-    model.save(tmp_path / "any.keras")
-    quantize(model, "float32", None, tmp_path / "40.tflite", image_size=40)
-    for pair in (("any.keras", "40.tflite"), ("40.tflite", "any.keras")):
-        assert compare(*(tmp_path / name for name in pair), data).snr_db > 80
-
-
 def test_fallback_needs_blocks_and_classes(tmp_path, data):
     mixed = Recipe(name="own", weights="int8", activations="int8", min_agreement=0.9)
     image = keras.Input((32, 32, 3), name="image")
@@ -250,25 +234,3 @@ def test_few_images_are_noted(source, data, tmp_path):
     some = dataclasses.replace(data, splits=data.splits | {"train": data.splits["train"].take(np.arange(40))})
     made = quantize(source, PLAIN, some, tmp_path / "some.tflite")
     assert "calibrated on 40 images, all that digits has to train on; 200 were wanted" in made.notes
-
-
-def test_wilson_and_mcnemar_are_scipys():
-    stats = pytest.importorskip("scipy.stats")
-    for hits, count in ((0, 7), (90, 100), (359, 359)):
-        expected = stats.binomtest(hits, count).proportion_ci(method="wilson")
-        assert wilson(hits, count).low == pytest.approx(expected.low, abs=1e-12)
-        assert wilson(hits, count).high == pytest.approx(expected.high, abs=1e-12)
-    for a, b in ((0, 0), (1, 5), (7, 7), (12, 3)):
-        expected = 1.0 if a + b == 0 else stats.binomtest(a, a + b).pvalue
-        assert mcnemar(a, b) == pytest.approx(expected)
-
-
-def test_comparison_counts_by_hand():
-    a = np.array([[3.0, 0], [0, 3], [3, 0], [0, 3]])
-    b = np.array([[3.0, 0], [3, 0], [3, 0], [0, 3]])
-    found = compare_outputs(a, b, np.array([0, 1, 1, 1]), a="a", b="b", split="test")
-    assert (found.only_a_right, found.only_b_right, found.agreement) == (1, 0, 0.75)
-    assert found.top1_a.value == 0.75 and found.top1_b.value == 0.5 and found.cosine == pytest.approx(0.75)
-    ranks = np.array([[7.0, 6, 5, 4, 3, 2, 1], [7.0, 6, 5, 4, 2, 3, 1]])
-    five = compare_outputs(ranks, ranks[::-1], np.array([4, 5]), a="a", b="b", split="test")
-    assert (five.top5_a.value, five.top5_b.value) == (1.0, 0.0)
