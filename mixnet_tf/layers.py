@@ -3,6 +3,7 @@
 Source of the architecture: MixConv (Tan & Le 2019, arXiv:1907.09595); of the details: NetsPresso Trainer's MixNet.
 """
 
+import re
 from collections.abc import Sequence
 
 import keras
@@ -12,6 +13,32 @@ from mixnet_tf.config import squeeze_channels
 
 PADDINGS = ("symmetric", "same")
 """``symmetric`` pads k // 2 on every side (PyTorch); ``same`` is TensorFlow's, which differs where the stride is 2."""
+
+BLOCK = r"(?:stem|last_conv|stage\d+_block\d+)"
+"""Pattern of the name of a block: the stem and the last convolution count as one each."""
+
+_IN_PATH = re.compile(rf"/({BLOCK})(?:[_/]|$)")
+_AT_START = re.compile(rf"({BLOCK})(?:[_/]|$)")
+
+
+def block_name(stage: int, block: int) -> str:
+    """Return the name of a block's layer; both count from 1.
+
+    >>> block_name(2, 1)
+    'stage2_block1'
+    """
+    return f"stage{stage}_block{block}"
+
+
+def block_of(name: str) -> str | None:
+    """Return the block that a layer, variable or ``.tflite`` tensor of this name belongs to; None for none.
+
+    >>> block_of("stage2_block1/se/reduce/kernel"), block_of("mixnet_s_1/stem_conv_1/Relu"), block_of("predictions")
+    ('stage2_block1', 'stem', None)
+    """
+    match = _IN_PATH.search(name) or _AT_START.match(name)  # a model may be called stem_something, too
+    return match[1] if match else None
+
 
 _CONV = {"use_bias": False, "data_format": "channels_last"}
 

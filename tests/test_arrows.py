@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "mixnet_tf"
 ROOMS = [
-    *("errors", "files", "quiet", "environment", "checks", "schema", "config", "counting", "metrics"),
+    *("errors", "files", "quiet", "environment", "checks", "schema", "scaling", "config", "counting", "metrics"),
     *("layers", "weights", "model", "saving", "data", "training", "deploy", "litert", "quantization", "evidence"),
     *("exporting", "pipeline", "commands", "cli", "__main__"),
 ]

@@ -20,7 +20,7 @@ import keras
 import numpy as np
 
 from mixnet_tf import layers as mixnet_layers
-from mixnet_tf.data.pixels import height_and_width
+from mixnet_tf.checks import image_size as checked_size
 from mixnet_tf.deploy.emitter import FLOAT32, Emitter, fill, spread
 from mixnet_tf.deploy.kernels import same_padding
 from mixnet_tf.errors import DeployError, did_you_mean
@@ -116,7 +116,7 @@ def _input_shape(model: keras.Model, image_size, batch_size) -> tuple[int, ...]:
     shape = model.inputs[0].shape
     if len(shape) != 4 or shape[-1] is None:
         raise DeployError(f"{model.name}: expected an input (batch, height, width, channels), found {tuple(shape)}")
-    sizes = height_and_width(image_size)
+    sizes = checked_size(image_size)
     if not _positive_integer(batch_size):
         raise DeployError(f"batch_size={batch_size!r}, expected a positive integer")
     if any(built not in (None, size) for built, size in zip(shape[1:3], sizes, strict=True)):
