@@ -2,10 +2,10 @@
 
     python tests/bench/count_arm.py --arm ARM64 [--runs 7] [--json] MODEL.tflite ...
 
-ARM64 is a folder from arm64.sh: an arm64 userland with Python, numpy and ai-edge-litert, and a program `python` that starts
-that Python on a Cortex-A76 of QEMU, with the options in $QEMU_OPTS. The count compares how often every block of code ran
-with 2 and with 2 + runs inferences. Whole multiples of `runs` belong to the inference: what the start-up does more or
-less of by chance drops out. A count is no latency: use it as a ratio.
+ARM64 is a folder from arm64.sh: an arm64 userland with Python, numpy and ai-edge-litert, and a program `python` that
+starts that Python on a Cortex-A76 of QEMU, with the options in $QEMU_OPTS. The count compares how often every block of
+code ran with 2 and with 2 + runs inferences. Whole multiples of `runs` belong to the inference: what the start-up does
+more or less of by chance drops out. A count is no latency: use it as a ratio.
 """
 
 import argparse

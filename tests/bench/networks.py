@@ -10,8 +10,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from mixnet_tf.data.dataset import ImageData
 from mixnet_tf.data.pixels import preprocess_input
-from mixnet_tf.data.sources import ImageData, load_data
+from mixnet_tf.data.sources import load_data
 from mixnet_tf.exporting import export
 from mixnet_tf.model import create_model
 
