@@ -8,7 +8,19 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "mixnet_tf"
 ROOMS = [
     *("errors", "files", "quiet", "environment", "checks", "schema", "config", "counting", "metrics"),
-    *("layers", "weights", "model", "saving", "data", "training", "deploy", "litert", "quantization", "evidence"),
+    *(
+        "sublayers",
+        "layers",
+        "weights",
+        "model",
+        "saving",
+        "data",
+        "training",
+        "deploy",
+        "litert",
+        "quantization",
+        "evidence",
+    ),
     *("exporting", "pipeline", "commands", "cli", "__main__"),
 ]
 FILES = sorted(PACKAGE.rglob("*.py"))
