@@ -6,27 +6,9 @@ from pathlib import Path
 
 import pytest
 
-# read when TensorFlow and numpy are imported: there is a worker per core, so each has one thread
-for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
-    os.environ.setdefault(variable, "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 ROOT = Path(__file__).resolve().parents[1]
 
 collect_ignore = ["bench", "fixtures", "golden"]  # scripts, which --doctest-modules would import
-
-SLOW_EXAMPLES = {
-    "mixnet_tf.training.fit.train",
-    "mixnet_tf.litert.convert.convert",
-    "mixnet_tf.litert.flatgraph.FlatGraph",
-}
-"""Docstrings whose examples train or convert a network."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if isinstance(item, pytest.DoctestItem) and item.name in SLOW_EXAMPLES:
-            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session")
