@@ -4,7 +4,7 @@ import json
 import re
 from typing import Any
 
-from mixnet_tf.cli import main
+from mixnet_tf.cli import COMMANDS, main
 
 
 def results(capsys, *arguments: object) -> Any:
@@ -13,9 +13,9 @@ def results(capsys, *arguments: object) -> Any:
     return json.loads(capsys.readouterr().out)
 
 
-def shown(capsys, *arguments: object) -> str:
-    """Run a command that must succeed; return what it prints for readers."""
-    assert main([*map(str, arguments)]) == 0
+def shown(capsys, name: str, result: Any) -> str:
+    """Return what a command prints for readers, given the result that it prints as JSON."""
+    COMMANDS[name].show(result)
     return capsys.readouterr().out
 
 

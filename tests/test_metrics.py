@@ -55,11 +55,11 @@ def test_top5_by_hand():
 
 def test_of_equal_outputs_the_first_is_the_best():
     """As argmax has it: int8 outputs are often equal."""
-    ties = np.zeros((7, 7))
-    assert in_top5(ties, np.arange(7)).tolist() == [True] * 5 + [False] * 2
+    ties = np.zeros((100, 100))
+    assert in_top5(ties, np.arange(100)).tolist() == [True] * 5 + [False] * 95
 
 
 def test_cosine_by_hand():
-    a = np.array([[1.0, 0.0], [1.0, 0.0], [2.0, 0.0]])
-    b = np.array([[1.0, 1.0], [-5.0, 0.0], [0.0, 0.0]])
+    a = np.array([[0.1, 0.0], [1.0, 0.0], [2.0, 0.0]])
+    b = np.array([[0.1, 0.1], [-5.0, 0.0], [0.0, 0.0]])
     assert mean_cosine(a, b) == pytest.approx((1 / math.sqrt(2) - 1 + 0) / 3)

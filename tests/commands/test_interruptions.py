@@ -35,7 +35,10 @@ def test_tensorflow_is_quiet_too(job):
 
 @pytest.mark.parametrize(
     ("source", "options"),
-    [("model.keras", ["--recipe", "float32"]), ("model_float32.tflite", ["--recipe", "weight_int8"])],
+    [
+        pytest.param("model.keras", ["--recipe", "float32", "--graph", "plain"], marks=pytest.mark.slow),
+        ("model_float32.tflite", ["--recipe", "weight_int8"]),
+    ],
 )
 def test_a_full_disk_leaves_nothing(job, tmp_path, source, options, monkeypatch, capsys):
     """A file-size limit stands in for the full disk: the write itself fails in the kernel."""

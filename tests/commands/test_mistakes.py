@@ -34,7 +34,7 @@ MISTAKES = [
     (["evaluate", "{tmp}/half.keras", "--data", "digits"], "half.keras: not a readable .keras model"),
     (["evaluate", "{job}/model.keras", "--data", "{folder}"], "has 10 classes, but"),
     (["evaluate", "{job}/model_int8.tflite", "--data", "digits", "--image-size", "40"], "takes images of 32 x 32"),
-    (["evaluate", "{tmp}/nan.keras", "--data", "digits"], "not finite"),
+    (["evaluate", "{tmp}/nan.keras", "--data", "{few}"], "not finite"),
     (["evaluate", "{tmp}/vector.keras", "--data", "digits"], "expected RGB images"),
     (["evaluate", "{tmp}/features.keras", "--data", "digits"], "3 outputs"),
     (["evaluate", "{job}/model.keras", "--data", "digits", "--reference", "{job}/model.keras"], "--reference"),
@@ -44,8 +44,9 @@ MISTAKES = [
     (["export", "{job}/model.keras", "--recipe", "dynamic", "--output", "{tmp}/x.tflite"], "dynamic-range int8"),
     (["export", "{job}/model_int8.tflite", *EXPORT], "cannot be quantized with recipe float32"),
     (["export", "{tmp}/half.keras", *EXPORT], "half.keras"),
-    (["export", "{job}/model.keras", "--recipe", "float32", "--output", "{tmp}"], "is a folder"),
-    (["export", "{job}/model.keras", "--recipe", "float32", "--output", "/dev/full/x.tflite"], "/dev/full"),
+    (["export", "{job}/model.keras", "--recipe", "float32", "--output", "{tmp}"], "ends in .tflite"),
+    (["export", "{job}/model.keras", "--recipe", "float32", "--output", "{tmp}/folder.tflite"], "is a folder"),
+    (["export", "{job}/model_float32.tflite", "--recipe", "float32", "--output", "/dev/full/x.tflite"], "/dev/full"),
     (["export", "{job}/model.keras", "--recipe", "float32", "--output", "{tmp}/x.keras"], "ends in .tflite"),
     (["export", "{job}/model.keras", "--recipe", "float32", "--output", "{job}/model_int8.tflite"], "exists already"),
     (["export", "{tmp}/vector.keras", *EXPORT], "expected one image"),
@@ -77,6 +78,7 @@ def broken(tmp_path_factory, job) -> Path:
         content = (job / source).read_bytes()
         (root / name).write_bytes(content[: len(content) // 2])
     (root / "file").write_text("a file\n")
+    (root / "folder.tflite").mkdir()
     model = keras.models.load_model(job / KERAS)
     model.get_layer("predictions").bias.assign(np.full(10, np.nan))
     model.save(root / "nan.keras")
@@ -90,8 +92,8 @@ def broken(tmp_path_factory, job) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "message"), MISTAKES, ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else ""
 )
-def test_a_mistake_gets_one_line_and_writes_nothing(arguments, message, broken, job, folder, capsys):
-    names = {"tmp": broken, "job": job, "folder": folder}
+def test_a_mistake_gets_one_line_and_writes_nothing(arguments, message, broken, job, folder, few_digits, capsys):
+    names = {"tmp": broken, "job": job, "folder": folder, "few": few_digits}
     before = sorted([*broken.rglob("*"), *job.rglob("*")])
     line = refused(capsys, *(argument.format(**names) for argument in arguments))
     assert message.format(**names) in line

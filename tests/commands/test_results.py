@@ -19,16 +19,18 @@ EXPORTED |= {"sha256", "recipe", "backend", "calibration", "equalization_error",
 
 
 def test_list_and_summary(capsys):
-    configs = results(capsys, "list")["configs"]
+    listed = results(capsys, "list")
+    configs = listed["configs"]
     assert configs["mixnet_s"]["parameters"] == 4_134_606 and "mixnet_nano" in configs
     summary = results(capsys, "summary", "mixnet_s")
     assert list(summary) == ["name", "image_size", "classes", "parameters", "macs", "stages"]
     assert summary["parameters"] == 4_134_606 and round(summary["macs"] / 1e6, 1) == 239.2
     stages = {row["name"]: row for row in summary["stages"]}
     assert (stages["stage3"]["height"], stages["stage3"]["channels"]) == (14, 120)
-    text = shown(capsys, "summary", "mixnet_s")
+    text = shown(capsys, "summary", summary)
     assert "4,134,606" in text and "239.17 M" in text and "14x14" in text
-    assert "4,134,606" in shown(capsys, "list")
+    text = shown(capsys, "list", listed)
+    assert "4,134,606" in text and "int8_mixed" in text
 
 
 def normalized(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -52,7 +54,7 @@ def test_evaluate_counts_by_hand(job, few_digits, capsys):
     five = [label in np.argsort(row)[-5:] for row, label in zip(outputs, labels, strict=True)]
     assert result["top5"] == pytest.approx(np.mean(five))
     assert result["reference"] is result["agreement"] is result["snr_db"] is None
-    assert f"top-1 {result['top1']:.2%}" in shown(capsys, *arguments)
+    assert f"top-1 {result['top1']:.2%}" in shown(capsys, "evaluate", result)
 
 
 def test_compare_counts_by_hand(job, few_digits, capsys):
@@ -71,8 +73,9 @@ def test_compare_counts_by_hand(job, few_digits, capsys):
     assert result["agreement"] == pytest.approx(np.mean(outputs.argmax(1) == expected.argmax(1)))
     power = 10 * np.log10(np.mean(expected**2) / np.mean((expected - outputs) ** 2))
     assert result["snr_db"] == pytest.approx(power, abs=1e-3)
-    assert f"logit SNR {result['snr_db']:.1f} dB" in shown(capsys, *arguments)
-    assert "equal outputs" in shown(capsys, "compare", *[job / "model_int8.tflite"] * 2, "--data", few_digits)
+    assert f"logit SNR {result['snr_db']:.1f} dB" in shown(capsys, "compare", result)
+    same = results(capsys, "compare", *[job / "model_int8.tflite"] * 2, "--data", few_digits)
+    assert same["snr_db"] is None and "equal outputs" in shown(capsys, "compare", same)
 
 
 def test_inspect(job, fixtures, capsys):
@@ -82,9 +85,10 @@ def test_inspect(job, fixtures, capsys):
     assert result["inputs"][0]["shape"] == [1, 32, 32, 3] and result["inputs"][0]["dtype"] == "int8"
     assert all(op["delegated"] and not op["cliff"] for op in result["ops"])
     large = fixtures / "ops" / "float32_depthwise_7x7.tflite"
-    (cliff,) = [op for op in results(capsys, "inspect", large)["ops"] if op["cliff"]]
+    result = results(capsys, "inspect", large)
+    (cliff,) = [op for op in result["ops"] if op["cliff"]]
     assert cliff["inputs"][1][1] == 7
-    assert "1 performance cliffs" in shown(capsys, "inspect", large)
+    assert "1 performance cliffs" in shown(capsys, "inspect", result)
 
 
 def test_benchmark(job, capsys):
@@ -93,7 +97,7 @@ def test_benchmark(job, capsys):
     assert [list(row) for row in rows] == [["path", "min_ms", "median_ms", "p95_ms", "ratio"]] * 2
     assert [row["path"] for row in rows] == files
     assert all(0 < row["min_ms"] <= row["median_ms"] <= row["p95_ms"] for row in rows) and rows[0]["ratio"] == 1
-    text = shown(capsys, "benchmark", *files, "--rounds", 1)
+    text = shown(capsys, "benchmark", rows)
     assert all(file in text for file in files)
 
 
@@ -109,6 +113,8 @@ def test_export_of_a_float_tflite(job, tmp_path, capsys):
     assert len(result["calibration"]["images"]) == 8 and result["skipped_images"] == []
     assert any(note.startswith("calibrated on 8 images") for note in result["notes"])
     assert sorted(item.name for item in path.parent.iterdir()) == ["f.quantization.json", "f.tflite"]
+    text = shown(capsys, "export", result)
+    assert "note: calibrated on 8 images" in text and f"{path}: 0.15 MB, recipe int8_uint8_io" in text
     record = json.loads((path.parent / "f.quantization.json").read_text())
     assert {key: result[key] for key in record} == record
     assert "exists already" in refused(capsys, *arguments, "--calibration", "digits")
@@ -138,9 +144,10 @@ def test_the_plain_graph_has_the_cliffs(job, tmp_path, capsys):
     plain = tmp_path / "plain.tflite"
     export = ["export", job / "model.keras", "--recipe", "float32", "--output", plain]
     results(capsys, *export, "--graph", "plain")
-    cliffs = [op for op in results(capsys, "inspect", plain)["ops"] if op["cliff"]]
+    result = results(capsys, "inspect", plain)
+    cliffs = [op for op in result["ops"] if op["cliff"]]
     assert [op["inputs"][1][1] for op in cliffs] == [7, 7, 9]  # mixnet_nano's kernels above 25 taps
-    assert "3 performance cliffs" in shown(capsys, "inspect", plain)
+    assert "3 performance cliffs" in shown(capsys, "inspect", result)
 
 
 @pytest.mark.slow
@@ -230,7 +237,7 @@ def test_notes_about_the_images(folder, two_classes, tmp_path, capsys):
     bad.write_bytes(b"")
     result = results(capsys, *arguments, "--on-bad-image", "skip")
     assert "its val stands in" in result["notes"][0] and len(result["skipped_images"]) == 1
-    text = shown(capsys, "compare", two_classes, *arguments[1:], "--on-bad-image", "skip")
+    text = shown(capsys, "evaluate", result)
     assert "note: two has no test split" in text and "skipped 1 unreadable images: " in text
 
 
@@ -238,3 +245,40 @@ def test_classes_are_those_of_the_labels_beside_the_model(folder, two_classes, c
     (folder / "train" / "dog").rename(folder / "train" / "wolf")
     line = refused(capsys, "evaluate", two_classes, "--data", folder / "train")
     assert "model.keras: class 1 is 'dog' in the labels.txt beside it, but 'wolf' in train; expected the same" in line
+
+
+def test_what_blocks_in_float_cost_is_shown(capsys):
+    fallback = {"blocks": ["stem"], "images": 143, "agreement": 0.993, "size_ratio": 1.02, "latency_ratio": 1.1}
+    made = {"path": "f.tflite", "size_bytes": 150_000, "recipe": {"name": "int8_mixed"}, "fallback": fallback}
+    lines = shown(capsys, "export", made | {"notes": [], "skipped_images": []}).splitlines()
+    assert lines == [
+        "blocks kept in float32: stem; 99.30% of 143 validation images agree; "
+        "size 1.02 and latency 1.10 of the file all in int8",
+        "f.tflite: 0.15 MB, recipe int8_mixed",
+    ]
+
+
+def test_training_shows_the_best_epoch_as_people_count(capsys):
+    trained = {
+        "model": "run/model.keras",
+        "best_epoch": 0,
+        "val_top1": 0.5,
+        "skipped_images": ["a", "b", "c", "d", "e", "f"],
+    }
+    assert shown(capsys, "train", trained).splitlines() == [
+        "skipped 6 unreadable images: a, b, c, d, e …",
+        "trained model: run/model.keras, top-1 50.00% on the validation images, in epoch 1",
+    ]
+
+
+def test_a_pipeline_shows_its_table(capsys):
+    measured = {"top1": 0.875, "agreement": None}
+    row = {"file": "model.keras", "size_bytes": 1_230_000, "evaluation": measured, "latency": None}
+    lite = {"file": "f.tflite", "size_bytes": 50_000, "evaluation": {"top1": 0.75, "agreement": 0.5}}
+    rows = [row, lite | {"latency": {"median_ms": 1.25}}]
+    text = shown(
+        capsys, "pipeline", {"notes": ["few"], "skipped_images": [], "results": rows, "report": "run/report.md"}
+    )
+    lines = [line.split() for line in text.splitlines() if line.strip()]
+    assert lines[0] == ["note:", "few"] and lines[-1] == ["report:", "run/report.md"]
+    assert ["model.keras", "1.23", "87.50%"] in lines and ["f.tflite", "0.05", "75.00%", "50.00%", "1.25"] in lines

@@ -43,19 +43,12 @@ def test_models_take_turns_and_the_first_run_of_a_turn_is_not_timed(invoked):
 
 
 def test_the_ratio_is_taken_round_by_round(invoked, monkeypatch):
-    """The machine is three times as slow in the second half: each model's median moves, their ratio does not."""
-    clock, speeds = [0.0], iter([1.0, 1.0, 3.0, 3.0, 3.0, 3.0])
-
-    def milliseconds(model):
-        if len(invoked) % 4 == 2:  # the first run of a turn, after two times three runs to warm up
-            clock[0] = next(speeds)
-        model.invoke()
-        return MILLISECONDS[model.path] * clock[0]
-
-    monkeypatch.setattr(module, "_milliseconds", milliseconds)
+    """In each round both models meet the same machine; over all rounds, their medians may come from different ones."""
+    rounds = {"slow": iter([4.0] * 4 + [12.0] * 4 + [40.0] * 4), "fast": iter([2.0] * 4 + [1.0] * 4 + [20.0] * 4)}
+    monkeypatch.setattr(module, "_milliseconds", lambda model: next(rounds[model.path]))
     slow, fast = benchmark(["slow", "fast"], num_threads=3, rounds=3)
-    assert (slow.min_ms, slow.median_ms, fast.min_ms, fast.median_ms) == (4, 12, 1, 3)
-    assert fast.ratio == 0.25
+    assert (slow.min_ms, slow.median_ms, fast.min_ms, fast.median_ms) == (4, 12, 1, 2)
+    assert fast.ratio == 0.5  # the median of 2 / 4, 1 / 12 and 20 / 40
 
 
 @pytest.mark.parametrize(
