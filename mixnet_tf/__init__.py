@@ -7,6 +7,7 @@ them.
 
 import importlib
 import sys
+from typing import Any
 
 _HOME = {
     "load_config": "config",
@@ -22,17 +23,17 @@ _HOME = {
     "MixNetXL": "model",
     "load_data": "data.sources",
     "preprocess_input": "data.pixels",
-    "TrainingRecipe": "training.config",
+    "TrainingConfig": "training.config",
     "load_weights": "weights.loading",
     "export_state_dict": "weights.loading",
     "decode_predictions": "weights.imagenet",
     "train": "training.fit",
     "load_model": "saving",
     "evaluate": "evidence.evaluation",
+    "compare": "evidence.comparison",
     "deploy_model": "deploy.deploy",
     "convert": "litert.convert",
     "export": "exporting",
-    "quantize": "quantization.quantize",
     "inspect_model": "litert.op_table",
     "benchmark": "evidence.benchmark",
 }
@@ -40,7 +41,7 @@ __all__ = sorted(_HOME)
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'mixnet_tf' has no attribute {name!r}")
     return getattr(importlib.import_module(f"mixnet_tf.{_HOME[name]}"), name)

@@ -3,9 +3,11 @@
 Integers and numbers may be Python's or numpy's, never booleans. This module does not import numpy.
 """
 
+import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from numbers import Integral, Real
+from typing import Any
 
 from mixnet_tf.errors import ArgumentError, did_you_mean
 
@@ -87,6 +89,17 @@ def image_size(value: object, name: str = "image_size") -> tuple[int, int]:
     return height, width
 
 
+def boolean(name: str, value: object) -> bool:
+    """Return True or False.
+
+    Raises:
+        ArgumentError: it is neither.
+    """
+    if not isinstance(value, bool):
+        raise ArgumentError(complaint(name, value, "True or False"))
+    return value
+
+
 def one_of(name: str, value: object, allowed: Iterable[str]) -> str:
     """Return one of the `allowed` names.
 
@@ -99,9 +112,23 @@ def one_of(name: str, value: object, allowed: Iterable[str]) -> str:
     """
     allowed = tuple(allowed)
     if not isinstance(value, str) or value not in allowed:
-        nearest = did_you_mean(value, allowed) if isinstance(value, str) else ""
-        raise ArgumentError(complaint(name, value, f"one of {', '.join(allowed)}{nearest}"))
+        raise ArgumentError(complaint(name, value, f"one of {', '.join(allowed)}{did_you_mean(value, allowed)}"))
     return value
+
+
+def check_fields(settings: Any, prefix: str = "") -> None:
+    """Check the fields of a frozen dataclass, each an int, a float or a bool, and make their values plain Python ones.
+
+    The metadata of a field holds its bounds: ``low``, and where there are any ``high`` and ``above``.
+
+    Raises:
+        ArgumentError: names the field, after `prefix`.
+    """
+    checks: dict[Any, Callable[..., Any]] = {int: integer, float: number, bool: boolean}
+    for field in dataclasses.fields(settings):
+        bounds = {key: field.metadata[key] for key in ("low", "high", "above") if key in field.metadata}
+        value = checks[field.type](f"{prefix}{field.name}", getattr(settings, field.name), **bounds)
+        object.__setattr__(settings, field.name, value)
 
 
 def _up_to(high: float | None) -> str:

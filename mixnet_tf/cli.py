@@ -8,14 +8,52 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import Any, NoReturn, Protocol
 
 from mixnet_tf import __version__
-from mixnet_tf.commands import deployment, measuring, training
+from mixnet_tf.commands import (
+    benchmark,
+    compare,
+    evaluate,
+    export,
+    import_weights,
+    inspect,
+    list_,
+    pipeline,
+    summary,
+    train,
+)
 from mixnet_tf.errors import MixNetError
 
-Printer = Callable[[Any], None]
+
+class Command(Protocol):
+    """What a module in ``mixnet_tf.commands`` has."""
+
+    HELP: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add the arguments of this command alone; ``--json`` is added to all."""
+
+    def run(self, args: argparse.Namespace) -> Any:
+        """Do the work; return what ``--json`` prints."""
+
+    def show(self, result: Any) -> None:
+        """Print the result for a reader."""
+
+
+COMMANDS: dict[str, Command] = {
+    "list": list_,
+    "summary": summary,
+    "import-weights": import_weights,
+    "train": train,
+    "evaluate": evaluate,
+    "compare": compare,
+    "export": export,
+    "inspect": inspect,
+    "benchmark": benchmark,
+    "pipeline": pipeline,
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -29,19 +67,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status: 0, 2 for a user's mistake, 130 for Ctrl-C.
 
     Example:
-        >>> main(["list", "--json"])                                                             # doctest: +SKIP
-        0
+        >>> main(["summary", "no/such.yaml"])                                                    # doctest: +SKIP
+        2
     """
     args = _parser().parse_args(argv)
+    command = COMMANDS[args.command]
     try:
-        result = args.run(args)
+        result = command.run(args)
         if args.json:
             print(json.dumps(result, indent=2))
         else:
-            args.show(result)
+            command.show(result)
         sys.stdout.flush()
-    except (MixNetError, OSError) as error:
-        return _fail(error, args.command)
+    except BrokenPipeError:  # `mixnet-tf … | head`: not an error, and nothing more can be printed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except MixNetError as error:
+        return _fail(args.command, str(error))
+    except OSError as error:
+        return _fail(args.command, f"{error.filename or 'output'}: {error.strerror or error}")
     except KeyboardInterrupt:
         hint = "; continue with --resume" if hasattr(args, "resume") else ""
         print(f"\nmixnet-tf {args.command}: interrupted{hint}", file=sys.stderr)
@@ -49,13 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _fail(error: Exception, command: str) -> int:
-    if isinstance(error, BrokenPipeError):  # `mixnet-tf … | head`: not an error, and nothing more can be printed
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    message = str(error)
-    if isinstance(error, OSError):
-        message = f"{error.filename or 'output'}: {error.strerror or error}"
+def _fail(command: str, message: str) -> int:
     print(f"mixnet-tf {command}: error: {' '.join(message.split())}", file=sys.stderr)
     return 2
 
@@ -63,27 +100,9 @@ def _fail(error: Exception, command: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="mixnet-tf", description="MixNet for Keras 3, from NetsPresso's YAML to a fast int8 .tflite.")
     parser.add_argument("--version", action="version", version=f"mixnet-tf {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
-    for name, (help_text, module) in _COMMANDS.items():
-        add, run, show = (getattr(module, f"{verb}_{name.replace('-', '_')}") for verb in ("add", "run", "show"))
-        command = commands.add_parser(name, help=help_text, description=help_text)
-        add(command)
-        command.add_argument("--json", action="store_true", help="print the result as JSON")
-        command.set_defaults(run=run, show=show)
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    for name, command in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=command.HELP, description=command.HELP)
+        command.add_arguments(subparser)
+        subparser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
-
-
-_COMMANDS = {
-    "list": ("list the shipped configurations and recipes", training),
-    "summary": ("show stages, parameters and MACs", training),
-    "import-weights": ("turn timm's or NetsPresso's weights into a .keras model", training),
-    "train": ("train a classifier", training),
-    "evaluate": ("measure accuracy, and distance from a reference", measuring),
-    "compare": ("compare two models on the same images", measuring),
-    "export": ("convert a model to .tflite", deployment),
-    "quantize": ("quantize so that the accuracy stays", deployment),
-    "inspect": ("list the ops of any .tflite, and which of them run fast", deployment),
-    "benchmark": ("time .tflite files in turns on LiteRT", deployment),
-    "pipeline": ("train, convert, evaluate, time and report", training),
-}
-"""What each command does, and the module with its ``add_…`` (arguments), ``run_…`` and ``show_…``."""

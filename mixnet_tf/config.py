@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from mixnet_tf.errors import ConfigError, did_you_mean
+from mixnet_tf.scaling import scale_channels, squeeze_channels
 from mixnet_tf.schema import (
     boolean,
+    child,
     field,
     file_name,
     integer,
@@ -207,32 +209,6 @@ class BlockConfig:
         return self.stride == 1 and self.in_channels == self.out_channels
 
 
-def squeeze_channels(in_channels: int, se_reduction_ratio: float | None) -> int | None:
-    """Return the width of the SE bottleneck, or None where the ratio means "no SE" (null, or at most 1).
-
-    >>> squeeze_channels(24, 2), squeeze_channels(24, None)
-    (12, None)
-    """
-    if se_reduction_ratio is None or se_reduction_ratio <= 1:
-        return None
-    return max(1, int(in_channels / se_reduction_ratio))
-
-
-def make_divisible(value: float, divisor: int = 8) -> int:
-    """Round to the nearest multiple of `divisor`, never more than 10 % down.
-
-    >>> make_divisible(31.2), make_divisible(10.4)
-    (32, 16)
-    """
-    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < 0.9 * value else rounded
-
-
-def scale_channels(channels: int, wid_mul: float) -> int:
-    """Apply `wid_mul`; exactly 1.0 leaves the channels as they are, unrounded."""
-    return channels if wid_mul == 1.0 else make_divisible(channels * wid_mul)
-
-
 def expand_blocks(backbone: BackboneConfig) -> tuple[tuple[BlockConfig, ...], ...]:
     """Return the blocks of every stage, with `wid_mul`, `dep_mul` and `num_blocks` applied.
 
@@ -273,7 +249,7 @@ def expand_blocks(backbone: BackboneConfig) -> tuple[tuple[BlockConfig, ...], ..
 
 
 def _check_equal_lengths(stage: StageConfig, path: str) -> None:
-    lengths = {own.name: len(getattr(stage, own.name)) for own in dataclasses.fields(stage)}
+    lengths = {field.name: len(getattr(stage, field.name)) for field in dataclasses.fields(stage)}
     for name, length in lengths.items():
         if length != lengths["num_blocks"]:
             raise ConfigError(
@@ -339,7 +315,9 @@ def _read_layout(data: Mapping) -> ModelConfig:
     try:
         unknown = [key for key in nested if key != "model"]
         if unknown:
-            raise ConfigError(f"{unknown[0]}: unknown key{did_you_mean(unknown[0], ['model'])}; valid keys: model")
+            raise ConfigError(
+                f"{child('', unknown[0])}: unknown key{did_you_mean(unknown[0], ['model'])}; valid keys: model"
+            )
         return section(ModelConfig)(nested["model"], "model")
     except ConfigError as error:
         message = str(error)

@@ -7,7 +7,8 @@ batch norm, activations, pooling, additions. Parameters are the trainable ones.
 import dataclasses
 import itertools
 
-from mixnet_tf.config import LAST_CONV_FILTERS, BlockConfig, HeadParams, ModelConfig, expand_blocks, scale_channels
+from mixnet_tf.config import LAST_CONV_FILTERS, BlockConfig, HeadParams, ModelConfig, expand_blocks
+from mixnet_tf.scaling import scale_channels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,10 +79,10 @@ def _conv_weights(block: BlockConfig) -> dict[str, int]:
 
 
 def _block_parameters(block: BlockConfig) -> int:
-    hidden, expands, has_se = block.hidden_channels, block.expansion_ratio > 1, block.se_channels is not None
+    hidden, squeezed, expands = block.hidden_channels, block.se_channels, block.expansion_ratio > 1
     batch_norm = 2 * (hidden * (1 + expands) + block.out_channels)
-    se_biases = hidden + block.se_channels if has_se else 0
-    prelu = (1 + expands + has_se) if block.act_type == "prelu" else 0
+    se_biases = 0 if squeezed is None else hidden + squeezed
+    prelu = (1 + expands + (squeezed is not None)) if block.act_type == "prelu" else 0
     return sum(_conv_weights(block).values()) + batch_norm + se_biases + prelu
 
 
@@ -92,7 +93,7 @@ def _block_macs(block: BlockConfig, pixels_in: int, pixels_out: int) -> int:
 
 def _head(head: HeadParams, classes: int) -> tuple[int, int]:
     """Return the numbers of weights and of all other parameters of the head."""
-    widths = [LAST_CONV_FILTERS, *[head.intermediate_channels] * (head.num_layers - 1), classes]
+    widths = [LAST_CONV_FILTERS, *[head.intermediate_channels or 0] * (head.num_layers - 1), classes]
     weights = sum(a * b for a, b in itertools.pairwise(widths))
     prelu = head.num_layers - 1 if head.act_type == "prelu" else 0
     return weights, sum(widths[1:]) + prelu

@@ -29,10 +29,10 @@ class DeployError(MixNetError, ValueError):
 
 
 def did_you_mean(name: object, candidates: Iterable[str]) -> str:
-    """Return `` (did you mean 'x'?)`` for the candidate nearest to `name`, or an empty string.
+    """Return `` (did you mean 'x'?)`` for the candidate nearest to a text, or an empty string.
 
     >>> did_you_mean("swihs", ["relu", "swish"])
     " (did you mean 'swish'?)"
     """
-    nearest = difflib.get_close_matches(str(name), list(candidates), n=1)
+    nearest = difflib.get_close_matches(name, list(candidates), n=1) if isinstance(name, str) else []
     return f" (did you mean {nearest[0]!r}?)" if nearest else ""

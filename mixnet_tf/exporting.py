@@ -1,77 +1,275 @@
-"""From a Keras model and a recipe to a ``.tflite`` on disk."""
+"""A model and a recipe → a ``.tflite`` and the record of how it was made: the only writer of files that ship."""
 
+import dataclasses
+import hashlib
+import json
+import tempfile
 from pathlib import Path
 
 import keras
+import numpy as np
+from ai_edge_litert.schema_py_generated import TensorType
 
-from mixnet_tf.data.batches import ImageData, calibration_images
-from mixnet_tf.errors import DeployError, did_you_mean
+from mixnet_tf.checks import ImageSize, one_of
+from mixnet_tf.checks import image_size as checked_size
+from mixnet_tf.data.calibration import CALIBRATION_IMAGES, CalibrationSet
+from mixnet_tf.data.sources import ImageData
+from mixnet_tf.deploy.deploy import deploy_model
+from mixnet_tf.deploy.verify import verify_deploy
+from mixnet_tf.environment import environment
+from mixnet_tf.errors import DeployError
+from mixnet_tf.evidence.benchmark import benchmark
+from mixnet_tf.evidence.diagnosis import check_reportable, diagnosis_files, write_diagnosis
 from mixnet_tf.files import check_free, check_suffix, whole_file
 from mixnet_tf.litert.convert import at_image_size, convert
-from mixnet_tf.quantization.quantize import quantize, require_images
-from mixnet_tf.quantization.recipe import CALIBRATION_IMAGES, EXPORT_RECIPES
+from mixnet_tf.litert.flatgraph import FlatGraph
+from mixnet_tf.litert.runtime import LiteModel
+from mixnet_tf.quantization.backends import weights_to_int8
+from mixnet_tf.quantization.quantize import backend_of, quantize
+from mixnet_tf.quantization.recipe import Recipe, load_recipe
+from mixnet_tf.quantization.types import Exported, Fallback, Images, Int8Result
+from mixnet_tf.saving import load_model
 
 GRAPHS = ("deploy", "plain")
+JUDGES = 500
+"""Validation images that judge whether an agreement is reached."""
+
+_VERIFY_IMAGES = 4
+_SMALL_TYPES = {getattr(TensorType, name) for name in ("FLOAT16", "INT4", "INT8", "UINT8", "INT16")}
+
+
+class KerasSource:
+    """The float graphs of a Keras model; each is made and checked once, whatever is exported from it.
+
+    Args:
+        model: a classifier, or another model of one image.
+        image_size: pixels: a side, or (height, width); default: the model's own.
+        graph: ``"deploy"`` for the rewritten graph that LiteRT runs fast, ``"plain"`` for the model as it is.
+
+    Raises:
+        MixNetError: the model takes images of any size and none is given, or not of this one.
+    """
+
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, model: keras.Model, *, image_size: ImageSize | None = None, graph: str = "deploy"):
+        one_of("graph", graph, GRAPHS)
+        if image_size is None and None in model.inputs[0].shape[1:3]:
+            raise DeployError(f"{model.name}: takes images of any size; give the image size (--image-size)")
+        size = model.inputs[0].shape[1:3] if image_size is None else image_size
+        self._model, self._graph = at_image_size(model, size), graph
+        self.image_size: tuple[int, int] = checked_size(tuple(self._model.inputs[0].shape[1:3]))
+        self._deployed: dict[str, keras.Model] = {}
+
+    def float_graph(self, recipe: Recipe, images: Images) -> FlatGraph:
+        """Return the graph to start from, in float16 where the recipe says so.
+
+        Args:
+            recipe: how the file is made.
+            images: on which the deploy graph is compared with the model, besides random ones.
+
+        Raises:
+            DeployError: the deploy graph differs from the model, or one of them cannot be built or converted.
+        """
+        weights = "float16" if recipe.weights == "float16" else "float32"
+        if self._graph == "plain":
+            return convert(self._model, image_size=self.image_size, weights=weights)
+        target = "int8" if recipe.quantized else "float"
+        if target not in self._deployed:
+            deployed = deploy_model(self._model, image_size=self.image_size, target=target)
+            verify_deploy(self._model, deployed, np.concatenate(list(images)) if len(images) else None)
+            self._deployed[target] = deployed
+        return convert(self._deployed[target], image_size=self.image_size, weights=weights)
+
+
+class TfliteSource:
+    """A float32 ``.tflite`` from anywhere, taken as it is."""
+
+    def __init__(self, path: Path, image_size: ImageSize | None = None):
+        self._path = path
+        self.image_size = LiteModel(path).image_size
+        self.notes = (f"{path.name} is taken as it is: only a .keras file can be rewritten as the deploy graph",)
+        self._wanted_size = image_size
+
+    def float_graph(self, recipe: Recipe, images: Images) -> FlatGraph:
+        """Return the file's graph.
+
+        Raises:
+            DeployError: it is small already, has several subgraphs, or the recipe needs a Keras model.
+        """
+        graph, size = FlatGraph(self._path.read_bytes(), str(self._path)), self.image_size
+        if {tensor.type for tensor in graph.tensors} & _SMALL_TYPES or recipe.weights == "float16":
+            expected = "a .keras file" if recipe.weights == "float16" else "a float32 .tflite or a .keras file"
+            raise DeployError(f"{self._path}: cannot be quantized with recipe {recipe.name}; expected {expected}")
+        if len(graph.model.subgraphs) != 1:
+            raise DeployError(f"{self._path}: a .tflite with {len(graph.model.subgraphs)} subgraphs, expected one")
+        if self._wanted_size is not None and checked_size(self._wanted_size) != size:
+            raise DeployError(
+                f"{self._path}: takes images of {size[0]} x {size[1]}; the image size of a .tflite is fixed"
+            )
+        return graph
 
 
 def export(
-    model: keras.Model,
-    recipe: str,
-    path: str | Path,
+    model: keras.Model | str | Path | KerasSource,
+    output: str | Path,
     *,
-    image_size: int | tuple[int, int],
-    graph: str = "deploy",
+    recipe: Recipe | str | Path,
     calibration: ImageData | None = None,
+    graph: str = "deploy",
+    image_size: ImageSize | None = None,
     images: int = CALIBRATION_IMAGES,
-    on_bad_image: str = "error",
+    seed: int = 0,
+    min_agreement: float | None = None,
+    report: str | Path | None = None,
     overwrite: bool = False,
-) -> tuple[str, ...]:
-    """Convert `model` and write the ``.tflite``, whole or not at all.
+) -> Exported:
+    """Write a ``.tflite`` and the record of how it was made, whole or not at all.
 
-    The deploy graph is ``quantize``'s: checked against the model on random images, and on real ones where `calibration`
-    gives some, before anything is written, with a record beside the file. The plain graph is the converter's own work.
+    The deploy graph is compared with the model on random images, and on some of the calibration's, before anything is
+    written.
 
     Args:
-        model: any classifier of this package, or a model around one.
-        recipe: ``"float32"``, ``"float16"`` or ``"int8"``.
-        path: the file to write.
-        image_size: pixels: a side, or (height, width).
-        graph: ``"deploy"`` rewrites the model into the equal graph that LiteRT runs fast; ``"plain"`` converts it as
+        model: a Keras model, a ``.keras`` file, or a float ``.tflite`` from anywhere.
+        output: the file to write.
+        recipe: name or path, see ``load_recipe``.
+        calibration: real images, for recipes with int8 arithmetic: `images` of its training split are used.
+        graph: ``"deploy"`` rewrites the model into the equal graph that LiteRT runs fast; ``"plain"`` takes it as
             it is.
-        calibration: for ``"int8"``: real images; `images` of its training split are used.
-        images: how many.
-        on_bad_image: ``"error"`` or ``"skip"``, for calibration images.
-        overwrite: replace a file that exists.
-
-    Returns:
-        What the user should know about the file, one sentence each.
+        image_size: pixels: a side, or (height, width); default: the model's own.
+        images: how many to calibrate with.
+        seed: which ones.
+        min_agreement: overrides the recipe's.
+        report: a folder for ``report.md``, ``report.json`` and a plot about where the error comes from; only for
+            recipes with int8 arithmetic.
+        overwrite: replace files that exist.
 
     Raises:
-        MixNetError: an unknown recipe or graph, a wrong image size, the recipe needs images, the model cannot be
-            converted, the deploy graph differs, or the file cannot be written.
+        MixNetError: no images, a recipe or model that cannot be used, a deploy graph that differs, activations that are
+            not finite, or a file that cannot be written.
 
     Example:
-        >>> export(load_model("model.keras"), "float16", "model.tflite", image_size=224)         # doctest: +SKIP
-        ()
+        >>> export("model.keras", "model_int8.tflite", recipe="int8", calibration=load_data("digits"))  # doctest: +SKIP
     """
-    for name, value, known in (("graph", graph, GRAPHS), ("recipe", recipe, EXPORT_RECIPES)):
-        if value not in known:
-            raise DeployError(f"{name} {value!r}, expected one of {', '.join(known)}{did_you_mean(value, known)}")
-    model = at_image_size(model, image_size)
-    size = tuple(model.inputs[0].shape[1:3])
-    arguments = {"image_size": size, "on_bad_image": on_bad_image}
-    if graph == "deploy":
-        return quantize(model, recipe, calibration, path, images=images, overwrite=overwrite, **arguments).notes
-    check_suffix(path, ".tflite")
-    check_free(path, overwrite=overwrite)
-    if recipe == "int8":
-        require_images(recipe, calibration)
+    recipe, output = load_recipe(recipe), Path(output)
+    if min_agreement is not None:
+        recipe = dataclasses.replace(recipe, min_agreement=min_agreement)
+    one_of("graph", graph, GRAPHS)
+    _check_request(recipe, calibration, output, report, overwrite)
+    source = _open(model, image_size, graph)
+    chosen = _choose(calibration, recipe, source.image_size, images, seed)
+    float_graph = source.float_graph(recipe, chosen.part(0, _VERIFY_IMAGES) if chosen else [])
+    if report is not None and calibration is not None:
+        calibration = check_reportable(float_graph, calibration)
+    made, result = _make(float_graph, recipe, chosen)
+    exported = _describe(output, made.content(), recipe, source, chosen, result)
+    _write(exported, made.content(), overwrite)
+    if report is not None and calibration is not None and result is not None and chosen is not None:
+        write_diagnosis(exported, result, chosen, calibration, report, overwrite=overwrite)
+        exported = dataclasses.replace(exported, skipped_images=tuple(sorted({*chosen.skipped, *calibration.skipped})))
+    return exported
 
-    def real_images():
-        return calibration_images(calibration, count=images, **arguments)
 
-    content = convert(model, recipe, image_size=size, representative_dataset=real_images)
-    with whole_file(path, overwrite=overwrite) as part:
+def _check_request(
+    recipe: Recipe, calibration: ImageData | None, output: Path, report: str | Path | None, overwrite: bool
+) -> None:
+    """Refuse what cannot work before anything is computed."""
+    check_suffix(output, ".tflite")
+    for path in (output, _record_path(output), *diagnosis_files(report)):
+        check_free(path, overwrite=overwrite)
+    if recipe.weights == "int8":
+        backend_of(recipe)
+    if recipe.quantized and calibration is None:
+        raise DeployError(
+            f"recipe {recipe.name} needs real images to find the range of every tensor: give --calibration"
+        )
+    if report is not None and not recipe.quantized:
+        raise DeployError(f"recipe {recipe.name} has float arithmetic; a report needs a recipe with int8 arithmetic")
+
+
+def _record_path(output: Path) -> Path:
+    return output.with_suffix(".quantization.json")
+
+
+def _open(
+    model: keras.Model | str | Path | KerasSource, image_size: ImageSize | None, graph: str
+) -> KerasSource | TfliteSource:
+    if isinstance(model, KerasSource):
+        return model
+    if isinstance(model, str | Path) and Path(model).suffix == ".tflite":
+        return TfliteSource(Path(model), image_size)
+    return KerasSource(
+        model if isinstance(model, keras.Model) else load_model(model), image_size=image_size, graph=graph
+    )
+
+
+def _choose(
+    calibration: ImageData | None, recipe: Recipe, size: tuple[int, int], images: int, seed: int
+) -> CalibrationSet | None:
+    """Return the images to calibrate with, or the few on which a float graph is compared."""
+    if calibration is None:
+        return None
+    count = images if recipe.quantized else _VERIFY_IMAGES
+    return CalibrationSet.choose(calibration, image_size=size, count=count, seed=seed)
+
+
+def _make(graph: FlatGraph, recipe: Recipe, chosen: CalibrationSet | None) -> tuple[FlatGraph, Int8Result | None]:
+    """Return the graph that the recipe makes of a float one, and how it came about where it has int8 arithmetic."""
+    if chosen is None or not recipe.quantized:
+        return (weights_to_int8(graph) if recipe.weights == "int8" else graph), None
+    judges: Images = []
+    if recipe.min_agreement is not None:
+        size, seed = chosen.image_size, chosen.seed
+        judges = CalibrationSet.choose(chosen.data, image_size=size, count=JUDGES, seed=seed, split="val")
+    result = quantize(graph, recipe, chosen, judges)
+    return result.graph, result
+
+
+def _describe(
+    output: Path,
+    content: bytes,
+    recipe: Recipe,
+    source: KerasSource | TfliteSource,
+    chosen: CalibrationSet | None,
+    result: Int8Result | None,
+) -> Exported:
+    calibrated = result.calibrated if result else None
+    return Exported(
+        path=str(output),
+        size_bytes=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        recipe=recipe,
+        backend=backend_of(recipe) if recipe.weights == "int8" else None,
+        calibration=chosen.manifest() if chosen and result else None,
+        equalization_error=calibrated.equalization_error if calibrated else None,
+        fallback=_with_costs(result) if result else None,
+        notes=(*source.notes, *(calibrated.notes if calibrated else ()), *(chosen.notes if chosen and result else ())),
+        skipped_images=chosen.skipped if chosen else (),
+        versions=environment(),
+    )
+
+
+def _with_costs(result: Int8Result) -> Fallback | None:
+    """Return the fallback with what it costs against int8 throughout."""
+    if result.fallback is None:
+        return None
+    before, after = result.throughout.content(), result.graph.content()
+    latency = _latency_ratio(before, after) if result.fallback.blocks else 1.0
+    return dataclasses.replace(result.fallback, size_ratio=len(after) / len(before), latency_ratio=latency)
+
+
+def _latency_ratio(before: bytes, after: bytes) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder, name) for name in ("before.tflite", "after.tflite")]
+        for path, content in zip(paths, (before, after), strict=True):
+            path.write_bytes(content)
+        return benchmark(paths)[1].ratio
+
+
+def _write(exported: Exported, content: bytes, overwrite: bool) -> None:
+    """Write the file and its record, both or none."""
+    output = Path(exported.path)
+    with whole_file(output, overwrite=overwrite) as part:
         part.write_bytes(content)
-    Path(path).with_suffix(".quantization.json").unlink(missing_ok=True)  # of the file that was here before
-    return ()
+        with whole_file(_record_path(output), overwrite=overwrite) as beside:
+            beside.write_text(json.dumps(dataclasses.asdict(exported), indent=2) + "\n", encoding="utf-8")

@@ -6,7 +6,7 @@ from pathlib import Path
 import keras
 
 from mixnet_tf.checks import ImageSize
-from mixnet_tf.checks import image_size as height_and_width
+from mixnet_tf.checks import image_size as checked_size
 from mixnet_tf.errors import WeightsError
 from mixnet_tf.files import whole_file
 from mixnet_tf.model import ConfigSource, create_model  # model imports the layers, which registers them
@@ -88,7 +88,7 @@ def import_weights(
     """
     with open_state_dict(source) as state:
         classes = _classes(state)
-    input_shape = None if image_size is None else (*height_and_width(image_size), 3)
+    input_shape = None if image_size is None else (*checked_size(image_size), 3)
     model = create_model(
         config,
         classes=classes,

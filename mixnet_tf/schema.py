@@ -12,25 +12,26 @@ from typing import Any
 
 import yaml
 
-from mixnet_tf.errors import ConfigError, did_you_mean
+from mixnet_tf import checks
+from mixnet_tf.errors import ArgumentError, ConfigError, did_you_mean
 
 Reader = Callable[[Any, str], Any]
 """Turns the value found at a path of the YAML into the value of a field, or raises ConfigError."""
 
 
-def wrong(path: str, found: object, expected: str) -> ConfigError:
-    """Return the error for a value that is not what it must be."""
-    shown, where = repr(found), f"{path}: " if path else ""  # the file itself has no path
-    return ConfigError(f"{where}found {shown if len(shown) < 80 else shown[:77] + '...'}, expected {expected}")
+def wrong(path: str, value: object, expected: str) -> ConfigError:
+    """Return the error for a value that is not what it must be; the file itself has no path."""
+    return ConfigError(checks.complaint(path, value, expected))
 
 
 def integer(low: int, high: int) -> Reader:
     """Read an integer from `low` to `high`."""
 
     def read(value: Any, path: str) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise wrong(path, value, f"an integer from {low} to {high}")
-        return value
+        try:
+            return checks.integer(path, value, low, high)
+        except ArgumentError as error:
+            raise ConfigError(str(error)) from error
 
     return read
 
@@ -46,8 +47,10 @@ def number(low: float, high: float, *, expected: str) -> Reader:
     """Read an integer or a float from `low` to `high`, as it is."""
 
     def read(value: Any, path: str) -> int | float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise wrong(path, value, expected)
+        try:
+            checks.number(path, value, low, high)
+        except ArgumentError as error:
+            raise wrong(path, value, expected) from error
         return value
 
     return read
@@ -65,7 +68,8 @@ def name_of(*allowed: str) -> Reader:
     def read(value: Any, path: str) -> str:
         if not isinstance(value, str) or value.lower() not in allowed:
             expected = f"one of {', '.join(allowed)}" if len(allowed) > 1 else repr(allowed[0])
-            raise ConfigError(f"{wrong(path, value, expected)}{did_you_mean(str(value).lower(), allowed)}")
+            lower = value.lower() if isinstance(value, str) else value
+            raise wrong(path, value, f"{expected}{did_you_mean(lower, allowed)}")
         return value.lower()
 
     return read
@@ -106,7 +110,7 @@ def optional(reader: Reader) -> Reader:
 def list_of(reader: Reader) -> Reader:
     """Read a list with at least one entry into a tuple."""
 
-    def read(value: Any, path: str) -> tuple:
+    def read(value: Any, path: str) -> tuple[Any, ...]:
         if not isinstance(value, list | tuple) or not value:
             raise wrong(path, value, "a list with at least one entry")
         return tuple(reader(entry, f"{path}[{i}]") for i, entry in enumerate(value))
@@ -121,8 +125,8 @@ def field(reader: Reader, default: Any = dataclasses.MISSING) -> Any:
 
 def section(cls: type) -> Reader:
     """Read a mapping into the dataclass `cls`; where every field has a default, null means all of them."""
-    fields = {own.name: own for own in dataclasses.fields(cls)}
-    required = [name for name, own in fields.items() if own.default is dataclasses.MISSING]
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    required = [name for name, field in fields.items() if field.default is dataclasses.MISSING]
 
     def read(value: Any, path: str) -> Any:
         if value is None and not required:
@@ -132,17 +136,23 @@ def section(cls: type) -> Reader:
         for key in value:
             if key not in fields:
                 hint = did_you_mean(key, fields)
-                raise ConfigError(f"{_child(path, key)}: unknown key{hint}; valid keys: {', '.join(fields)}")
+                raise ConfigError(f"{child(path, key)}: unknown key{hint}; valid keys: {', '.join(fields)}")
         for name in required:
             if name not in value:
-                raise ConfigError(f"{_child(path, name)}: missing; its section needs {', '.join(required)}")
-        return cls(**{key: fields[key].metadata["read"](entry, _child(path, key)) for key, entry in value.items()})
+                raise ConfigError(f"{child(path, name)}: missing; its section needs {', '.join(required)}")
+        return cls(**{key: fields[key].metadata["read"](entry, child(path, key)) for key, entry in value.items()})
 
     return read
 
 
-def _child(path: str, key: object) -> str:
-    return f"{path}.{key}" if path else str(key)
+def child(path: str, key: object) -> str:
+    """Return the path of an entry, on one line whatever its key is.
+
+    >>> child("model", "name"), child("", 3)
+    ('model.name', '3')
+    """
+    name = key if isinstance(key, str) and key.isprintable() else checks.shown(key)
+    return f"{path}.{name}" if path else name
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -167,8 +177,8 @@ def _resource_folders(kind: str) -> list[Path]:
 
 def shipped_files(kind: str) -> dict[str, Path]:
     """Return the YAML files that come with the package by stem; `kind` is ``"configs"`` or ``"recipes"``."""
-    found = {path.stem: path for folder in reversed(_resource_folders(kind)) for path in folder.glob("*.yaml")}
-    return dict(sorted(found.items()))
+    paths = {path.stem: path for folder in reversed(_resource_folders(kind)) for path in folder.glob("*.yaml")}
+    return dict(sorted(paths.items()))
 
 
 def read_yaml(source: str | Path, kind: str) -> Any:

@@ -1,12 +1,13 @@
 """The value checks: what each takes, and the one line it raises for all else."""
 
+import dataclasses
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-from mixnet_tf.checks import image_size, integer, number, one_of, shown
+from mixnet_tf.checks import boolean, check_fields, image_size, integer, number, one_of, shown
 from mixnet_tf.errors import ArgumentError, DataError, MixNetError
 
 HUGE = 16**5000  # more digits than Python turns into text
@@ -84,6 +85,34 @@ def test_what_is_no_image_size(value):
     with pytest.raises(ArgumentError) as raised:
         image_size(value, "size")
     assert str(raised.value) == f"size: found {value!r}, expected pixels as an integer or (height, width)"
+
+
+def test_booleans_are_true_or_false():
+    assert boolean("flip", True) is True and boolean("flip", False) is False
+    for value in (1, 0, None, "True", np.array([True])):
+        with pytest.raises(ArgumentError, match=r"^flip: found .*, expected True or False$"):
+            boolean("flip", value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    steps: int = dataclasses.field(default=1, metadata={"low": 1})
+    rate: float = dataclasses.field(default=1, metadata={"low": 0, "high": 2, "above": True})
+    fast: bool = False
+
+    def __post_init__(self) -> None:
+        check_fields(self, "settings.")
+
+
+def test_fields_are_checked_by_their_metadata_and_made_plain():
+    settings = Settings(np.int64(3), np.float32(0.5), True)
+    assert (settings.steps, settings.rate, settings.fast) == (3, 0.5, True)
+    assert [type(getattr(settings, field.name)) for field in dataclasses.fields(settings)] == [int, float, bool]
+    assert type(Settings().rate) is float
+    for wrong in ({"steps": 0}, {"steps": True}, {"steps": 1.0}, {"rate": 0}, {"rate": 2.5}, {"fast": 1}):
+        (name,) = wrong
+        with pytest.raises(ArgumentError, match=f"^settings.{name}: found {wrong[name]}, expected "):
+            Settings(**wrong)
 
 
 def test_one_of_some_names():

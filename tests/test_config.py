@@ -8,14 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mixnet_tf.config import (
-    ConfigError,
-    expand_blocks,
-    load_config,
-    make_divisible,
-    scale_channels,
-    to_dict,
-)
+from mixnet_tf.config import expand_blocks, load_config, to_dict
+from mixnet_tf.errors import ConfigError
+from mixnet_tf.scaling import make_divisible, scale_channels
 from mixnet_tf.schema import shipped_files
 
 STAGE = {
@@ -112,6 +107,9 @@ def test_each_mistake_is_named(path, value, expected):
         assert part in message
 
 
+HUGE = f"0x{'f' * 5000}"  # an integer with more digits than Python turns into text
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -125,11 +123,16 @@ def test_each_mistake_is_named(path, value, expected):
         ("? [1, 2]\n: 3\n", "not valid YAML"),
         ("[" * 3000, "not valid YAML"),
         ("name: mixnet\nstage_params: []\n", "params: missing"),
+        (f"model:\n  name: {HUGE}\n  architecture:\n", "model.name: found a very large int"),
+        (f"model:\n  ? {HUGE}\n  : 1\n", "model.a very large int: unknown key"),
+        (f"? {HUGE}\n: 1\nmodel:\n", "a very large int: unknown key"),
+        ('model: {"a\\nb": 1}\n', r"model.'a\nb': unknown key"),
         (
             "backbone:\n  name: mixnet\n  params: {stem_channels: -1}\n  stage_params: []\n",
             "backbone.params.stem_channels",
         ),
     ],
+    ids=lambda text: repr(text[:40]),
 )
 def test_broken_files_are_named(tmp_path: Path, text, expected):
     path = tmp_path / "broken.yaml"

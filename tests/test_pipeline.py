@@ -1,56 +1,216 @@
-"""The main job on the embedded digits: its accuracy floor, and a report that can be recomputed."""
+"""The whole path: a tiny run of it, what it passes on, and (slow) the README's main job."""
 
+import dataclasses
 import json
+import shutil
+import types
+from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from mixnet_tf import pipeline
 from mixnet_tf.cli import main
+from mixnet_tf.config import load_config
+from mixnet_tf.data.augmentation import Augmentation
+from mixnet_tf.data.dataset import ImageData, Split
+from mixnet_tf.data.sources import load_data
+from mixnet_tf.errors import DataError
+from mixnet_tf.evidence.comparison import compare
+from mixnet_tf.evidence.evaluation import evaluate
+from mixnet_tf.pipeline import count_confusion, run_pipeline
+from mixnet_tf.saving import load_model
+from mixnet_tf.training.config import TrainingConfig
 
 FILES = ["model.keras", "model_float32.tflite", "model_float16.tflite", "model_int8.tflite"]
+WRITTEN = {*FILES, "labels.txt", "report.md", "report.json", "confusion.png", "latency.png"}
+MEASURED = ("count", "top1", "top5", "per_class")
+TINY = Path(__file__).with_name("tiny.yaml")
 
 
 @pytest.fixture(scope="module")
-def report(main_job):
+def pets(tmp_path_factory) -> Path:
+    """A folder of images {train,val}/{cat,dog}, cats in red and dogs in green, and one file that is no image."""
+    root, rng = tmp_path_factory.mktemp("data") / "pets", np.random.default_rng(0)
+    for split, count in (("train", 12), ("val", 6)):
+        for channel, name in enumerate(("cat", "dog")):
+            (root / split / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 100, (24, 24, 3), dtype=np.uint8)
+                pixels[..., channel] += 100
+                Image.fromarray(pixels).save(root / split / name / f"{i}.png")
+    (root / "val" / "cat" / "bad.png").write_bytes(b"no image")
+    return root
+
+
+@pytest.fixture(scope="module")
+def tiny_run(pets, tmp_path_factory):
+    """The report and the folder of a run of one epoch of two blocks."""
+    output = tmp_path_factory.mktemp("run") / "pets"
+    report = run_pipeline(
+        load_config(TINY),
+        load_data(pets, on_bad_image="skip"),
+        output,
+        data_source=str(pets),
+        image_size=24,
+        training=TrainingConfig(epochs=1, batch_size=8),
+    )
+    return report, output
+
+
+def test_a_tiny_run_leaves_its_files_and_says_what_it_did(tiny_run, pets):
+    report, output = tiny_run
+    assert {path.name for path in output.iterdir()} >= WRITTEN
+    assert (output / "labels.txt").read_text().split() == ["cat", "dog"] == list(report.class_names)
+    assert [result.file for result in report.results] == FILES
+    assert (report.data, report.data_source, report.image_size, report.epochs) == ("pets", str(pets), 24, 1)
+    assert report.test_is_val and report.skipped_images == (str(pets / "val" / "cat" / "bad.png"),)
+    assert any(note.startswith("calibrated on 24 images") for note in report.notes)
+    content = json.loads((output / "report.json").read_text())
+    assert content == json.loads(json.dumps(report.to_dict()))
+
+
+def test_every_number_of_a_tiny_run_can_be_measured_again(tiny_run, pets):
+    report, output = tiny_run
+    check_numbers(
+        [dataclasses.asdict(result) for result in report.results], output, load_data(pets, on_bad_image="skip")
+    )
+
+
+def check_numbers(results: list[dict], output: Path, data: ImageData) -> None:
+    """Hold the results of a report against ``evaluate`` and ``compare``, and the files on the disk."""
+    reference = output / "model.keras"
+    for result in results:
+        path, measured = output / result["file"], result["evaluation"]
+        assert result["size_bytes"] == path.stat().st_size
+        again = dataclasses.asdict(evaluate(path, data))
+        assert {key: measured[key] for key in MEASURED} == {key: again[key] for key in MEASURED}
+        if path == reference:
+            assert measured["reference"] is measured["agreement"] is result["latency"] is None
+        else:
+            distance = compare(reference, path, data)
+            assert (measured["reference"], measured["agreement"]) == (str(reference), distance.agreement)
+            assert measured["snr_db"] == distance.snr_db
+            assert 0 < result["latency"]["min_ms"] <= result["latency"]["p95_ms"]
+
+
+@pytest.fixture
+def steps(monkeypatch, trained_nano, nano_float32, nano_int8):
+    """What `train` and `export` are given; instead of their work they hand out the committed files."""
+    given = []
+
+    def train(config, data, output, **arguments):
+        output.mkdir()
+        shutil.copyfile(trained_nano, output / "model.keras")
+        given.append({"output": output, "data": data, **arguments})
+        return load_model(trained_nano)
+
+    def export(model, path, *, recipe, **arguments):
+        shutil.copyfile(nano_int8 if "int8" in recipe else nano_float32, path)
+        given.append({"output": path, "recipe": recipe, **arguments})
+        return types.SimpleNamespace(path=str(path), notes=(f"made with {recipe}",))
+
+    monkeypatch.setattr(pipeline, "train", train)
+    monkeypatch.setattr(pipeline, "export", export)
+    return given
+
+
+@pytest.fixture(scope="module")
+def few(digits) -> ImageData:
+    """Twenty of the digits."""
+    split = Split(digits.splits["test"].images[:20], digits.splits["test"].labels[:20])
+    return ImageData("few", digits.class_names, dict.fromkeys(("train", "val", "test"), split), image_size=32)
+
+
+@pytest.mark.parametrize(("graph", "int8"), [("deploy", "int8"), ("plain", "int8_baseline")])
+def test_what_is_passed_on(graph, int8, steps, few, tmp_path):
+    output = tmp_path / "run"
+    asked = {
+        "image_size": 32,
+        "training": TrainingConfig(epochs=2),
+        "augmentation": Augmentation(jitter=0.0),
+        "padding": "same",
+        "weights": "w.keras",
+        "freeze_backbone": True,
+        "resume": True,
+        "overwrite": False,
+    }
+    report = run_pipeline(load_config("mixnet_nano"), few, output, data_source="d", graph=graph, **asked)
+    training, *exports = steps
+    data = training.pop("data")
+    assert data.checked_splits == {"train", "val", "test"}  # before the training, and once
+    assert training == {"output": output, **asked}
+    recipes = ["float32", "float16", int8]
+    assert [(file.pop("output").name, file.pop("recipe")) for file in exports] == list(
+        zip(FILES[1:], recipes, strict=True)
+    )
+    assert exports == [{"calibration": data, "graph": graph, "overwrite": True}] * 3
+    assert report.notes == tuple(f"made with {recipe}" for recipe in recipes)
+    assert (report.image_size, report.epochs, report.test_is_val) == (32, 2, True)
+
+
+def test_the_files_are_what_is_measured(steps, few, tmp_path, nano_int8):
+    report = run_pipeline(load_config("mixnet_nano"), few, tmp_path / "run", data_source="d")
+    check_numbers([dataclasses.asdict(result) for result in report.results], tmp_path / "run", few)
+    assert report.results[-1].size_bytes == nano_int8.stat().st_size
+    assert report.results[1].latency.ratio == 1
+
+
+def test_bad_images_come_to_light_before_the_training(steps, pets, tmp_path):
+    with pytest.raises(DataError, match=r"bad\.png"):
+        run_pipeline(load_config(TINY), load_data(pets), tmp_path / "run", data_source="d")
+    assert steps == [] and not (tmp_path / "run").exists()
+
+
+def test_confusion_by_hand():
+    counts = count_confusion(np.array([0, 1, 1, 1]), np.array([0, 0, 0, 2]), 3)
+    assert counts.tolist() == [[1, 2, 0], [0, 0, 0], [0, 1, 0]]  # rows: the true class
+
+
+@pytest.fixture(scope="module")
+def main_report(main_job) -> dict:
     return json.loads((main_job / "report.json").read_text())
 
 
-def test_accuracy_floor(report):
-    top1 = {own["file"]: own["evaluation"]["top1"] for own in report["results"]}
+@pytest.mark.slow
+def test_accuracy_floor(main_report):
+    top1 = {result["file"]: result["evaluation"]["top1"] for result in main_report["results"]}
     assert list(top1) == FILES
     assert top1["model.keras"] >= 0.97
     assert top1["model_int8.tflite"] >= top1["model.keras"] - 0.01
 
 
-def test_files(main_job, report):
-    names = {path.name for path in main_job.iterdir()}
-    assert {*FILES, "labels.txt", "report.md", "report.json", "confusion.png", "latency.png"} <= names
+@pytest.mark.slow
+def test_files_of_the_main_job(main_job):
+    assert {path.name for path in main_job.iterdir()} >= WRITTEN
     assert (main_job / "labels.txt").read_text().split() == list("0123456789")
-    for own in report["results"]:
-        assert own["size_bytes"] == (main_job / own["file"]).stat().st_size
-    assert (main_job / "confusion.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    text = (main_job / "report.md").read_text()
+    assert text.startswith("# mixnet_nano on digits\n") and "mixnet-tf compare" in text and "Weakest class" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", FILES)
-def test_every_number_can_be_recomputed(main_job, report, file, capsys):
-    arguments = ["evaluate", str(main_job / file), "--data", "digits", "--json"]
-    if file != "model.keras":
-        arguments += ["--reference", str(main_job / "model.keras")]
-    assert main(arguments) == 0
+def test_every_number_of_the_main_job_can_be_recomputed(main_job, main_report, file, capsys):
+    """By the commands that its report names."""
+    reported = next(result["evaluation"] for result in main_report["results"] if result["file"] == file)
+    assert main(["evaluate", str(main_job / file), "--data", "digits", "--json"]) == 0
     again = json.loads(capsys.readouterr().out)
-    reported = next(own["evaluation"] for own in report["results"] if own["file"] == file)
-    assert {key: again[key] for key in reported} == reported
+    assert {key: again[key] for key in MEASURED} == {key: reported[key] for key in MEASURED}
+    if file != "model.keras":
+        files = [str(main_job / "model.keras"), str(main_job / file)]
+        assert main(["compare", *files, "--data", "digits", "--json"]) == 0
+        again = json.loads(capsys.readouterr().out)
+        assert (again["agreement"], again["snr_db"]) == (reported["agreement"], reported["snr_db"])
+        assert again["top1_b"]["value"] == reported["top1"]
     assert f"| {file} |" in (main_job / "report.md").read_text()
 
 
-def test_int8_is_int8_throughout(main_job, report):
+@pytest.mark.slow
+def test_int8_of_the_main_job_is_int8_throughout(main_job):
     from mixnet_tf.litert.runtime import LiteModel
 
     model = LiteModel(main_job / "model_int8.tflite")
     assert model.input["dtype"].__name__ == model.output["dtype"].__name__ == "int8"
-    kinds = {detail["dtype"].__name__ for detail in model._interpreter.get_tensor_details() if detail["name"]}
+    kinds = {detail["dtype"].__name__ for detail in model.interpreter.get_tensor_details() if detail["name"]}
     assert kinds <= {"int8", "int32"}
-
-
-def test_report_reads_well(main_job):
-    text = (main_job / "report.md").read_text()
-    assert text.startswith("# mixnet_nano on digits\n") and "mixnet-tf evaluate" in text and "Weakest class" in text

@@ -1,1 +1,5 @@
-"""The commands of ``mixnet-tf``: each adds its arguments, runs to a plain result, and shows it."""
+"""The commands of ``mixnet-tf``, one per module.
+
+Each module has the line ``HELP`` and three functions: ``add_arguments`` to a parser, ``run`` to a plain result that can
+be JSON, and ``show`` that result to a reader. What is slow to import is imported by ``run``.
+"""

@@ -1,48 +1,51 @@
 """Arguments that several commands share, and the types of their values."""
 
 import argparse
-import math
+from collections.abc import Callable
+from typing import Any
+
+from mixnet_tf import checks
+from mixnet_tf.errors import ArgumentError
 
 
-def count(text: str, most: int = 1_000_000) -> int:
+def whole(text: str) -> int:
+    """Read an integer, of any size."""
     try:
-        value = int(text)
+        return int(text)
     except ValueError:
-        value = 0
-    if not 1 <= value <= most:
-        raise argparse.ArgumentTypeError(f"found {text[:40]!r}, expected a whole number from 1 to {most}")
-    return value
-
-
-def pixels(text: str) -> int:
-    return count(text, most=4096)
-
-
-def threads(text: str) -> int:
-    return count(text, most=256)
+        raise argparse.ArgumentTypeError(checks.complaint("", text, "an integer")) from None
 
 
 def real(text: str) -> float:
+    """Read a number, of any size."""
     try:
-        value = float(text)
+        return float(text)
     except ValueError:
-        value = math.nan
-    if not 0 <= value <= 1_000_000:
-        raise argparse.ArgumentTypeError(f"found {text[:40]!r}, expected a number from 0 to 1000000")
-    return value
+        raise argparse.ArgumentTypeError(checks.complaint("", text, "a number")) from None
 
 
-def fraction(text: str) -> float:
-    value = real(text)
-    if value > 1:
-        raise argparse.ArgumentTypeError(f"found {text!r}, expected a fraction from 0 to 1")
-    return value
+def integer_from(low: int, high: int) -> Callable[[str], int]:
+    """Return the type of an argument that is an integer from `low` to `high`."""
+    return lambda text: _within(checks.integer, whole(text), low, high)
 
 
-def seed(text: str) -> int:
-    if not text.isdecimal() or int(text) >= 2**31:
-        raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number from 0")
-    return int(text)
+def number_from(low: float, high: float) -> Callable[[str], float]:
+    """Return the type of an argument that is a number from `low` to `high`."""
+    return lambda text: _within(checks.number, real(text), low, high)
+
+
+def _within(check: Callable[..., Any], value: float, low: float, high: float) -> Any:
+    try:
+        return check("", value, low, high)
+    except ArgumentError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+count = integer_from(1, 1_000_000)
+pixels = integer_from(1, 4096)
+threads = integer_from(1, 256)
+seed = integer_from(0, 2**31 - 1)
+fraction = number_from(0, 1)
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
@@ -55,26 +58,28 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 
 
 def add_bad_images(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--on-bad-image", choices=("error", "skip"), default="error", help="default: %(default)s")
+    help_text = "stop at an image that cannot be read, or leave it out (default: %(default)s)"
+    parser.add_argument("--on-bad-image", choices=("error", "skip"), default="error", help=help_text)
 
 
 def add_split(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--split", choices=("train", "val", "test"), default="test", help="default: %(default)s")
+    help_text = "the part of the data to measure on (default: %(default)s)"
+    parser.add_argument("--split", choices=("train", "val", "test"), default="test", help=help_text)
 
 
 def add_image_size(parser: argparse.ArgumentParser, default: str) -> None:
-    parser.add_argument("--image-size", type=pixels, metavar="N", help=f"pixels of a side (default: {default})")
+    parser.add_argument("--image-size", type=pixels, metavar="N", help=f"pixels per side (default: {default})")
 
 
 def add_overwrite(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
 
 
 def add_padding(parser: argparse.ArgumentParser) -> None:
-    help_text = "same for the authors' own weights, tf_mixnet_* (default: %(default)s)"
+    help_text = "of convolutions; 'same' suits the authors' own weights, tf_mixnet_* (default: %(default)s)"
     parser.add_argument("--padding", choices=("symmetric", "same"), default="symmetric", help=help_text)
 
 
 def add_graph(parser: argparse.ArgumentParser) -> None:
-    help_text = "the fast rewritten graph, or the model converted as it is (default: %(default)s)"
+    help_text = "'deploy' rewrites the model into an equal, faster graph; 'plain' skips that (default: %(default)s)"
     parser.add_argument("--graph", choices=("deploy", "plain"), default="deploy", help=help_text)

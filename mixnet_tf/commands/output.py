@@ -2,6 +2,10 @@
 
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # data needs numpy, which --help does without
+    from mixnet_tf.data.dataset import ImageData
 
 
 def load_tensorflow() -> None:
@@ -12,6 +16,30 @@ def load_tensorflow() -> None:
     with quiet():
         import keras  # noqa: F401
         import tensorflow  # noqa: F401
+
+
+def about_images(data: "ImageData", split: str) -> dict[str, Any]:
+    """Return what a reader of numbers should know about the images of a split: ``notes`` and ``skipped_images``."""
+    notes = []
+    if split in data.held_out:
+        count = len(data.splits[split])
+        notes.append(f"{data.name} has no {split} split: {count} of its images are held out, always the same")
+    if split == "test" and data.test_is_val:
+        notes.append(f"{data.name} has no test split: its val stands in, which also chose the best epoch in training")
+    return {"notes": notes, "skipped_images": data.skipped}
+
+
+def show_about(result: dict[str, Any]) -> None:
+    """Print what `about_images` says."""
+    for note in result["notes"]:
+        print(f"note: {note}")
+    show_skipped(result["skipped_images"])
+
+
+def show_skipped(paths: Sequence[str]) -> None:
+    """Print how many images were left out, and the first of them."""
+    if paths:
+        print(f"skipped {len(paths)} unreadable images: {', '.join(paths[:5])}{' …' if len(paths) > 5 else ''}")
 
 
 def show_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -29,14 +57,14 @@ def show_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
 
 
 def shape_text(sizes: Sequence[int]) -> str:
+    """Return sizes as people write them.
+
+    >>> shape_text([1, 32, 32, 3])
+    '1x32x32x3'
+    """
     return "x".join(str(size) for size in sizes)
 
 
-def show_skipped(paths: Sequence[str]) -> None:
-    if paths:
-        print(f"skipped {len(paths)} unreadable images: {', '.join(paths[:5])}{' …' if len(paths) > 5 else ''}")
-
-
-def show_notes(notes: Sequence[str]) -> None:
-    for note in notes:
-        print(f"note: {note}")
+def snr_text(snr_db: float | None) -> str:
+    """Return the signal-to-noise ratio of outputs in words; None is no difference."""
+    return "equal outputs" if snr_db is None else f"logit SNR {snr_db:.1f} dB"

@@ -4,7 +4,6 @@ Pillow decodes and resizes (it antialiases and releases the GIL); TensorFlow is 
 """
 
 import contextlib
-import dataclasses
 import math
 import sys
 import warnings
@@ -14,13 +13,13 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from mixnet_tf import checks
+from mixnet_tf.checks import ImageSize
+from mixnet_tf.data.augmentation import Augmentation
 from mixnet_tf.errors import DataError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of RGB in 0..1: what timm's and NetsPresso's MixNet weights were trained with."""
-
-ImageSize = int | tuple[int, int]
-"""A square side, or (height, width), in pixels."""
 
 MAX_ASPECT_RATIO = 100  # beyond, resizing the shorter side would make an image of gigabytes
 DRAWS = 8  # random numbers that decide about one training image, see training_pixels
@@ -28,30 +27,6 @@ _LUMA = (0.299, 0.587, 0.114)
 
 # Pillow only warns between one and two times its limit; such an image is refused like a larger one.
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
-
-
-@dataclasses.dataclass(frozen=True)
-class Augmentation:
-    """How training images are varied.
-
-    Attributes:
-        min_area: smallest area of the random resized crop, as a fraction of the image; its aspect ratio is 3/4 to
-            4/3 of the result's. A crop that would stick out is cut off at the image's edge.
-        flip: mirror half of the images left to right.
-        jitter: largest relative change of brightness, contrast and saturation.
-    """
-
-    min_area: float = 0.35
-    flip: bool = True
-    jitter: float = 0.2
-
-    def __post_init__(self) -> None:
-        for name, low in (("min_area", 1e-3), ("jitter", 0.0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= 1:
-                raise DataError(f"augmentation.{name}: found {value!r}, expected a number from {low} to 1")
-        if not isinstance(self.flip, bool):
-            raise DataError(f"augmentation.flip: found {self.flip!r}, expected True or False")
 
 
 def preprocess_input(images: Any) -> Any:
@@ -82,24 +57,6 @@ def preprocess_input(images: Any) -> Any:
     if len(pixels.shape) == 0 or pixels.shape[-1] != 3:
         raise DataError(f"images: found shape {tuple(pixels.shape)}, expected (..., 3): RGB, channels last")
     return (pixels / 255.0 - np.asarray(IMAGENET_MEAN, np.float32)) / np.asarray(IMAGENET_STD, np.float32)
-
-
-def height_and_width(image_size: ImageSize) -> tuple[int, int]:
-    """Return (height, width) of an image size.
-
-    >>> height_and_width(224), height_and_width((96, 128))
-    ((224, 224), (96, 128))
-    """
-    sizes = tuple(image_size) if isinstance(image_size, tuple | list) else (image_size, image_size)
-    if len(sizes) != 2 or any(isinstance(s, bool) or not isinstance(s, int | np.integer) or s < 1 for s in sizes):
-        raise DataError(f"image_size: found {image_size!r}, expected pixels as an integer or (height, width)")
-    return int(sizes[0]), int(sizes[1])
-
-
-def require_integer(name: str, value: object, low: int) -> None:
-    """Raise DataError unless `value` is an integer from `low`."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low:
-        raise DataError(f"{name}: found {value!r}, expected an integer from {low}")
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -165,7 +122,7 @@ def evaluation_pixels(image: Image.Image, image_size: ImageSize, crop_fraction: 
     Returns:
         uint8 array (height, width, 3).
     """
-    height, width = height_and_width(image_size)
+    height, width = checks.image_size(image_size)
     cover_height, cover_width = math.floor(height / crop_fraction), math.floor(width / crop_fraction)
     whole = int if height == width else round
     if image.height * cover_width <= image.width * cover_height:
@@ -191,7 +148,7 @@ def training_pixels(
     Returns:
         uint8 array (height, width, 3).
     """
-    height, width = height_and_width(image_size)
+    height, width = checks.image_size(image_size)
     area, ratio, left, top, flip, *colors = draws.tolist()
     area = image.width * image.height * (augmentation.min_area + (1 - augmentation.min_area) * area)
     ratio = width / height * (4 / 3) ** (2 * ratio - 1)
@@ -208,7 +165,7 @@ def training_pixels(
 
 def pixels_to_decode(image_size: ImageSize, augmentation: Augmentation) -> int:
     """Return the side an image must have so that no random crop of it needs enlarging (`at_least` of `decode`)."""
-    return math.ceil(max(height_and_width(image_size)) / math.sqrt(augmentation.min_area * 3 / 4))
+    return math.ceil(max(checks.image_size(image_size)) / math.sqrt(augmentation.min_area * 3 / 4))
 
 
 def _change_colors(image: Image.Image, brightness: float, contrast: float, saturation: float) -> Image.Image:
@@ -217,10 +174,8 @@ def _change_colors(image: Image.Image, brightness: float, contrast: float, satur
     All three are linear, so they are one 3x4 matrix, and values are rounded and clipped once.
     """
     scale = brightness * contrast
-    mean = sum(
-        luma * value
-        for luma, value in zip(_LUMA, image.resize((1, 1), Image.Resampling.BOX).getpixel((0, 0)), strict=True)
-    )
+    average = np.asarray(image.resize((1, 1), Image.Resampling.BOX))[0, 0].tolist()
+    mean = sum(luma * value for luma, value in zip(_LUMA, average, strict=True))
     offset = brightness * mean * (1 - contrast)
     matrix = []
     for row in range(3):

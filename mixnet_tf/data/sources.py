@@ -1,17 +1,18 @@
 """Where images and labels come from: scikit-learn's handwritten digits, image folders and .npz files."""
 
+import dataclasses
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from mixnet_tf.data.pixels import Augmentation, ImageSize, decode, require_integer
+from mixnet_tf import checks
+from mixnet_tf.data.augmentation import Augmentation
+from mixnet_tf.data.dataset import ON_BAD_IMAGE, SPLITS, ImageData, Split
 from mixnet_tf.errors import DataError, did_you_mean
 
-SPLITS = ("train", "val", "test")
 _IGNORED_NAMES = ("thumbs.db", "desktop.ini", "__macosx")  # and all that begin with a dot
 _LABEL_KEYS = ("y_train", "y_test")
 _NPZ_KEYS = ("x_train", "x_test", *_LABEL_KEYS)
@@ -19,64 +20,7 @@ _GENTLE = Augmentation(min_area=0.7, flip=False)  # characters: mirrored or cut 
 _DIGITS_TEST_SEED = 0  # their test images stay the same whatever seed is asked for
 
 
-@dataclass(frozen=True, eq=False)
-class Split:
-    """Images and their labels.
-
-    Attributes:
-        images: paths of image files, or a uint8 array (count, height, width, 3), RGB.
-        labels: int32 array (count,), indices into the class names.
-    """
-
-    images: Sequence[str] | np.ndarray
-    labels: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def take(self, indices: np.ndarray) -> "Split":
-        """Return the images at `indices`, in that order."""
-        images = self.images
-        taken = images[indices] if isinstance(images, np.ndarray) else tuple(images[i] for i in indices)
-        return Split(taken, self.labels[indices])
-
-    def open(self, index: int, *, at_least: int | None = None) -> Image.Image:
-        """Return one RGB image as `decode` does, from its file or from the array."""
-        image = self.images[index]
-        return Image.fromarray(image) if isinstance(image, np.ndarray) else decode(image, at_least=at_least)
-
-
-@dataclass(frozen=True, eq=False)
-class ImageData:
-    """A data set with the splits ``train``, ``val`` and ``test``.
-
-    Attributes:
-        name: ``digits``, or the name of the folder or file.
-        class_names: in the order of the labels.
-        splits: exactly train, val and test.
-        image_size: the size the images have by nature, or None where it differs from image to image.
-        crop_fraction: the part of the resized image that evaluation keeps (timm's ``crop_pct``).
-        augmentation: what suits these images in training.
-        held_out: the splits that the source does not have: chosen by seed from its training images.
-        bad_images: unreadable files found so far, path -> what is wrong. Reading fills it.
-    """
-
-    name: str
-    class_names: tuple[str, ...]
-    splits: Mapping[str, Split]
-    image_size: ImageSize | None = None
-    crop_fraction: float = 1.0
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    held_out: tuple[str, ...] = ()
-    bad_images: dict[str, str] = field(default_factory=dict, repr=False)
-    _checked: set[str] = field(default_factory=set, repr=False)
-
-    def skipped(self) -> tuple[str, ...]:
-        """Return the bad images' paths for people: a name that is not UTF-8 is escaped."""
-        return tuple(os.fsencode(path).decode("utf-8", "backslashreplace") for path in sorted(self.bad_images))
-
-
-def load_data(source: str | Path, *, seed: int = 0) -> ImageData:
+def load_data(source: str | Path, *, seed: int = 0, on_bad_image: str = "error") -> ImageData:
     """Find a data set; image files are listed here and read later.
 
     Args:
@@ -86,9 +30,14 @@ def load_data(source: str | Path, *, seed: int = 0) -> ImageData:
             (N, H, W, 3) of 0..255 or of floats 0..1, integer labels 0..C-1.
         seed: of the images held out for the splits that `source` does not have: 10 % of train for val, and another
             10 % for test where both are missing. Where only test is missing, it is val.
+        on_bad_image: whether an image file that cannot be read is an ``"error"``, or is to be left out (``"skip"``).
+
+    Returns:
+        Images of 0..255, RGB, and their labels.
 
     Raises:
         DataError: nothing usable there; names the file, folder or class.
+        ArgumentError: another `seed` or `on_bad_image`.
 
     Example:
         >>> data = load_data("digits")
@@ -97,7 +46,12 @@ def load_data(source: str | Path, *, seed: int = 0) -> ImageData:
     """
     if not isinstance(source, str | Path) or not str(source):
         raise DataError(f"data: found {source!r}, expected 'digits', a folder or a .npz file")
-    require_integer("seed", seed, 0)
+    checks.integer("seed", seed, 0)
+    checks.one_of("on_bad_image", on_bad_image, ON_BAD_IMAGE)
+    return dataclasses.replace(_load(source, seed), on_bad_image=on_bad_image)
+
+
+def _load(source: str | Path, seed: int) -> ImageData:
     if source == "digits":
         return _load_digits(seed)
     path = Path(source)
@@ -111,7 +65,7 @@ def load_data(source: str | Path, *, seed: int = 0) -> ImageData:
         return _load_npz(path, seed)
     if is_file:
         raise DataError(f"{source}: not a data set; expected 'digits', a folder of images or a .npz file")
-    raise DataError(f"{source}: no such folder or file{did_you_mean(source, ['digits'])}")
+    raise DataError(f"{source}: no such folder or file{did_you_mean(str(source), ['digits'])}")
 
 
 def _load_digits(seed: int) -> ImageData:
@@ -119,7 +73,9 @@ def _load_digits(seed: int) -> ImageData:
 
     digits = load_digits()
     small = np.round(digits.images * (255 / 16)).astype(np.uint8)
-    large = [Image.fromarray(image).resize((32, 32), Image.Resampling.BICUBIC).convert("RGB") for image in small]
+    large = [
+        np.asarray(Image.fromarray(image).resize((32, 32), Image.Resampling.BICUBIC).convert("RGB")) for image in small
+    ]
     class_names = tuple(str(name) for name in digits.target_names)
     train, test = _hold_out(Split(np.stack(large), digits.target.astype(np.int32)), 0.2, class_names, _DIGITS_TEST_SEED)
     splits, held_out = _complete_splits({"train": train, "test": test}, class_names, seed)
@@ -167,8 +123,8 @@ def _load_folder(folder: Path, seed: int) -> ImageData:
     for root in roots.values():
         _check_same_classes(class_names, root)
     _check_class_count(folder, class_names)
-    found = {name: _list_images(root, class_names) for name, root in roots.items()}
-    splits, held_out = _complete_splits(found, class_names, seed)
+    listed = {name: _list_images(root, class_names) for name, root in roots.items()}
+    splits, held_out = _complete_splits(listed, class_names, seed)
     return ImageData(folder.resolve().name, class_names, splits, crop_fraction=0.875, held_out=held_out)
 
 
@@ -183,8 +139,8 @@ def _list(folder: Path, *, folders: bool) -> list[str]:
 
 
 def _check_same_classes(class_names: Sequence[str], root: Path) -> None:
-    found = set(_list(root, folders=True))
-    for problem, names in (("lacks", set(class_names) - found), ("adds", found - set(class_names))):
+    folders = set(_list(root, folders=True))
+    for problem, names in (("lacks", set(class_names) - folders), ("adds", folders - set(class_names))):
         if names:
             raise DataError(f"{root}: {problem} {_some(names)}; expected the classes of train")
 
@@ -277,10 +233,10 @@ def _read_labels(where: str, labels: np.ndarray, count: int) -> np.ndarray:
 
 
 def _number_classes(path: Path, y_train: np.ndarray, y_test: np.ndarray) -> tuple[str, ...]:
-    found = np.unique(y_train)
-    if gaps := np.flatnonzero(found != np.arange(len(found))).tolist():
-        raise DataError(f"{path}: y_train has the label {found[gaps[0]]}, expected {gaps[0]}: labels 0..C-1, all used")
-    class_names = tuple(str(label) for label in found)
+    used = np.unique(y_train)
+    if gaps := np.flatnonzero(used != np.arange(len(used))).tolist():
+        raise DataError(f"{path}: y_train has the label {used[gaps[0]]}, expected {gaps[0]}: labels 0..C-1, all used")
+    class_names = tuple(str(label) for label in used)
     _check_class_count(path, class_names)
     for label in (y_test.min(), y_test.max()):
         if not 0 <= label < len(class_names):

@@ -20,7 +20,7 @@ import keras
 import numpy as np
 
 from mixnet_tf.checks import ImageSize, integer, one_of
-from mixnet_tf.checks import image_size as height_and_width
+from mixnet_tf.checks import image_size as checked_size
 from mixnet_tf.deploy.emitter import FLOAT32, Emitter
 from mixnet_tf.deploy.rules import RULES
 from mixnet_tf.errors import DeployError
@@ -116,7 +116,7 @@ def _input_shape(model: keras.Model, image_size: ImageSize, batch_size: int) -> 
     shape = model.inputs[0].shape
     if len(shape) != 4 or shape[-1] is None:
         raise DeployError(f"{model.name}: expected an input (batch, height, width, channels), found {tuple(shape)}")
-    sizes = height_and_width(image_size)
+    sizes = checked_size(image_size)
     batch_size = integer("batch_size", batch_size, 1)
     if any(built not in (None, size) for built, size in zip(shape[1:3], sizes, strict=True)):
         raise DeployError(f"image_size={image_size!r}, but {model.name} takes {shape[1]} x {shape[2]} pixels")

@@ -6,16 +6,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
-from mixnet_tf.errors import MixNetError
+from mixnet_tf import checks
 from mixnet_tf.litert.runtime import LiteModel
 
-_WARM_UP, _BLOCK = 3, 4  # invocations: before anything is timed; per model and round, the first of them untimed
+_WARM_UP = 3  # invocations before anything is timed
+_TURN = 4  # invocations of a model each time it has its turn; the first of them is not timed
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Latency:
-    """Latency of one model. `ratio` is its median over the first model's, round by round: believe it before the ms."""
+    """Latency of one model, in milliseconds an image.
+
+    Attributes:
+        path: of its file.
+        min_ms: the fastest invocation.
+        median_ms: half of all invocations were faster.
+        p95_ms: 95 % of them were faster.
+        ratio: median of this model's time over the first model's, round by round: believe it before the milliseconds.
+    """
 
     path: str
     min_ms: float
@@ -37,32 +47,34 @@ def benchmark(paths: Sequence[str | Path], *, num_threads: int = 1, rounds: int 
 
     Raises:
         MixNetError: a file that LiteRT cannot run, or counts below 1.
-    """
-    from tqdm import tqdm
 
-    if num_threads < 1 or rounds < 1:
-        raise MixNetError(f"{num_threads} threads and {rounds} rounds, expected at least 1 of each")
+    Example:
+        >>> benchmark(["model_float32.tflite", "model_int8.tflite"])[1].ratio                    # doctest: +SKIP
+        0.58
+    """
+    num_threads, rounds = checks.integer("num_threads", num_threads, 1), checks.integer("rounds", rounds, 1)
     models = [LiteModel(path, num_threads=num_threads) for path in paths]
     for model in models:
         model.fill_input()
         for _ in range(_WARM_UP):
             model.invoke()
-    times = np.empty((len(models), rounds, _BLOCK))
+    times = np.empty((len(models), rounds, _TURN))
     for turn in tqdm(range(rounds), desc="benchmark", unit="round", leave=False, disable=None):
         for i, model in enumerate(models):
-            times[i, turn] = [_milliseconds(model) for _ in range(_BLOCK)]
+            times[i, turn] = [_milliseconds(model) for _ in range(_TURN)]
     times = times[:, :, 1:]  # the first invocation of a turn pays for the caches that the others' turns took
-    per_round = np.median(times, axis=2)
-    return [
-        Latency(
-            path=str(path),
-            min_ms=float(own.min()),
-            median_ms=float(np.median(own)),
-            p95_ms=float(np.percentile(own, 95)),
-            ratio=float(np.median(per_round[i] / per_round[0])),
-        )
-        for i, (path, own) in enumerate(zip(paths, times, strict=True))
-    ]
+    return [_latency(path, times[i], times[0]) for i, path in enumerate(paths)]
+
+
+def _latency(path: str | Path, times: np.ndarray, first: np.ndarray) -> Latency:
+    """Summarize the milliseconds (rounds, invocations) of one model, and compare them with the first model's."""
+    return Latency(
+        path=str(path),
+        min_ms=float(times.min()),
+        median_ms=float(np.median(times)),
+        p95_ms=float(np.percentile(times, 95)),
+        ratio=float(np.median(np.median(times, axis=1) / np.median(first, axis=1))),
+    )
 
 
 def _milliseconds(model: LiteModel) -> float:

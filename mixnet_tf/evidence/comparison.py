@@ -1,13 +1,15 @@
 """Two classifiers on the same images: who is right where, and how far apart their outputs are."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from mixnet_tf.data.batches import ImageData
-from mixnet_tf.evidence.evaluation import open_predictor, predict_all
-from mixnet_tf.metrics import Accuracy, in_top5, mcnemar, mean_cosine, signal_to_noise, wilson
+from mixnet_tf.checks import ImageSize
+from mixnet_tf.data.dataset import ImageData
+from mixnet_tf.evidence.evaluation import Predictor, open_predictor, predict
+from mixnet_tf.metrics import Accuracy, in_top5, mcnemar, mean_cosine, same_class, signal_to_noise, wilson
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,13 +50,7 @@ class Comparison:
 
 
 def compare(
-    a: str | Path,
-    b: str | Path,
-    data: ImageData,
-    *,
-    split: str = "test",
-    image_size: int | tuple[int, int] | None = None,
-    on_bad_image: str = "error",
+    a: str | Path, b: str | Path, data: ImageData, *, split: str = "test", image_size: ImageSize | None = None
 ) -> Comparison:
     """Compare two ``.keras`` or ``.tflite`` classifiers of the same classes.
 
@@ -63,8 +59,8 @@ def compare(
         b: the other.
         data: see ``load_data``.
         split: ``"train"``, ``"val"`` or ``"test"``.
-        image_size: pixels, for a model of any size; default: the other model's, else the data set's own, else 224.
-        on_bad_image: ``"error"`` or ``"skip"``.
+        image_size: pixels, for a model of any size: a side, or (height, width); default: the other model's, else the
+            data set's, else 224.
 
     Raises:
         MixNetError: a file that cannot be read, or that does not fit the data.
@@ -74,30 +70,47 @@ def compare(
         0.994
     """
     predictors = [open_predictor(path) for path in (a, b)]
-    arguments = {"image_size": image_size, "on_bad_image": on_bad_image}
-    (expected, labels), (found, _) = predict_all(predictors, data, split, **arguments)
-    return compare_outputs(expected, found, labels, a=str(a), b=str(b), split=split)
+    data = data.checked(split)
+    any_size = image_size if image_size is not None else _fixed_size(predictors)
+    (outputs_a, labels), (outputs_b, _) = (
+        predict(model, data, split, image_size=any_size if None in model.image_size else image_size)
+        for model in predictors
+    )
+    return compare_outputs(outputs_a, outputs_b, labels, a=str(a), b=str(b), split=split)
+
+
+def _fixed_size(predictors: Sequence[Predictor]) -> tuple[int, int] | None:
+    """Return the first (height, width) that one of the models insists on."""
+    for predictor in predictors:
+        height, width = predictor.image_size
+        if height is not None and width is not None:
+            return height, width
+    return None
 
 
 def compare_outputs(
-    expected: np.ndarray, found: np.ndarray, labels: np.ndarray, *, a: str, b: str, split: str
+    outputs_a: np.ndarray, outputs_b: np.ndarray, labels: np.ndarray, *, a: str, b: str, split: str
 ) -> Comparison:
     """Compare two models' outputs (n, classes), given the labels (n,)."""
-    right_a, right_b = expected.argmax(axis=1) == labels, found.argmax(axis=1) == labels
+    right_a, right_b = (outputs.argmax(axis=1) == labels for outputs in (outputs_a, outputs_b))
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
     return Comparison(
         a=a,
         b=b,
         split=split,
         count=len(labels),
-        top1_a=wilson(int(right_a.sum()), len(labels)),
-        top1_b=wilson(int(right_b.sum()), len(labels)),
-        top5_a=wilson(int(in_top5(expected, labels).sum()), len(labels)),
-        top5_b=wilson(int(in_top5(found, labels).sum()), len(labels)),
+        top1_a=_share(right_a),
+        top1_b=_share(right_b),
+        top5_a=_share(in_top5(outputs_a, labels)),
+        top5_b=_share(in_top5(outputs_b, labels)),
         only_a_right=only_a,
         only_b_right=only_b,
         p_value=mcnemar(only_a, only_b),
-        agreement=float((expected.argmax(axis=1) == found.argmax(axis=1)).mean()),
-        snr_db=signal_to_noise(expected, found),
-        cosine=mean_cosine(expected, found),
+        agreement=same_class(outputs_a, outputs_b),
+        snr_db=signal_to_noise(outputs_a, outputs_b),
+        cosine=mean_cosine(outputs_a, outputs_b),
     )
+
+
+def _share(right: np.ndarray) -> Accuracy:
+    return wilson(int(right.sum()), len(right))

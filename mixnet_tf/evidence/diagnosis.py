@@ -2,24 +2,30 @@
 
 import collections
 import dataclasses
-import itertools
 import json
 import math
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from mixnet_tf.data.batches import ImageData, calibration_images, evaluation_dataset
+from mixnet_tf.data.calibration import CalibrationSet
+from mixnet_tf.data.sources import ImageData
+from mixnet_tf.environment import environment
 from mixnet_tf.errors import DeployError
 from mixnet_tf.evidence.benchmark import benchmark
 from mixnet_tf.evidence.comparison import Comparison, compare
-from mixnet_tf.evidence.report import _figure, environment
+from mixnet_tf.evidence.figures import new_figure, save_figure
 from mixnet_tf.files import whole_file
-from mixnet_tf.litert.flatgraph import FlatGraph, Outputs, Probe
+from mixnet_tf.layers import block_of
+from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.litert.op_table import inspect_model
-from mixnet_tf.quantization.fallback import _BLOCK, EXACT_DB, rank_blocks
+from mixnet_tf.litert.runtime import LiteModel
+from mixnet_tf.quantization.fallback import EXACT_DB, rank_blocks
+from mixnet_tf.quantization.quantize import CORRECTION_IMAGES, calibrate, int8_graph
+from mixnet_tf.quantization.types import Calibrated, Exported, Images, Int8Result
 
 _FILES = ("report.json", "error.png", "report.md")
 _IMAGES = 32
@@ -48,35 +54,34 @@ class TensorError:
     snr_db: float
 
 
-def tensor_errors(prepared, content: bytes, images: Iterable[np.ndarray]) -> list[TensorError]:
+def tensor_errors(calibrated: Calibrated, graph: FlatGraph, images: Iterable[np.ndarray]) -> list[TensorError]:
     """Compare every int8 tensor with its float twin.
 
     Args:
-        prepared: from ``mixnet_tf.quantization.quantize.prepare``.
-        content: the int8 file made of it.
+        calibrated: the float graph.
+        graph: the int8 one made of it.
         images: normalized float images (1, height, width, channels).
     """
-    graph, quantized = FlatGraph(prepared.content), FlatGraph(content)
-    written = {quantized.name(i): i for op in quantized.ops for i in op.outputs}
-    ops = [
-        op for op in graph.ops if graph.name(op.outputs[0]) in written and graph.name(op.outputs[0]) in prepared.ranges
-    ]
-    names = [graph.name(op.outputs[0]) for op in ops]
-    limits = [prepared.ranges[name] for name in names]
-    probe, run = Probe(prepared.content), Outputs(quantized.content_up_to([written[name] for name in names]))
+    floats, ranges = calibrated.equalized, calibrated.ranges
+    written = {graph.name(i): i for op in graph.ops for i in op.outputs}
+    ops = [op for op in floats.ops if floats.name(op.outputs[0]) in written and op.outputs[0] in ranges]
+    names = [floats.name(op.outputs[0]) for op in ops]
+    limits = [ranges[op.outputs[0]] for op in ops]
+    probe = LiteModel(floats.content(), num_threads=2, kernels="builtin", keep_tensors=True)
+    int8 = LiteModel(graph.content_up_to([written[name] for name in names]), num_threads=2)
     sums = np.zeros((len(ops), 3))
     count = 0
     for image in images:
         probe.run(image)
         count += 1
-        for own, op, (low, high), found in zip(sums, ops, limits, run(image), strict=True):
-            value = probe.value(op.outputs[0])
-            noise = np.square(value - found, dtype=np.float64).sum()
-            own += np.square(value, dtype=np.float64).sum(), noise, ((value < low) | (value > high)).mean()
+        for row, op, (low, high), value in zip(sums, ops, limits, int8.run(image), strict=True):
+            wanted = probe.value(op.outputs[0])
+            noise = np.square(wanted - value, dtype=np.float64).sum()
+            row += np.square(wanted, dtype=np.float64).sum(), noise, ((wanted < low) | (wanted > high)).mean()
     return [
         TensorError(
             name=name,
-            block=match[1] if (match := _BLOCK.search(name)) else "",
+            block=block_of(name) or "",
             op=op.name,
             low=low,
             high=high,
@@ -87,183 +92,217 @@ def tensor_errors(prepared, content: bytes, images: Iterable[np.ndarray]) -> lis
     ]
 
 
-def concat_ratios(prepared) -> dict[str, float]:
+def concat_ratios(calibrated: Calibrated) -> dict[str, float]:
     """Return, for every concatenation, the widest range of its inputs over the narrowest: they share one int8 scale."""
-    graph, found = FlatGraph(prepared.content), {}
+    graph, ratios = calibrated.equalized, {}
     for op in graph.ops:
         if op.name == "CONCATENATION":
-            computed = [graph.name(i) for i in op.inputs if graph.name(i) in prepared.ranges]
-            widths = [high - low for low, high in map(prepared.ranges.get, computed)] or [1.0]
-            found[graph.name(op.outputs[0])] = max(widths) / max(min(widths), 1e-30)
-    return found
+            limits = [calibrated.ranges[i] for i in op.inputs if i in calibrated.ranges]
+            widths = [high - low for low, high in limits] or [1.0]
+            ratios[graph.name(op.outputs[0])] = max(widths) / max(min(widths), 1e-30)
+    return ratios
 
 
-def report_files(folder: str | Path | None) -> list[Path]:
+def diagnosis_files(folder: str | Path | None) -> list[Path]:
     """Return the files of a report in `folder`; none for None."""
     return [] if folder is None else [Path(folder, name) for name in _FILES]
 
 
-def check_reportable(content: bytes, data: ImageData, on_bad_image: str) -> None:
-    """Raise DeployError where a report on a float ``.tflite`` could not be written: known before the work begins."""
-    graph = FlatGraph(content)
+def check_reportable(graph: FlatGraph, data: ImageData) -> ImageData:
+    """Return the data with its test images checked.
+
+    Raises:
+        MixNetError: a report on a float graph could not be written: known before the work begins.
+    """
     shapes = [graph.shape(i) for i in graph.outputs]
     if shapes != [(1, len(data.class_names))]:
-        found = ", ".join(map(str, shapes))
+        outputs = ", ".join(map(str, shapes))
         raise DeployError(
-            f"report: the model gives {found}; expected (1, {len(data.class_names)}), the classes of {data.name}"
+            f"report: the model gives {outputs}; expected (1, {len(data.class_names)}), the classes of {data.name}"
         )
-    evaluation_dataset(data, "test", image_size=graph.image_size, batch_size=1, on_bad_image=on_bad_image)  # bad images
+    return data.checked("test")
 
 
-def write_quantization_report(
-    result,
-    prepared,
-    again,
+def write_diagnosis(
+    record: Exported,
+    result: Int8Result,
+    chosen: CalibrationSet,
     data: ImageData,
     folder: str | Path,
     *,
-    on_bad_image: str = "error",
     overwrite: bool = False,
-) -> dict:
+) -> dict[str, Any]:
     """Measure a quantized file on the test split and write the report.
 
     Args:
-        result: what ``quantize`` returns.
-        prepared: from ``mixnet_tf.quantization.quantize.prepare``.
-        again: a function from another calibration set to (prepared, content), for the stability of the result.
-        data: with a test split; its training split has the calibration images.
+        record: what ``export`` says of the file.
+        result: what ``quantize`` made.
+        chosen: the calibration images.
+        data: with a test split that is checked; its training split has the calibration images.
         folder: for ``report.md``, ``report.json`` and ``error.png``.
-        on_bad_image: ``"error"`` or ``"skip"``.
         overwrite: replace files that exist.
 
     Returns:
         The content of ``report.json``.
     """
-    folder, content = Path(folder), Path(result.path).read_bytes()
-    size = FlatGraph(prepared.content).image_size
-    count = len(result.calibration.images)
-    more = calibration_images(
-        data, image_size=size, count=2 * count, seed=result.calibration.seed, on_bad_image=on_bad_image
-    )
-    second = list(itertools.islice(more, count, None))
-    images = list(calibration_images(data, split="test", image_size=size, count=_IMAGES, on_bad_image=on_bad_image))
+    images = list(CalibrationSet.choose(data, split="test", image_size=chosen.image_size, count=_IMAGES))
+    reference = result.calibrated.reference.content()
     with tempfile.TemporaryDirectory() as scratch:
-        paths = {name: Path(scratch) / f"{name}.tflite" for name in ("float32", "second")}
-        paths["float32"].write_bytes(prepared.reference)
-        arguments = {"on_bad_image": on_bad_image}
-        own = compare(paths["float32"], result.path, data, **arguments)
-        stability = None
-        if second:
-            other, other_content = again(second)
-            paths["second"].write_bytes(other_content)
-            stability = _stability(prepared, other, compare(paths["float32"], paths["second"], data, **arguments))
-        latencies = benchmark([paths["float32"], result.path], rounds=10)
-    table = inspect_model(result.path)
-    report = {
-        "file": dataclasses.asdict(result),
-        "comparison": dataclasses.asdict(own) | {"a": "float32"},
-        "tensors": [dataclasses.asdict(error) for error in tensor_errors(prepared, content, images)],
-        "sensitivity": _sensitivity(result, prepared, images),
-        "concat_range_ratios": concat_ratios(prepared),
+        float_path = Path(scratch) / "float32.tflite"
+        float_path.write_bytes(reference)
+        comparison = compare(float_path, record.path, data)
+        stability = _stability(record, result, chosen, data, float_path)
+        latencies = benchmark([float_path, record.path], rounds=10)
+    table = inspect_model(record.path)
+    report: dict[str, Any] = {
+        "file": dataclasses.asdict(record),
+        "comparison": dataclasses.asdict(comparison) | {"a": "float32"},
+        "tensors": [dataclasses.asdict(error) for error in tensor_errors(result.calibrated, result.graph, images)],
+        "sensitivity": _sensitivity(result, images),
+        "concat_range_ratios": concat_ratios(result.calibrated),
         "ops": dict(collections.Counter(op.name for op in table.ops)),
         "outside_delegate": [{"op": op.name, "reason": op.reason} for op in table.outside],
         "latency_ratio_to_float32": latencies[1].ratio,
-        "size_ratio_to_float32": result.size_bytes / len(prepared.reference),
+        "size_ratio_to_float32": record.size_bytes / len(reference),
         "stability": stability,
         "environment": environment(),
     }
-    writers = (
+    writers: tuple[Callable[[Path], Any], ...] = (
         lambda part: part.write_text(json.dumps(report, indent=2, default=str) + "\n"),
         lambda part: _plot(report["tensors"], part),
         lambda part: part.write_text(_markdown(report)),
     )
-    for path, write in zip(report_files(folder), writers, strict=True):
+    for path, write in zip(diagnosis_files(folder), writers, strict=True):
         with whole_file(path, overwrite=overwrite) as part:
             write(part)
     return report
 
 
-def _sensitivity(result, prepared, images: list[np.ndarray]) -> list[dict]:
+def _sensitivity(result: Int8Result, images: Images) -> list[dict[str, Any]]:
     if result.backend == "tf.lite":  # which cannot leave a block in float32
         return []
-    return [dataclasses.asdict(own) for own in rank_blocks(prepared, result.backend, images)]
+    return [dataclasses.asdict(row) for row in rank_blocks(result.calibrated, result.backend, images)]
 
 
-def _stability(first, second, comparison: Comparison) -> dict:
-    widths = [{name: high - low for name, (low, high) in own.ranges.items()} for own in (first, second)]
-    ratios = [abs(math.log2(widths[1][name] / width)) for name, width in widths[0].items() if width and widths[1][name]]
+def _stability(
+    record: Exported, result: Int8Result, chosen: CalibrationSet, data: ImageData, float_path: Path
+) -> dict[str, float | None] | None:
+    """Calibrate once more, on as many other images, and say what changes; None where there are no others."""
+    count = len(chosen)
+    others = CalibrationSet.choose(data, image_size=chosen.image_size, seed=chosen.seed, count=2 * count)
+    others = others.part(min(count, len(others)), 2 * count)
+    if not len(others):
+        return None
+    first, second = result.calibrated, calibrate(result.calibrated.reference, record.recipe, others)
+    blocks = result.fallback.blocks if result.fallback else ()
+    few = list(others.part(0, CORRECTION_IMAGES))
+    path = float_path.with_name("second.tflite")
+    path.write_bytes(int8_graph(second, record.recipe, result.backend, few, blocks).content())
+    comparison: Comparison = compare(float_path, path, data)
+    widths = [{i: high - low for i, (low, high) in made.ranges.items()} for made in (first, second)]
+    changes = [abs(math.log2(widths[1][i] / width)) for i, width in widths[0].items() if width and widths[1][i]]
     return {
-        "median_range_change_octaves": float(np.median(ratios)),
-        "largest_range_change_octaves": float(np.max(ratios)),
+        "median_range_change_octaves": float(np.median(changes)),
+        "largest_range_change_octaves": float(np.max(changes)),
         "top1": comparison.top1_b.value,
         "agreement": comparison.agreement,
         "snr_db": comparison.snr_db,
     }
 
 
-def _markdown(report: dict) -> str:
-    own, file, blocks = report["comparison"], report["file"], {}
-    for tensor in report["tensors"]:
-        blocks.setdefault(tensor["block"], []).append(tensor)
-    snr = "exact" if own["snr_db"] is None else f"{own['snr_db']:.1f} dB"
+def _markdown(report: dict[str, Any]) -> str:
+    file = report["file"]
     lines = [
         f"# {Path(file['path']).name}, recipe {file['recipe']['name']}",
         "",
-        f"{own['count']} test images, {len(file['calibration']['images'])} calibration images, {file['backend']}.",
-        "",
-        "| | float32 | int8 |",
-        "|---|---|---|",
-        *(
-            f"| top-{k} (95 % interval) | {_interval(own[f'top{k}_a'])} | {_interval(own[f'top{k}_b'])} |"
-            for k in (1, 5)
-        ),
-        f"| only this one right | {own['only_a_right']} | {own['only_b_right']} |",
-        "",
-        f"McNemar p {own['p_value']:.2f}, agreement {own['agreement']:.2%}, logit SNR {snr}, "
-        f"cosine {own['cosine']:.5f}; "
-        f"size {report['size_ratio_to_float32']:.2f} and latency {report['latency_ratio_to_float32']:.2f} of float32.",
+        *_accuracy_lines(report),
         "",
         "## Where the error enters",
         "",
         "![error](error.png)",
         "",
-        "| block | SNR of its last tensor | lowest SNR | most values outside the range |",
-        "|---|---|---|---|",
+        *_block_lines(report["tensors"]),
+        *_sensitivity_lines(report["sensitivity"]),
+        *("", "| concatenation | widest range over narrowest |", "|---|---|"),
+        *(f"| {name} | {ratio:.2f} |" for name, ratio in report["concat_range_ratios"].items()),
+        *("", "| operator | count |", "|---|---|"),
+        *(f"| {name} | {count} |" for name, count in report["ops"].items()),
+        "",
+        _outside_line(report["outside_delegate"]),
+        *_stability_lines(report["stability"]),
+        *(f"\nNote: {note}." for note in file["notes"]),
     ]
-    for block, tensors in blocks.items():
-        last, lowest = tensors[-1]["snr_db"], min(t["snr_db"] for t in tensors)
-        outside = max(t["outside"] for t in tensors)
-        lines.append(f"| {block or 'other'} | {last:.1f} dB | {lowest:.1f} dB | {outside:.2%} |")
-    if report["sensitivity"]:
-        lines += ["", "| block, if it alone stays in float32 | logit SNR regained |", "|---|---|"]
-        lines += [f"| {own['block']} | {own['gain_db']:+.1f} dB |" for own in report["sensitivity"]]
-    lines += ["", "| concatenation | widest range over narrowest |", "|---|---|"]
-    lines += [f"| {name} | {ratio:.2f} |" for name, ratio in report["concat_range_ratios"].items()]
-    lines += ["", "| operator | count |", "|---|---|", *(f"| {name} | {n} |" for name, n in report["ops"].items())]
-    outside = collections.Counter(f"{op['op']} ({op['reason']})" for op in report["outside_delegate"])
-    lines += ["", "Outside the delegate: " + (", ".join(f"{n} {name}" for name, n in outside.items()) or "none") + "."]
-    if report["stability"]:
-        other = report["stability"]
-        lines += [
-            "",
-            "Calibrated on other images: "
-            f"ranges change by {other['median_range_change_octaves']:.2f} octaves (median), "
-            f"{other['largest_range_change_octaves']:.2f} at most; top-1 {other['top1']:.2%}, agreement "
-            f"{other['agreement']:.2%}.",
-        ]
-    return "\n".join([*lines, *(f"\nNote: {note}." for note in file["notes"])]) + "\n"
+    return "\n".join(lines) + "\n"
 
 
-def _interval(share: dict) -> str:
+def _accuracy_lines(report: dict[str, Any]) -> list[str]:
+    comparison, file = report["comparison"], report["file"]
+    snr = "exact" if comparison["snr_db"] is None else f"{comparison['snr_db']:.1f} dB"
+    rows = [(k, comparison[f"top{k}_a"], comparison[f"top{k}_b"]) for k in (1, 5)]
+    calibration = f"{len(file['calibration']['images'])} calibration images"
+    return [
+        f"{comparison['count']} test images, {calibration}, {file['backend']}.",
+        "",
+        "| | float32 | int8 |",
+        "|---|---|---|",
+        *(f"| top-{k} (95 % interval) | {_interval(a)} | {_interval(b)} |" for k, a, b in rows),
+        f"| only this one right | {comparison['only_a_right']} | {comparison['only_b_right']} |",
+        "",
+        f"McNemar p {comparison['p_value']:.2f}, agreement {comparison['agreement']:.2%}, logit SNR {snr}, "
+        f"cosine {comparison['cosine']:.5f}; "
+        f"size {report['size_ratio_to_float32']:.2f} and latency {report['latency_ratio_to_float32']:.2f} of float32.",
+    ]
+
+
+def _interval(share: dict[str, float]) -> str:
     return f"{share['value']:.2%} ({share['low']:.2%} to {share['high']:.2%})"
 
 
-def _plot(tensors: list[dict], path: Path) -> None:
-    figure, axes = _figure(11, 4)
+def _block_lines(tensors: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "| block | SNR of its last tensor | lowest SNR | most values outside the range |",
+        "|---|---|---|---|",
+    ]
+    blocks: dict[str, list[dict[str, Any]]] = {}
+    for tensor in tensors:
+        blocks.setdefault(tensor["block"], []).append(tensor)
+    for block, members in blocks.items():
+        last, lowest = members[-1]["snr_db"], min(tensor["snr_db"] for tensor in members)
+        outside = max(tensor["outside"] for tensor in members)
+        lines.append(f"| {block or 'other'} | {last:.1f} dB | {lowest:.1f} dB | {outside:.2%} |")
+    return lines
+
+
+def _sensitivity_lines(sensitivity: list[dict[str, Any]]) -> list[str]:
+    if not sensitivity:
+        return []
+    rows = [f"| {row['block']} | {row['gain_db']:+.1f} dB |" for row in sensitivity]
+    return ["", "| block, if it alone stays in float32 | logit SNR regained |", "|---|---|", *rows]
+
+
+def _outside_line(outside: list[dict[str, str]]) -> str:
+    counts = collections.Counter(f"{op['op']} ({op['reason']})" for op in outside)
+    return "Outside the delegate: " + (", ".join(f"{count} {name}" for name, count in counts.items()) or "none") + "."
+
+
+def _stability_lines(stability: dict[str, Any] | None) -> list[str]:
+    if stability is None:
+        return []
+    return [
+        "",
+        "Calibrated on other images: "
+        f"ranges change by {stability['median_range_change_octaves']:.2f} octaves (median), "
+        f"{stability['largest_range_change_octaves']:.2f} at most; top-1 {stability['top1']:.2%}, agreement "
+        f"{stability['agreement']:.2%}.",
+    ]
+
+
+def _plot(tensors: list[dict[str, Any]], path: Path) -> None:
+    figure, axes = new_figure(11, 4)
     axes.plot([tensor["snr_db"] for tensor in tensors], ".", markersize=3)
-    starts = {}
+    starts: dict[str, int] = {}
     for i, tensor in enumerate(tensors):
         starts.setdefault(tensor["block"], i)
     axes.set_xticks(list(starts.values()), list(starts), rotation=90, fontsize=7)
     axes.set(ylabel="SNR in dB, int8 against float", title="error by tensor, in graph order")
-    figure.savefig(path)
+    save_figure(figure, path)

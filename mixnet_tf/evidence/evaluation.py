@@ -1,14 +1,20 @@
-"""Accuracy of a model, ``.keras`` or ``.tflite``, and its distance from a reference."""
+"""Accuracy of a classifier, ``.keras`` or ``.tflite``."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
-from mixnet_tf.data.batches import ImageData, evaluation_dataset
+from mixnet_tf import checks
+from mixnet_tf.checks import ImageSize
+from mixnet_tf.data.batches import evaluation_dataset
+from mixnet_tf.data.dataset import ImageData
 from mixnet_tf.errors import MixNetError
-from mixnet_tf.metrics import in_top5, signal_to_noise
+from mixnet_tf.metrics import in_top5, same_class, signal_to_noise
+
+_ANY_SIZE = 224  # pixels: where neither the model, nor the data, nor the user says how large images are
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,7 +28,7 @@ class Evaluation:
         top1: share of images whose class has the largest output.
         top5: share of images whose class is among the five largest outputs.
         per_class: top-1 of every class that has images.
-        reference: path of the reference model, or None.
+        reference: path of the model that the next two compare with; None where there is none (``with_distance``).
         agreement: share of images for which model and reference give the same top-1 class.
         snr_db: power of the reference's outputs over that of the difference, in decibels; None for no difference.
     """
@@ -40,7 +46,14 @@ class Evaluation:
 
 @dataclasses.dataclass(frozen=True)
 class Predictor:
-    """A model opened for inference: float images (n, height, width, 3) to float outputs (n, classes)."""
+    """A classifier opened for inference.
+
+    Attributes:
+        path: of its file.
+        predict: normalized float images (n, height, width, 3) to float outputs (n, classes).
+        image_size: (height, width) in pixels; None stands for any.
+        classes: how many.
+    """
 
     path: str
     predict: Callable[[np.ndarray], np.ndarray]
@@ -52,109 +65,113 @@ def open_predictor(path: str | Path) -> Predictor:
     """Open a ``.keras`` or ``.tflite`` classifier.
 
     Raises:
-        MixNetError: another suffix, or a file that cannot be read.
+        MixNetError: another suffix, a file that cannot be read, or a model that is no classifier of RGB images.
+
+    Example:
+        >>> open_predictor("model_int8.tflite").image_size                                       # doctest: +SKIP
+        (32, 32)
     """
     path = Path(path)
-    if path.suffix == ".tflite":
-        from mixnet_tf.litert.runtime import LiteModel
-
-        lite = LiteModel(path)
-        _check_classifier(path, lite.input["shape"], lite.output["shape"])
-        return Predictor(str(path), lite, lite.image_size, lite.classes)
-    if path.suffix == ".keras":
-        from mixnet_tf.saving import load_model
-
-        model = load_model(path)
-        if len(model.inputs) != 1 or len(model.outputs) != 1:
-            counts = f"{len(model.inputs)} inputs and {len(model.outputs)} outputs"
-            raise MixNetError(f"{path}: has {counts}, expected one of each")
-        _check_classifier(path, model.inputs[0].shape, model.outputs[0].shape)
-        return Predictor(
-            str(path), lambda x: np.asarray(model(x, training=False)), model.input_shape[1:3], model.output_shape[-1]
-        )
-    raise MixNetError(f"{path}: expected a .keras or a .tflite file")
+    openers = {".keras": _open_keras, ".tflite": _open_lite}
+    if path.suffix not in openers:
+        raise MixNetError(f"{path}: expected a .keras or a .tflite file")
+    return openers[path.suffix](path)
 
 
-def _check_classifier(path: Path, inputs: Sequence[int | None], outputs: Sequence[int | None]) -> None:
-    if len(inputs) != 4 or inputs[-1] != 3 or len(outputs) != 2:
-        shapes = f"{tuple(map(_plain, inputs))} to {tuple(map(_plain, outputs))}"
+def _open_lite(path: Path) -> Predictor:
+    from mixnet_tf.litert.runtime import LiteModel
+
+    lite = LiteModel(path)
+    classes = _check_classifier(path, lite.input["shape"], lite.output["shape"])
+    return Predictor(str(path), lite, lite.image_size, classes)
+
+
+def _open_keras(path: Path) -> Predictor:
+    from mixnet_tf.saving import load_model
+
+    model = load_model(path)
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        counts = f"{len(model.inputs)} inputs and {len(model.outputs)} outputs"
+        raise MixNetError(f"{path}: has {counts}, expected one of each")
+    classes = _check_classifier(path, model.inputs[0].shape, model.outputs[0].shape)
+    return Predictor(str(path), lambda x: np.asarray(model(x, training=False)), model.input_shape[1:3], classes)
+
+
+def _check_classifier(path: Path, inputs: Sequence[int | None], outputs: Sequence[int | None]) -> int:
+    """Return the number of classes of a model from RGB images to one output for each class."""
+    if len(inputs) != 4 or inputs[-1] != 3 or len(outputs) != 2 or not outputs[-1]:
+        shapes = f"{_shape_text(inputs)} to {_shape_text(outputs)}"
         raise MixNetError(f"{path}: maps {shapes}, expected RGB images (batch, height, width, 3) to (batch, classes)")
+    return int(outputs[-1])
 
 
-def _plain(size: int | None) -> int | None:
-    return None if size is None else int(size)
+def _shape_text(shape: Sequence[int | None]) -> str:
+    return str(tuple(None if size is None else int(size) for size in shape))
 
 
 def predict(
-    predictor: Predictor,
-    data: ImageData,
-    split: str,
-    *,
-    image_size: int | tuple[int, int] | None = None,
-    on_bad_image: str = "error",
+    predictor: Predictor, data: ImageData, split: str, *, image_size: ImageSize | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Run a model over a split, with progress; return outputs (n, classes) and labels (n,).
+    """Run a model over a split, with progress.
 
     Args:
         predictor: the model.
         data: the images.
         split: ``"train"``, ``"val"`` or ``"test"``.
-        image_size: for models of any size; default: the data set's own, else 224.
-        on_bad_image: ``"error"`` or ``"skip"``.
+        image_size: pixels, for models of any size: a side, or (height, width); default: the data set's, else 224.
+
+    Returns:
+        Outputs, float (n, classes), and labels, int (n,).
 
     Raises:
         MixNetError: classes or sizes that do not fit, or outputs that are not finite.
     """
-    from tqdm import tqdm
-
     if predictor.classes != len(data.class_names):
         raise MixNetError(
             f"{predictor.path}: has {predictor.classes} classes, but {data.name} has {len(data.class_names)}"
         )
     _check_labels(predictor, data)
-    size = _image_size(predictor, data, image_size)
-    batches = evaluation_dataset(data, split, image_size=size, batch_size=32, on_bad_image=on_bad_image)
+    batches = evaluation_dataset(data, split, image_size=_fit(predictor, data, image_size), batch_size=32)
     outputs, labels = [], []
-    with tqdm(
-        total=len(data.splits[split].labels), desc=Path(predictor.path).name, unit="image", leave=False, disable=None
-    ) as bar:
+    count, name = len(data.splits[split]), Path(predictor.path).name
+    with tqdm(total=count, desc=name, unit="image", leave=False, disable=None) as bar:
         for images, batch_labels in batches.as_numpy_iterator():
             outputs.append(predictor.predict(images))
             labels.append(batch_labels)
             bar.update(len(batch_labels))
-    outputs = np.concatenate(outputs)
-    if not np.isfinite(outputs).all():
+    all_outputs = np.concatenate(outputs)
+    if not np.isfinite(all_outputs).all():
         raise MixNetError(f"{predictor.path}: gives outputs that are not finite (NaN or infinity)")
-    return outputs, np.concatenate(labels)
+    return all_outputs, np.concatenate(labels)
 
 
 def _check_labels(predictor: Predictor, data: ImageData) -> None:
     """Refuse data whose classes are not those of the ``labels.txt`` beside the model: every number would be wrong."""
-    path, names = Path(predictor.path).with_name("labels.txt"), []
-    if path.is_file():
-        names = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    path = Path(predictor.path).with_name("labels.txt")
+    names = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
     numbers = [str(i) for i in range(predictor.classes)]  # what classes are called that have no names
     if len(names) != predictor.classes or numbers in (names, list(data.class_names)):
         return
-    for i, (own, other) in enumerate(zip(names, data.class_names, strict=True)):
-        if own != other:
+    for i, (label, class_name) in enumerate(zip(names, data.class_names, strict=True)):
+        if label != class_name:
             raise MixNetError(
-                f"{predictor.path}: class {i} is {own!r} in the labels.txt beside it, but {other!r} in {data.name}; "
-                "expected the same classes in the same order"
+                f"{predictor.path}: class {i} is {label!r} in the labels.txt beside it, but {class_name!r} in "
+                f"{data.name}; expected the same classes in the same order"
             )
 
 
-def _image_size(predictor: Predictor, data: ImageData, asked: int | tuple[int, int] | None) -> tuple[int, int]:
-    wanted = asked or data.image_size or 224
-    wanted = (wanted, wanted) if isinstance(wanted, int) else wanted
+def _fit(predictor: Predictor, data: ImageData, asked: ImageSize | None) -> tuple[int, int]:
+    """Return the (height, width) to feed a model: its own, else what was asked for, the data set's, or 224."""
+    wishes = (asked, data.image_size, _ANY_SIZE)
+    height, width = checks.image_size(next(size for size in wishes if size is not None))
     fixed = predictor.image_size
-    if asked and any(own not in (None, size) for own, size in zip(fixed, wanted, strict=True)):
-        raise MixNetError(f"{predictor.path}: takes images of {fixed[0]} x {fixed[1]}, not {wanted[0]} x {wanted[1]}")
-    return tuple(own or size for own, size in zip(fixed, wanted, strict=True))
+    if asked is not None and (fixed[0] not in (None, height) or fixed[1] not in (None, width)):
+        raise MixNetError(f"{predictor.path}: takes images of {fixed[0]} x {fixed[1]}, not {height} x {width}")
+    return fixed[0] or height, fixed[1] or width
 
 
-def score(model: str, split: str, outputs: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...]) -> Evaluation:
-    """Score outputs (n, classes) against labels (n,)."""
+def score(model: str, split: str, outputs: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> Evaluation:
+    """Score outputs (n, classes) against labels (n,), indices into the class names."""
     correct = outputs.argmax(axis=1) == labels
     present = np.unique(labels)
     return Evaluation(
@@ -168,23 +185,15 @@ def score(model: str, split: str, outputs: np.ndarray, labels: np.ndarray, class
 
 
 def evaluate(
-    model: str | Path,
-    data: ImageData,
-    *,
-    split: str = "test",
-    reference: str | Path | None = None,
-    image_size: int | tuple[int, int] | None = None,
-    on_bad_image: str = "error",
+    model: str | Path, data: ImageData, *, split: str = "test", image_size: ImageSize | None = None
 ) -> Evaluation:
-    """Measure the accuracy of a ``.keras`` or ``.tflite`` classifier, and its distance from a reference model.
+    """Measure the accuracy of a ``.keras`` or ``.tflite`` classifier.
 
     Args:
-        model: the file to measure.
+        model: the file.
         data: see ``load_data``.
         split: ``"train"``, ``"val"`` or ``"test"``.
-        reference: another model of the same classes.
-        image_size: pixels, for a model of any size; default: the other model's, else the data set's own, else 224.
-        on_bad_image: ``"error"`` or ``"skip"``.
+        image_size: pixels, for a model of any size: a side, or (height, width); default: the data set's, else 224.
 
     Raises:
         MixNetError: a file that cannot be read, or that does not fit the data.
@@ -193,29 +202,16 @@ def evaluate(
         >>> evaluate("build/nano/model_int8.tflite", load_data("digits")).top1                   # doctest: +SKIP
         0.98
     """
-    predictors = [open_predictor(path) for path in (model, reference) if path is not None]
-    (outputs, labels), *others = predict_all(predictors, data, split, image_size=image_size, on_bad_image=on_bad_image)
-    result = score(str(model), split, outputs, labels, data.class_names)
-    return with_distance(result, outputs, str(reference), others[0][0]) if others else result
+    predictor = open_predictor(model)
+    outputs, labels = predict(predictor, data.checked(split), split, image_size=image_size)
+    return score(str(model), split, outputs, labels, data.class_names)
 
 
-def predict_all(
-    predictors: Sequence[Predictor], data: ImageData, split: str, *, image_size=None, on_bad_image: str = "error"
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Run ``predict`` for several models; one of any image size takes that of the others."""
-    fixed = [own.image_size for own in predictors if None not in own.image_size]
-    free = image_size or (fixed[0] if fixed else None)
-    return [
-        predict(own, data, split, image_size=free if None in own.image_size else image_size, on_bad_image=on_bad_image)
-        for own in predictors
-    ]
-
-
-def with_distance(result: Evaluation, outputs: np.ndarray, reference: str, expected: np.ndarray) -> Evaluation:
-    """Add to `result` how far `outputs` are from the `expected` ones of the reference."""
+def with_distance(evaluation: Evaluation, outputs: np.ndarray, reference: str, expected: np.ndarray) -> Evaluation:
+    """Add to an evaluation how far its `outputs` (n, classes) are from the `expected` ones of the reference."""
     return dataclasses.replace(
-        result,
+        evaluation,
         reference=reference,
-        agreement=float((outputs.argmax(axis=1) == expected.argmax(axis=1)).mean()),
+        agreement=same_class(expected, outputs),
         snr_db=signal_to_noise(expected, outputs),
     )

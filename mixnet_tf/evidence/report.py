@@ -1,21 +1,22 @@
 """Results as JSON, Markdown and plots."""
 
 import dataclasses
-import importlib.metadata
 import json
-import platform
 import shlex
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from mixnet_tf.checks import ImageSize
+from mixnet_tf.environment import environment
 from mixnet_tf.evidence.benchmark import Latency
 from mixnet_tf.evidence.evaluation import Evaluation
+from mixnet_tf.evidence.figures import new_figure, save_figure
 from mixnet_tf.files import whole_file
 
-_PACKAGES = ("mixnet_tf", "tensorflow", "keras", "ai-edge-litert", "numpy")
+_NAMED_CLASSES = 30  # more do not fit beside a confusion plot
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,35 +31,35 @@ class ModelResult:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Report:
-    """Everything a pipeline run measured."""
+    """Everything a pipeline run measured.
+
+    Attributes:
+        model: name of the configuration.
+        data: name of the data set.
+        data_source: how the user named it.
+        class_names: in the order of the labels.
+        image_size: pixels: a side, or (height, width).
+        epochs: of the training.
+        results: one of each file; the first is the reference of the others, the last the one to ship.
+        test_is_val: whether the data has no test split, so that its val was measured.
+        skipped_images: unreadable ones that were left out.
+        notes: what the user should know.
+    """
 
     model: str
     data: str
     data_source: str
     class_names: tuple[str, ...]
-    image_size: int | tuple[int, int]
+    image_size: ImageSize
     epochs: int
     results: tuple[ModelResult, ...]
     test_is_val: bool = False
     skipped_images: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Return the content of ``report.json``."""
         return dataclasses.asdict(self) | {"environment": environment()}
-
-
-def environment() -> dict[str, str]:
-    """Return the versions and the processor that the numbers come from."""
-    versions = {name: _version(name) for name in _PACKAGES}
-    return versions | {"python": platform.python_version(), "machine": platform.machine()}
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def write_report(report: Report, folder: Path, confusion: np.ndarray) -> None:
@@ -74,40 +75,36 @@ def write_report(report: Report, folder: Path, confusion: np.ndarray) -> None:
     with whole_file(folder / "confusion.png") as part:
         _plot_confusion(confusion, report.class_names, report.results[-1].file, part)
     with whole_file(folder / "latency.png") as part:
-        _plot_latency([result for result in report.results if result.latency], part)
+        _plot_latency({result.file: result.latency for result in report.results if result.latency}, part)
     with whole_file(folder / "report.md") as part:
         part.write_text(_markdown(report, folder), encoding="utf-8")
 
 
 def _markdown(report: Report, folder: Path) -> str:
-    skip = " --on-bad-image skip" if report.skipped_images else ""
-    data, reference = shlex.quote(report.data_source), shlex.quote(f"{folder}/model.keras")
-    command = f"mixnet-tf evaluate {shlex.quote(str(folder))}/FILE --data {data} --reference {reference}{skip}"
-    files = " ".join(shlex.quote(f"{folder}/{result.file}") for result in report.results if result.latency)
-    best = min(report.results[-1].evaluation.per_class.items(), key=lambda item: item[1])
+    last = report.results[-1]
+    name, top1 = min(last.evaluation.per_class.items(), key=lambda item: item[1])
     lines = [
         f"# {report.model} on {report.data}",
         "",
         f"{report.epochs} epochs at {report.image_size} px, {len(report.class_names)} classes, "
-        f"{report.results[0].evaluation.count} test images.",
+        f"{last.evaluation.count} test images.",
         *(["The data has no test split: these images also chose the best epoch."] if report.test_is_val else []),
         "",
         *markdown_table(report.results),
         "",
         *(f"Note: {note}.  " for note in report.notes),
-        f"Accuracy, agreement and SNR of each FILE: `{command}`  ",
-        f"Latency, one thread, interleaved: `mixnet-tf benchmark {files}`",
+        *_commands(report, folder),
         "",
-        "Agreement: share of test images with the same top-1 class as model.keras. SNR: power of its logits over that "
-        "of the difference.",
-        f"Weakest class in {report.results[-1].file}: {best[0]} ({best[1]:.1%}).",
+        "Agreement: share of test images with the same top-1 class as "
+        f"{report.results[0].file}. SNR: power of its logits over that of the difference.",
+        f"Weakest class in {last.file}: {name} ({top1:.1%}).",
         "",
         "![confusion](confusion.png)",
         "![latency](latency.png)",
         "",
         "| package | version |",
         "|---|---|",
-        *(f"| {name} | {version} |" for name, version in environment().items()),
+        *(f"| {package} | {version} |" for package, version in environment().items()),
     ]
     if report.skipped_images:
         lines += ["", f"{len(report.skipped_images)} unreadable images were skipped:", ""]
@@ -115,46 +112,42 @@ def _markdown(report: Report, folder: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _commands(report: Report, folder: Path) -> list[str]:
+    """Return the lines that say how to measure the numbers again."""
+    skip = " --on-bad-image skip" if report.skipped_images else ""
+    reference, data = shlex.quote(f"{folder}/{report.results[0].file}"), shlex.quote(report.data_source)
+    timed = " ".join(shlex.quote(f"{folder}/{result.file}") for result in report.results if result.latency)
+    compare = f"mixnet-tf compare {reference} {shlex.quote(str(folder))}/FILE --data {data}{skip}"
+    return [
+        f"Accuracy, agreement and SNR of each FILE: `{compare}`  ",
+        f"Latency, one thread, interleaved: `mixnet-tf benchmark {timed}`",
+    ]
+
+
 def markdown_table(results: Sequence[ModelResult]) -> list[str]:
     """Return the lines of the table of results."""
-    rows = [
-        "| file | size | top-1 | top-5 | agreement | SNR | median latency | ratio |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for result in results:
-        own, latency = result.evaluation, result.latency
-        agreement = "" if own.agreement is None else f"{own.agreement:.2%}"
-        snr = "" if own.agreement is None else "exact" if own.snr_db is None else f"{own.snr_db:.1f} dB"
-        speed = f"{latency.median_ms:.2f} ms | {latency.ratio:.2f}" if latency else " | "
-        rows.append(
-            f"| {result.file} | {result.size_bytes / 1e6:.2f} MB | {own.top1:.2%} | {own.top5:.2%} "
-            f"| {agreement} | {snr} | {speed} |"
-        )
-    return rows
+    header = "| file | size | top-1 | top-5 | agreement | SNR | median latency | ratio |"
+    return [header, "|---" * 8 + "|", *(_row(result) for result in results)]
 
 
-def _figure(width: float, height: float):
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # never opens a window
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.add_subplot()
-
-
-def _save(figure, path: Path) -> None:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a class name in a script the font lacks
-        figure.savefig(path)
+def _row(result: ModelResult) -> str:
+    measured, latency = result.evaluation, result.latency
+    cells = [result.file, f"{result.size_bytes / 1e6:.2f} MB", f"{measured.top1:.2%}", f"{measured.top5:.2%}"]
+    if measured.agreement is None:  # the reference itself
+        cells += ["", ""]
+    else:
+        cells += [f"{measured.agreement:.2%}", "exact" if measured.snr_db is None else f"{measured.snr_db:.1f} dB"]
+    cells += [f"{latency.median_ms:.2f} ms", f"{latency.ratio:.2f}"] if latency else ["", ""]
+    return f"| {' | '.join(cells)} |"
 
 
 def _plot_confusion(confusion: np.ndarray, class_names: Sequence[str], title: str, path: Path) -> None:
     count = len(class_names)
     side = min(4 + 0.3 * count, 20)
-    figure, axes = _figure(side + 1, side)
+    figure, axes = new_figure(side + 1, side)
     shares = confusion / np.maximum(1, confusion.sum(axis=1, keepdims=True))
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    if count <= 30:
+    if count <= _NAMED_CLASSES:
         names = [name.replace("$", r"\$") for name in class_names]  # no formula
         axes.set_xticks(range(count), names, rotation=90)
         axes.set_yticks(range(count), names)
@@ -163,16 +156,16 @@ def _plot_confusion(confusion: np.ndarray, class_names: Sequence[str], title: st
             axes.text(j, i, str(confusion[i, j]), ha="center", va="center", color=color, fontsize=8)
     axes.set(xlabel="predicted", ylabel="true", title=title)
     figure.colorbar(image, label="share of the true class")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _plot_latency(results: Sequence[ModelResult], path: Path) -> None:
-    figure, axes = _figure(7, 1.2 + 0.6 * len(results))
-    medians = [result.latency.median_ms for result in results]
-    tails = [result.latency.p95_ms - result.latency.median_ms for result in results]
-    bars = axes.barh([result.file for result in results], medians, xerr=[[0] * len(results), tails], color="#4c78a8")
+def _plot_latency(latencies: dict[str, Latency], path: Path) -> None:
+    figure, axes = new_figure(7, 1.2 + 0.6 * len(latencies))
+    medians = [latency.median_ms for latency in latencies.values()]
+    tails = [latency.p95_ms - latency.median_ms for latency in latencies.values()]
+    bars = axes.barh(list(latencies), medians, xerr=[[0] * len(tails), tails], color="#4c78a8")
     axes.bar_label(bars, [f"{median:.2f} ms" for median in medians], padding=4)
     axes.invert_yaxis()
     axes.margins(x=0.2)
     axes.set(xlabel="milliseconds an image, one thread: median, and to the 95th percentile")
-    _save(figure, path)
+    save_figure(figure, path)

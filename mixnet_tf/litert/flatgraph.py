@@ -1,20 +1,20 @@
-"""The operators and constants of a ``.tflite``, to be read, changed and written back, and run tensor by tensor."""
+"""The operators and constants of a ``.tflite``, to be read, changed and written back. No other module parses one."""
 
 import collections
+import copy
 import dataclasses
-import warnings
+import functools
+import struct
 from collections.abc import Iterator, Sequence
+from typing import Any
 
-import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from mixnet_tf.errors import DeployError
-from mixnet_tf.litert.runtime import quantized
-from mixnet_tf.quiet import quiet
+from mixnet_tf.litert.packing import IDENTIFIER, Buffer, pack
 
-_IDENTIFIER = b"TFL3"
-_TYPES = {
+_TYPES: dict[int, np.dtype] = {
     schema.TensorType.FLOAT32: np.dtype(np.float32),
     schema.TensorType.INT32: np.dtype(np.int32),
     schema.TensorType.INT8: np.dtype(np.int8),
@@ -22,87 +22,87 @@ _TYPES = {
     schema.TensorType.INT64: np.dtype(np.int64),
 }
 _VERSIONS = {"QUANTIZE": 2, "DEQUANTIZE": 2}
-_OP_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+
+
+def _names(enum: type) -> dict[int, str]:
+    return {code: name for name, code in vars(enum).items() if isinstance(code, int)}
+
+
+_OP_NAMES, _TYPE_NAMES = _names(schema.BuiltinOperator), _names(schema.TensorType)
+_DAMAGE = (struct.error, IndexError, TypeError, ValueError, AttributeError, KeyError, OverflowError)
 
 
 @dataclasses.dataclass(frozen=True)
 class Op:
-    """An operator: its name as in ``CONV_2D``, the indices of its tensors, and its options in LiteRT's schema.
+    """An operator.
 
-    An input of -1 is one that the operator does without.
+    Attributes:
+        name: as in ``CONV_2D``, or ``custom`` and a name.
+        inputs: indices of tensors; -1 is one that the operator does without.
+        outputs: indices of tensors.
+        options: in LiteRT's schema.
     """
 
     name: str
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    options: object
+    options: Any
 
 
-class _Buffer(schema.BufferT):
-    """A buffer that is written at a multiple of 16 bytes, as the schema asks; flatbuffers' Python code forgets it."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TensorInfo:
+    """A tensor of the graph; `scale` and `zero_point` are None where it is not quantized per tensor."""
 
-    @classmethod
-    def of(cls, buffer, content: bytes) -> "_Buffer":
-        if buffer.offset > 1:  # beside the flatbuffer, which is how a large file is written
-            return cls(data=bytes(content[buffer.offset : buffer.offset + buffer.size]))
-        return cls(data=None if buffer.data is None else bytes(buffer.data))
-
-    def Pack(self, builder):  # noqa: N802
-        if self.data is None:
-            return super().Pack(builder)
-        builder.StartVector(1, len(self.data), 16)
-        builder.head -= len(self.data)
-        builder.Bytes[builder.head : builder.head + len(self.data)] = self.data
-        data = builder.EndVector()
-        schema.BufferStart(builder)
-        schema.BufferAddData(builder, data)
-        return schema.BufferEnd(builder)
-
-
-class _Builder(flatbuffers.Builder):
-    """Writes equal vectors once: the zero points of thousands of channels, all 0 and 8 bytes each, are a tenth of a
-    small int8 file.
-    """
-
-    def __init__(self):
-        super().__init__(1 << 20)
-        self._written: dict[tuple, int] = {}
-
-    def CreateNumpyVector(self, x: np.ndarray) -> int:  # noqa: N802
-        key = x.dtype.str, x.tobytes()
-        if key not in self._written:
-            self._written[key] = super().CreateNumpyVector(x)
-        return self._written[key]
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    scale: float | None = None
+    zero_point: int | None = None
 
 
 class FlatGraph:
-    """The one subgraph of a ``.tflite``.
+    """The main subgraph of a ``.tflite``.
 
     Args:
         content: the file.
+        where: the file's name, for messages.
+
+    Attributes:
+        model: the file in LiteRT's schema. Change it through the methods below: `ops` and `content` are remembered.
 
     Raises:
-        DeployError: not a ``.tflite``, or one with several subgraphs.
+        DeployError: not a ``.tflite``, or a damaged one.
 
     Example:
-        >>> from mixnet_tf import create_model
-        >>> from mixnet_tf.litert.convert import convert
-        >>> graph = FlatGraph(convert(create_model("mixnet_nano", classes=10), "float32", image_size=32))
+        >>> from mixnet_tf import convert, create_model
+        >>> graph = convert(create_model("mixnet_nano", classes=10), image_size=32)
         >>> graph.ops[-1].name, graph.shape(graph.outputs[0])
-        ('FULLY_CONNECTED', (1, 10))
+        ('SOFTMAX', (1, 10))
     """
 
-    def __init__(self, content: bytes):
-        if bytes(content[4:8]) != _IDENTIFIER:
-            raise DeployError("not the content of a .tflite; expected 'TFL3' after the first four bytes")
-        self.model = schema.ModelT.InitFromPackedBuf(bytes(content), 0)
-        if len(self.model.subgraphs) != 1:
-            raise DeployError(f"a .tflite with {len(self.model.subgraphs)} subgraphs, expected one")
-        self._subgraph = self.model.subgraphs[0]
-        self.model.buffers = [_Buffer.of(buffer, content) for buffer in self.model.buffers]
+    def __init__(self, content: bytes, where: str = "the model"):
+        content = bytes(content)
+        if content[4:8] != IDENTIFIER:
+            raise DeployError(f"{where}: not a .tflite (bytes 4 to 8 are {content[4:8]!r}, expected {IDENTIFIER!r})")
+        try:
+            self.model = schema.ModelT.InitFromPackedBuf(content, 0)
+            self._subgraph = self.model.subgraphs[0]
+            self.model.buffers = [Buffer.of(buffer, content) for buffer in self.model.buffers]
+            self._check()
+        except _DAMAGE as error:
+            raise DeployError(f"{where}: truncated or damaged .tflite, its tables cannot be read") from error
+
+    def _check(self) -> None:
+        """Read everything once, so that damage is known now."""
+        indices = [index for op in self.ops for index in (*op.inputs, *op.outputs)]
+        for index in (*indices, *self.inputs, *self.outputs):
+            if not -1 <= index < len(self.tensors):
+                raise IndexError(index)
+        for index in range(len(self.tensors)):
+            self.tensor(index)
 
     @property
-    def tensors(self) -> list:
+    def tensors(self) -> list[Any]:
         """The tensors in LiteRT's schema."""
         return self._subgraph.tensors
 
@@ -119,25 +119,58 @@ class FlatGraph:
     @property
     def image_size(self) -> tuple[int, int]:
         """Height and width of the graph's first input, an image."""
-        return self.shape(self.inputs[0])[1:3]
+        _, height, width, _ = self.shape(self.inputs[0])
+        return height, width
 
-    @property
-    def ops(self) -> list[Op]:
+    @functools.cached_property
+    def ops(self) -> tuple[Op, ...]:
         """The operators in the order in which they run."""
-        codes = self.model.operatorCodes
-        return [
-            Op(
-                _OP_NAMES[max(codes[op.opcodeIndex].builtinCode, codes[op.opcodeIndex].deprecatedBuiltinCode)],
-                tuple(int(index) for index in op.inputs),
-                tuple(int(index) for index in op.outputs),
-                op.builtinOptions,
-            )
-            for op in self._subgraph.operators
-        ]
+        return tuple(
+            Op(self._op_name(op), _indices(op.inputs), _indices(op.outputs), op.builtinOptions)
+            for op in self._subgraph.operators or []
+        )
+
+    def _op_name(self, op: Any) -> str:
+        code = self.model.operatorCodes[op.opcodeIndex]
+        if code.customCode:
+            return f"custom {code.customCode.decode()}"
+        return _OP_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
+
+    def _changed(self) -> None:
+        """Forget what was computed from the operators and tensors."""
+        for name in ("ops", "_content"):
+            self.__dict__.pop(name, None)
+
+    def copy(self) -> "FlatGraph":
+        """Return a graph that changes by itself; the constants are shared until one is set."""
+        twin = copy.copy(self)
+        twin._changed()
+        twin.model = copy.deepcopy(self.model)
+        twin._subgraph = twin.model.subgraphs[0]
+        return twin
+
+    def tensor(self, index: int) -> TensorInfo:
+        """Return what people want to know of a tensor."""
+        tensor = self.tensors[index]
+        quantization = tensor.quantization
+        scales = [] if quantization is None or quantization.scale is None else list(quantization.scale)
+        points = [] if quantization is None or quantization.zeroPoint is None else list(quantization.zeroPoint)
+        return TensorInfo(
+            name=(tensor.name or b"").decode(),
+            shape=self.shape(index),
+            dtype=_TYPE_NAMES[tensor.type].lower(),
+            scale=float(scales[0]) if len(scales) == 1 else None,
+            zero_point=int(points[0]) if len(points) == len(scales) == 1 else None,
+        )
+
+    def is_dynamic(self, op: Op) -> bool:
+        """Say whether a tensor of an operator has a size that is known only when the graph runs."""
+        signatures = [self.tensors[index].shapeSignature for index in (*op.inputs, *op.outputs) if index >= 0]
+        return any(signature is not None and -1 in signature for signature in signatures)
 
     def name(self, index: int) -> str:
         """Return a tensor's name."""
-        return self.tensors[index].name.decode()
+        return (self.tensors[index].name or b"").decode()
 
     def shape(self, index: int) -> tuple[int, ...]:
         """Return a tensor's shape."""
@@ -163,22 +196,29 @@ class FlatGraph:
         """Give an operator a constant of its own at `position` of its inputs; who else read the old one, keeps it."""
         old = op.inputs[position]
         tensor = self.tensors[old]
-        if sum(list(other.inputs).count(old) for other in self._subgraph.operators) > 1:
+        if sum(reader.inputs.count(old) for reader in self.ops) > 1:
             tensor = _like(tensor, name=f"{tensor.name.decode()}_{op.outputs[0]}".encode())
             self.tensors.append(tensor)
-            own = next(other for other in self._subgraph.operators if other.outputs[0] == op.outputs[0])
-            own.inputs = np.array(own.inputs)
-            own.inputs[position] = len(self.tensors) - 1
+            (operator,) = [each for each in self._subgraph.operators if each.outputs[0] == op.outputs[0]]
+            operator.inputs = np.array(operator.inputs)
+            operator.inputs[position] = len(self.tensors) - 1
         self._fill(tensor, content)
 
-    def add_constant(self, name: str, content: np.ndarray, quantization) -> int:
+    def set_quantization(self, index: int, quantization: Any) -> None:
+        """Give a tensor a quantization, in LiteRT's schema."""
+        self.tensors[index].quantization = quantization
+        self._changed()
+
+    def add_constant(self, name: str, content: np.ndarray, quantization: Any) -> int:
         """Add a constant tensor of the type of `content`, quantized as told, and return its index."""
         kind = next(kind for kind, dtype in _TYPES.items() if dtype == content.dtype)
         index = self._add_tensor(name, content.shape, kind, quantization)
         self._fill(self.tensors[index], content)
         return index
 
-    def prepend(self, kind: str, name: str, constants: tuple[int, ...] = (), options=None, **tensor) -> None:
+    def prepend(
+        self, kind: str, name: str, constants: tuple[int, ...] = (), options: Any = None, **tensor: Any
+    ) -> None:
         """Put an operator before the input; it reads a new input called `name` of the old one's shape.
 
         Args:
@@ -193,8 +233,9 @@ class FlatGraph:
         self._subgraph.operators.insert(0, self._operator(kind, (new, *constants), (old,), options))
         self._subgraph.inputs = np.array([new], np.int32)
         self._rename(old, new, "inputs")
+        self._changed()
 
-    def append(self, kind: str, name: str, **tensor) -> None:
+    def append(self, kind: str, name: str, **tensor: Any) -> None:
         """Put an operator after every output; the new outputs are called `name` and a number."""
         for position, old in enumerate(self.outputs):
             new = self._add_tensor(f"{name}:{position}", self.shape(old), **tensor)
@@ -202,6 +243,7 @@ class FlatGraph:
             self._subgraph.outputs = np.array(self._subgraph.outputs, np.int32)
             self._subgraph.outputs[position] = new
             self._rename(old, new, "outputs")
+        self._changed()
 
     def _rename(self, old: int, new: int, side: str) -> None:
         for signature in self.model.signatureDefs or []:
@@ -209,129 +251,84 @@ class FlatGraph:
                 if named.tensorIndex == old:
                     named.tensorIndex = new
 
-    def _add_tensor(self, name: str, shape: tuple[int, ...], type: int, quantization=None) -> int:
-        shape = np.array(shape, np.int32)
-        own = schema.TensorT(shape=shape, type=type, name=name.encode(), buffer=0, quantization=quantization)
-        self.tensors.append(own)
+    def _add_tensor(self, name: str, shape: tuple[int, ...], type: int, quantization: Any = None) -> int:
+        sizes = np.array(shape, np.int32)
+        self.tensors.append(
+            schema.TensorT(shape=sizes, type=type, name=name.encode(), buffer=0, quantization=quantization)
+        )
         return len(self.tensors) - 1
 
-    def _operator(self, kind: str, inputs: tuple[int, ...], outputs: tuple[int, ...], options):
-        code = getattr(schema.BuiltinOperator, kind)
-        found = [i for i, own in enumerate(self.model.operatorCodes) if own.builtinCode == code]
-        if not found:
-            version = _VERSIONS.get(kind, 1)
-            own = schema.OperatorCodeT(builtinCode=code, deprecatedBuiltinCode=min(code, 127), version=version)
-            self.model.operatorCodes.append(own)
-            found = [len(self.model.operatorCodes) - 1]
-        operator = schema.OperatorT(opcodeIndex=found[0])
+    def _operator(self, kind: str, inputs: tuple[int, ...], outputs: tuple[int, ...], options: Any) -> Any:
+        operator = schema.OperatorT(opcodeIndex=self._code_index(kind))
         operator.inputs, operator.outputs = np.array(inputs, np.int32), np.array(outputs, np.int32)
         if options is not None:
             operator.builtinOptions = options
             operator.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
         return operator
 
-    def _fill(self, tensor, content: np.ndarray) -> None:
+    def _code_index(self, kind: str) -> int:
+        """Return where the file lists an operator's kind; it is added where it is missing."""
+        code, codes = getattr(schema.BuiltinOperator, kind), self.model.operatorCodes
+        known = [i for i, listed in enumerate(codes) if listed.builtinCode == code]
+        if known:
+            return known[0]
+        version = _VERSIONS.get(kind, 1)
+        codes.append(schema.OperatorCodeT(builtinCode=code, deprecatedBuiltinCode=min(code, 127), version=version))
+        return len(codes) - 1
+
+    def _fill(self, tensor: Any, content: np.ndarray) -> None:
         tensor.buffer = len(self.model.buffers)
         data = np.ascontiguousarray(content, _TYPES[tensor.type])
-        self.model.buffers.append(_Buffer(data=data.tobytes()))
+        self.model.buffers.append(Buffer(data=data.tobytes()))
+        self._changed()
 
     def content_up_to(self, tensors: Sequence[int]) -> bytes:
         """Return a file without a signature whose outputs are `tensors`, without the operators that follow them all."""
-        own, signatures = self._subgraph, self.model.signatureDefs
-        operators, outputs = own.operators, own.outputs
-        last = max(i for i, op in enumerate(operators) if set(op.outputs) & set(tensors))
-        own.operators, own.outputs, self.model.signatureDefs = operators[: last + 1], np.array(tensors, np.int32), None
+        graph, signatures = self._subgraph, self.model.signatureDefs
+        operators, outputs = graph.operators, graph.outputs
+        last = max(i for i, op in enumerate(self.ops) if set(op.outputs) & set(tensors))
+        graph.operators, graph.outputs = operators[: last + 1], np.array(tensors, np.int32)
+        self.model.signatureDefs = None
         try:
-            return self.content()
+            return self._pack()
         finally:
-            own.operators, own.outputs, self.model.signatureDefs = operators, outputs, signatures
+            graph.operators, graph.outputs, self.model.signatureDefs = operators, outputs, signatures
 
     def content(self) -> bytes:
         """Return the file, with the buffers nobody reads emptied."""
-        read = {tensor.buffer for tensor in self.tensors} | {m.buffer for m in self.model.metadata or []}
+        return self._content
+
+    @functools.cached_property
+    def _content(self) -> bytes:
+        return self._pack()
+
+    def _pack(self) -> bytes:
+        tensors = [tensor for graph in self.model.subgraphs for tensor in graph.tensors]
+        read = {tensor.buffer for tensor in tensors} | {entry.buffer for entry in self.model.metadata or []}
         for i, buffer in enumerate(self.model.buffers):
             if i not in read:
                 buffer.data = None
-        builder = _Builder()
-        builder.Finish(self.model.Pack(builder), _IDENTIFIER)
-        return bytes(builder.Output())
+        return pack(self.model)
 
 
-def _like(tensor, **changes):
+def _indices(tensors: Any) -> tuple[int, ...]:
+    return () if tensors is None else tuple(int(index) for index in tensors)
+
+
+def _like(tensor: Any, **changes: Any) -> Any:
     """Return a copy of a tensor of the schema with some fields changed."""
     copied = schema.TensorT()
     vars(copied).update(vars(tensor) | changes)
     return copied
 
 
-class _Runner:
-    def __init__(self, content: bytes, num_threads: int, **options):
-        from ai_edge_litert.interpreter import Interpreter
-
-        try:
-            with quiet(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that keeping all tensors is for debugging: it is what we do
-                self._interpreter = Interpreter(model_content=bytes(content), num_threads=num_threads, **options)
-                self._interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
-            raise DeployError(f"LiteRT cannot run the model: {' '.join(str(error).split())[:200]}") from error
-        self._input = self._interpreter.get_input_details()[0]
-
-    def run(self, image: np.ndarray) -> None:
-        """Run on one float image (1, height, width, channels), quantized where the file's input is integer."""
-        self._interpreter.set_tensor(self._input["index"], quantized(image, self._input))
-        self._interpreter.invoke()
-
-
-class Probe(_Runner):
-    """Runs a float ``.tflite`` on LiteRT's own kernels and keeps every tensor: the delegate hides what it fuses.
-
-    Args:
-        content: the file.
-        num_threads: CPU threads.
-
-    Raises:
-        DeployError: LiteRT cannot run it.
-    """
-
-    def __init__(self, content: bytes, num_threads: int = 2):
-        from ai_edge_litert.interpreter import OpResolverType
-
-        super().__init__(
-            content,
-            num_threads,
-            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-            experimental_preserve_all_tensors=True,
-        )
-
-    def value(self, index: int) -> np.ndarray:
-        """Return a tensor of the last run."""
-        return self._interpreter.get_tensor(index)
-
-
-class Outputs(_Runner):
-    """Runs a ``.tflite``, float or int8, on the delegate and returns its outputs in float, in their order."""
-
-    def __init__(self, content: bytes, num_threads: int = 2):
-        super().__init__(content, num_threads)
-
-    def __call__(self, image: np.ndarray) -> list[np.ndarray]:
-        """Run one float image (1, height, width, channels)."""
-        self.run(image)
-        return [self._float(details) for details in self._interpreter.get_output_details()]
-
-    def _float(self, details: dict) -> np.ndarray:
-        value, (scale, zero_point) = self._interpreter.get_tensor(details["index"]), details["quantization"]
-        return (value.astype(np.float32) - zero_point) * np.float32(scale) if scale else value
-
-
 def readers(graph: FlatGraph) -> dict[int, list[Op]]:
     """Return the operators that read each tensor."""
-    found = collections.defaultdict(list)
+    readers_of: dict[int, list[Op]] = collections.defaultdict(list)
     for op in graph.ops:
         for index in op.inputs:
-            found[index].append(op)
-    return found
+            readers_of[index].append(op)
+    return readers_of
 
 
 def convolutions(graph: FlatGraph) -> Iterator[Op]:

@@ -5,24 +5,13 @@ execution plan shows the rest. The rules below only name the reason.
 """
 
 import dataclasses
-import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from mixnet_tf.deploy.kernels import MAX_TAPS
 from mixnet_tf.errors import DeployError
-from mixnet_tf.litert.runtime import open_interpreter
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TensorInfo:
-    """A tensor of the graph; `scale` and `zero_point` are None where it is not quantized per tensor."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    scale: float | None = None
-    zero_point: int | None = None
+from mixnet_tf.litert.flatgraph import FlatGraph, Op, TensorInfo
+from mixnet_tf.litert.runtime import LiteModel
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,30 +70,31 @@ def inspect_model(path: str | Path) -> ModelTable:
     if not path.is_file():
         raise DeployError(f"{path}: no such file; expected a .tflite")
     content = path.read_bytes()
-    graph = _Subgraph(content, path)
-    outside = _outside(open_interpreter(path))
+    graph = FlatGraph(content, str(path))
+    outside = _outside(LiteModel(path))
     return ModelTable(
         path=str(path),
         size_bytes=len(content),
         inputs=tuple(graph.tensor(i) for i in graph.inputs),
         outputs=tuple(graph.tensor(i) for i in graph.outputs),
-        ops=tuple(_row(op, op.index not in outside) for op in graph.ops),
+        ops=tuple(_row(graph, i, op, i not in outside) for i, op in enumerate(graph.ops)),
     )
 
 
-def _outside(interpreter) -> set[int]:
+def _outside(model: LiteModel) -> set[int]:
     """Return the indices of the ops that still run by themselves once the delegate has taken its share.
 
     The interpreter lists the original ops and, behind them, one DELEGATE op for each part that was taken. Walking back
     from the outputs, with a DELEGATE preferred wherever one makes a tensor, meets exactly what is executed. So are ops
     whose result nothing reads; inside the delegate, such a result has no memory.
     """
-    ops = interpreter._get_ops_details()
+    ops = model.interpreter._get_ops_details()
     maker = {int(tensor): op for op in ops for tensor in op["outputs"]}  # DELEGATE ops come last and win
     unread = maker.keys() - {int(tensor) for op in ops for tensor in op["inputs"]}
-    pending = [int(detail["index"]) for detail in interpreter.get_output_details()]
-    pending += [tensor for tensor in unread if _has_memory(interpreter, tensor)]
-    seen, executed = set(), set()
+    pending = [int(details["index"]) for details in model.outputs]
+    pending += [tensor for tensor in unread if _has_memory(model, tensor)]
+    seen: set[int] = set()
+    executed: set[int] = set()
     while pending:
         tensor = pending.pop()
         if tensor in seen or tensor not in maker:
@@ -117,101 +107,31 @@ def _outside(interpreter) -> set[int]:
     return executed
 
 
-def _has_memory(interpreter, tensor: int) -> bool:
+def _has_memory(model: LiteModel, tensor: int) -> bool:
     try:
-        interpreter.get_tensor(tensor)
+        model.value(tensor)
     except ValueError:
         return False
     return True
 
 
-@dataclasses.dataclass(frozen=True)
-class _Op:
-    """An op as the rules see it."""
-
-    index: int
-    name: str
-    inputs: tuple[TensorInfo | None, ...]
-    outputs: tuple[TensorInfo, ...]
-    dynamic: bool
-
-    @property
-    def dtype(self) -> str:
-        return self.outputs[0].dtype if self.outputs else "none"
-
-
-class _Subgraph:
-    """The main subgraph of the flatbuffer."""
-
-    def __init__(self, content: bytes, path: Path):
-        from ai_edge_litert import schema_py_generated as schema
-
-        if content[4:8] != b"TFL3":
-            raise DeployError(f"{path}: not a .tflite (bytes 4 to 8 are {content[4:8]!r}, expected b'TFL3')")
-        try:
-            model = schema.ModelT.InitFromPackedBuf(content, 0)
-            self._graph = model.subgraphs[0]
-            self.inputs, self.outputs = list(self._graph.inputs), list(self._graph.outputs)
-            self._codes = [max(c.builtinCode, c.deprecatedBuiltinCode) for c in model.operatorCodes]
-            self._custom = [c.customCode for c in model.operatorCodes]
-            self._types = _names(schema.TensorType)
-            self._builtins = _names(schema.BuiltinOperator)
-            self._tensors = [self._read(t) for t in self._graph.tensors]
-            self.ops = tuple(self._read_ops())
-        except (struct.error, IndexError, TypeError, ValueError, AttributeError, KeyError, OverflowError) as error:
-            raise DeployError(f"{path}: truncated or damaged .tflite, its tables cannot be read") from error
-
-    def _read(self, tensor) -> TensorInfo:
-        quantization = tensor.quantization
-        scales = [] if quantization is None or quantization.scale is None else list(quantization.scale)
-        points = [] if quantization is None or quantization.zeroPoint is None else list(quantization.zeroPoint)
-        return TensorInfo(
-            name=(tensor.name or b"").decode(),
-            shape=() if tensor.shape is None else tuple(int(size) for size in tensor.shape),
-            dtype=self._types[tensor.type].lower(),
-            scale=float(scales[0]) if len(scales) == 1 else None,
-            zero_point=int(points[0]) if len(points) == len(scales) == 1 else None,
-        )
-
-    def tensor(self, index: int) -> TensorInfo:
-        return self._tensors[index]
-
-    def _read_ops(self) -> Iterator[_Op]:
-        for i, op in enumerate(self._graph.operators):
-            custom = self._custom[op.opcodeIndex]
-            inputs = [] if op.inputs is None else op.inputs
-            outputs = [] if op.outputs is None else op.outputs
-            signatures = [self._graph.tensors[t].shapeSignature for t in [*inputs, *outputs] if t >= 0]
-            yield _Op(
-                index=i,
-                name=f"custom {custom.decode()}" if custom else self._builtins[self._codes[op.opcodeIndex]],
-                inputs=tuple(self._tensors[t] if t >= 0 else None for t in inputs),
-                outputs=tuple(self._tensors[t] for t in outputs),
-                dynamic=any(signature is not None and -1 in signature for signature in signatures),
-            )
-
-
-def _names(enumeration: type) -> dict[int, str]:
-    return {value: name for name, value in vars(enumeration).items() if isinstance(value, int)}
-
-
-def _row(op: _Op, delegated: bool) -> OpInfo:
+def _row(graph: FlatGraph, index: int, op: Op, delegated: bool) -> OpInfo:
     return OpInfo(
-        index=op.index,
+        index=index,
         name=op.name,
-        dtype=op.dtype,
-        inputs=tuple(tensor.shape for tensor in op.inputs if tensor is not None),
-        outputs=tuple(tensor.shape for tensor in op.outputs),
+        dtype=_dtype(graph, op),
+        inputs=tuple(graph.shape(i) for i in op.inputs if i >= 0),
+        outputs=tuple(graph.shape(i) for i in op.outputs),
         delegated=delegated,
-        reason="" if delegated else next(reason for applies, reason in _REASONS if applies(op)),
-        cliff=_cliff(op),
+        reason="" if delegated else next(reason for applies, reason in _REASONS if applies(graph, op)),
+        cliff=_cliff(graph, op),
     )
 
 
-def _cliff(op: _Op) -> str:
-    if op.name != "DEPTHWISE_CONV_2D" or len(op.inputs) < 2 or len(op.inputs[1].shape) != 4:
+def _cliff(graph: FlatGraph, op: Op) -> str:
+    if op.name != "DEPTHWISE_CONV_2D" or len(op.inputs) < 2 or len(graph.shape(op.inputs[1])) != 4:
         return ""
-    height, width = op.inputs[1].shape[1:3]
+    _, height, width, _ = graph.shape(op.inputs[1])
     if height * width <= MAX_TAPS:
         return ""
     return (
@@ -224,34 +144,51 @@ _FLOAT_ONLY = ("HARD_SWISH", "SOFTMAX", "GELU", "AVERAGE_POOL_2D", "PRELU", "EXP
 _CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
 
 
-def _is_int8(op: _Op) -> bool:
-    return op.dtype in ("int8", "uint8")
+def _dtype(graph: FlatGraph, op: Op) -> str:
+    return graph.tensor(op.outputs[0]).dtype if op.outputs else "none"
 
 
-_REASONS: tuple[tuple[Callable[[_Op], bool], str], ...] = (
-    (lambda op: op.name.startswith("custom "), "not a built-in op"),
-    (lambda op: op.dtype == "int16" or any(t and t.dtype == "int16" for t in op.inputs), "int16 activations"),
+def _reads(graph: FlatGraph, op: Op) -> list[str]:
+    return [graph.tensor(index).dtype for index in op.inputs if index >= 0]
+
+
+def _is_int8(graph: FlatGraph, op: Op) -> bool:
+    return _dtype(graph, op) in ("int8", "uint8")
+
+
+def _changes_sign(graph: FlatGraph, op: Op) -> bool:
+    return op.name == "QUANTIZE" and {"uint8", "int8"} == {*_reads(graph, op), _dtype(graph, op)}
+
+
+def _has_mixed_types(graph: FlatGraph, op: Op) -> bool:
+    return op.name in _CONVOLUTIONS and _dtype(graph, op) == "float32" and _reads(graph, op)[1] == "int8"
+
+
+_REASONS: tuple[tuple[Callable[[FlatGraph, Op], bool], str], ...] = (
+    (lambda graph, op: op.name.startswith("custom "), "not a built-in op"),
+    (lambda graph, op: "int16" in [_dtype(graph, op), *_reads(graph, op)], "int16 activations"),
+    (_changes_sign, "changes between uint8 and int8"),
     (
-        lambda op: op.name == "QUANTIZE" and {"uint8", "int8"} == {op.inputs[0].dtype, op.dtype},
-        "changes between uint8 and int8",
-    ),
-    (
-        lambda op: _is_int8(op) and op.name.startswith("RELU"),
+        lambda graph, op: _is_int8(graph, op) and op.name.startswith("RELU"),
         "int8 activation by itself: fuse it into the convolution before it",
     ),
-    (lambda op: _is_int8(op) and op.name in _FLOAT_ONLY, "XNNPACK runs it in float only, not in int8"),
     (
-        lambda op: op.name in _CONVOLUTIONS and len(op.inputs) < 3,
-        "convolution without a bias",
+        lambda graph, op: _is_int8(graph, op) and op.name in _FLOAT_ONLY,
+        "XNNPACK runs it in float only, not in int8",
+    ),
+    (lambda graph, op: op.name in _CONVOLUTIONS and len(op.inputs) < 3, "convolution without a bias"),
+    (_has_mixed_types, "int8 weights with float activations"),
+    (lambda graph, op: op.name == "CONCATENATION" and len(op.inputs) > 5, "more than 5 inputs"),
+    (lambda graph, op: op.name == "SPLIT" and len(op.outputs) > 4, "more than 4 outputs"),
+    (lambda graph, op: op.name == "SPLIT_V", "XNNPACK has SPLIT, with equal parts, and no SPLIT_V"),
+    (
+        lambda graph, op: op.name == "STRIDED_SLICE" and not graph.is_dynamic(op),
+        "takes every n-th value, or drops an axis",
     ),
     (
-        lambda op: op.name in _CONVOLUTIONS and op.dtype == "float32" and op.inputs[1].dtype == "int8",
-        "int8 weights with float activations",
+        lambda graph, op: graph.is_dynamic(op),
+        "a shape is not static: convert with a fixed batch and image size",
     ),
-    (lambda op: op.name == "CONCATENATION" and len(op.inputs) > 5, "more than 5 inputs"),
-    (lambda op: op.name == "SPLIT" and len(op.outputs) > 4, "more than 4 outputs"),
-    (lambda op: op.name == "SPLIT_V", "XNNPACK has SPLIT, with equal parts, and no SPLIT_V"),
-    (lambda op: op.name == "STRIDED_SLICE" and not op.dynamic, "takes every n-th value, or drops an axis"),
-    (lambda op: op.dynamic, "a shape is not static: convert with a fixed batch and image size"),
-    (lambda op: True, "XNNPACK does not take this op with these types or arguments"),
+    (lambda graph, op: True, "XNNPACK does not take this op with these types or arguments"),
 )
+"""Why an op may stay outside: the first that applies is the one shown."""

@@ -1,6 +1,9 @@
-"""A ``.tflite`` file on LiteRT's interpreter: one image in, one output."""
+"""LiteRT's interpreter: a ``.tflite`` that takes one image, run on the CPU. No other module opens an interpreter."""
 
+import functools
+import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -8,17 +11,29 @@ from mixnet_tf.data.pixels import IMAGENET_MEAN, IMAGENET_STD
 from mixnet_tf.errors import DeployError
 from mixnet_tf.quiet import quiet
 
+_RESOLVERS = {
+    "delegate": "AUTO",  # XNNPACK, LiteRT's fast CPU path
+    "builtin": "BUILTIN_WITHOUT_DEFAULT_DELEGATES",  # LiteRT's own kernels
+    "reference": "BUILTIN_REF",  # the plain ones, slow
+}
+
 
 class LiteModel:
-    """A ``.tflite`` with one image input of batch 1 and one output, run on LiteRT's CPU path (XNNPACK).
+    """A ``.tflite`` on LiteRT's interpreter.
 
     Args:
-        path: the file.
+        source: a file, or its content.
         num_threads: CPU threads.
-        reference_kernels: run LiteRT's plain reference kernels instead (slow; for checking).
+        kernels: ``"delegate"`` (XNNPACK), ``"builtin"`` or ``"reference"``.
+        keep_tensors: keep every tensor of a run for ``value``; the delegate hides what it fuses.
+
+    Attributes:
+        source: the file, for messages.
+        interpreter: LiteRT's.
+        outputs: LiteRT's details of the outputs.
 
     Raises:
-        DeployError: no such file, not a ``.tflite``, an op LiteRT does not have, or more than one input or output.
+        DeployError: no such file, not a ``.tflite``, or an op that LiteRT does not have.
 
     Example:
         >>> model = LiteModel("model_int8.tflite")                                               # doctest: +SKIP
@@ -26,52 +41,118 @@ class LiteModel:
         (8, 10)
     """
 
-    def __init__(self, path: str | Path, *, num_threads: int = 1, reference_kernels: bool = False):
-        self.path = Path(path)
-        self._interpreter = open_interpreter(self.path, num_threads, reference_kernels)
-        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
-        if len(inputs) != 1 or len(outputs) != 1:
-            raise DeployError(f"{path}: has {len(inputs)} inputs and {len(outputs)} outputs, expected one of each")
-        self.input, self.output = inputs[0], outputs[0]
-        shape = [int(size) for size in self.input.get("shape_signature", self.input["shape"])]  # -1: of any size
+    def __init__(
+        self, source: str | Path | bytes, *, num_threads: int = 1, kernels: str = "delegate", keep_tensors: bool = False
+    ):
+        self.source = "the model" if isinstance(source, bytes) else str(source)
+        if not isinstance(source, bytes) and not Path(source).is_file():
+            raise DeployError(f"{source}: no such file; expected a .tflite")
+        given = {"model_content": source} if isinstance(source, bytes) else {"model_path": self.source}
+        try:
+            with quiet(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that keeping all tensors is for debugging: it is what we do
+                from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+                self.interpreter = Interpreter(
+                    **given,
+                    num_threads=num_threads,
+                    experimental_op_resolver_type=OpResolverType[_RESOLVERS[kernels]],
+                    experimental_preserve_all_tensors=keep_tensors,
+                )
+                self.interpreter.allocate_tensors()
+                self._inputs = self.interpreter.get_input_details()  # fails for names that are not UTF-8
+                self.outputs: list[dict[str, Any]] = self.interpreter.get_output_details()
+        except (ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise DeployError(f"{self.source}: LiteRT cannot load it: {reason}") from error
+
+    @functools.cached_property
+    def input(self) -> dict[str, Any]:
+        """LiteRT's details of the one input.
+
+        Raises:
+            DeployError: several inputs, or one that is not an image of batch 1, in float or quantized.
+        """
+        if len(self._inputs) != 1:
+            raise DeployError(self._counts())
+        (details,) = self._inputs
+        shape = [int(size) for size in details.get("shape_signature", details["shape"])]  # -1: of any size
         if len(shape) != 4 or min(shape) < 1 or shape[0] != 1:
-            raise DeployError(f"{path}: its input has shape {shape}, expected an image: (1, height, width, channels)")
-        if self.input["dtype"] != np.float32 and not self.input["quantization"][0]:
-            name = self.input["dtype"].__name__
-            raise DeployError(f"{path}: its input is {name} without a scale, expected float32 or quantized images")
-        self.image_size = (shape[1], shape[2])
-        self.classes = int(self.output["shape"][-1])
+            expected = "an image: (1, height, width, channels)"
+            raise DeployError(f"{self.source}: its input has shape {shape}, expected {expected}")
+        if details["dtype"] != np.float32 and not details["quantization"][0]:
+            name = details["dtype"].__name__
+            raise DeployError(
+                f"{self.source}: its input is {name} without a scale, expected float32 or quantized images"
+            )
+        return details
+
+    @functools.cached_property
+    def output(self) -> dict[str, Any]:
+        """LiteRT's details of the one output.
+
+        Raises:
+            DeployError: several outputs.
+        """
+        if len(self.outputs) != 1:
+            raise DeployError(self._counts())
+        return self.outputs[0]
+
+    def _counts(self) -> str:
+        counts = f"{len(self._inputs)} inputs and {len(self.outputs)} outputs"
+        return f"{self.source}: has {counts}, expected one of each"
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the input in pixels."""
+        _, height, width, _ = (int(size) for size in self.input["shape"])
+        return height, width
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Run normalized float images, (n, height, width, 3), one by one; return float outputs, (n, classes).
+        """Run normalized float images (n, height, width, channels) one by one; return the float output (n, classes).
 
         A file that takes uint8 pixels, with a scale of 1, is given the pixels that the images were made from.
         """
-        return np.stack([self._dequantized(self.run_raw(quantized(image[None], self.input))) for image in images])
+        _ = self.output
+        return np.concatenate([self.run(image[None])[0] for image in images])
+
+    def run(self, image: np.ndarray) -> list[np.ndarray]:
+        """Run one normalized float image (1, height, width, channels); return every output in float."""
+        self.interpreter.set_tensor(self.input["index"], quantized(image, self.input))
+        self.invoke()
+        return [self._float(details) for details in self.outputs]
 
     def run_raw(self, image: np.ndarray) -> np.ndarray:
-        """Run one image in the file's own input type; return the output in its own type, (classes,)."""
-        self._interpreter.set_tensor(self.input["index"], image)
+        """Run one image in the file's own input type; return the one output in its own type, (classes,)."""
+        self.interpreter.set_tensor(self.input["index"], image)
         self.invoke()
-        return self._interpreter.get_tensor(self.output["index"])[0]
+        return self.interpreter.get_tensor(self.output["index"])[0]
 
     def invoke(self) -> None:
         """Run once on whatever the input holds."""
-        self._interpreter.invoke()
+        self.interpreter.invoke()
+
+    def value(self, index: int) -> np.ndarray:
+        """Return a tensor of the last run, where all are kept."""
+        return self.interpreter.get_tensor(index)
 
     def fill_input(self, seed: int = 0) -> None:
         """Set the input to seeded random content of its type."""
         rng, shape, dtype = np.random.default_rng(seed), self.input["shape"], self.input["dtype"]
         limits = None if dtype == np.float32 else np.iinfo(dtype)
         content = rng.standard_normal(shape) if limits is None else rng.integers(limits.min, limits.max, shape)
-        self._interpreter.set_tensor(self.input["index"], content.astype(dtype))
+        self.interpreter.set_tensor(self.input["index"], content.astype(dtype))
 
-    def _dequantized(self, output: np.ndarray) -> np.ndarray:
-        scale, zero_point = self.output["quantization"]
-        return (output.astype(np.float32) - zero_point) * np.float32(scale) if scale else output.astype(np.float32)
+    def _float(self, details: dict[str, Any]) -> np.ndarray:
+        value, (scale, zero_point) = self.value(details["index"]), details["quantization"]
+        return (
+            (value.astype(np.float32) - zero_point) * np.float32(scale)
+            if scale
+            else value.astype(np.float32, copy=False)
+        )
 
 
-def quantized(images: np.ndarray, details: dict) -> np.ndarray:
+def quantized(images: np.ndarray, details: dict[str, Any]) -> np.ndarray:
     """Return normalized float images in the type of an interpreter's input, given its details.
 
     A uint8 input with a scale of 1 takes the pixels that the images were made from.
@@ -88,23 +169,3 @@ def quantized(images: np.ndarray, details: dict) -> np.ndarray:
 def to_pixels(images: np.ndarray) -> np.ndarray:
     """Undo ``preprocess_input``: normalized images to whole float32 pixels from 0 to 255."""
     return np.round((images * IMAGENET_STD + IMAGENET_MEAN) * 255).astype(np.float32)
-
-
-def open_interpreter(path: Path, num_threads: int = 1, reference_kernels: bool = False):
-    """Return an allocated LiteRT interpreter; DeployError in one line where the file cannot be loaded."""
-    if not path.is_file():
-        raise DeployError(f"{path}: no such file; expected a .tflite")
-    try:
-        with quiet():
-            from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-            resolver = OpResolverType.BUILTIN_REF if reference_kernels else OpResolverType.AUTO
-            interpreter = Interpreter(
-                model_path=str(path), num_threads=num_threads, experimental_op_resolver_type=resolver
-            )
-            interpreter.allocate_tensors()
-            interpreter.get_input_details(), interpreter.get_output_details()  # fail for names that are not UTF-8
-    except (ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise DeployError(f"{path}: LiteRT cannot load it: {reason}") from error
-    return interpreter

@@ -1,4 +1,4 @@
-"""Bias correction: put the mean error of every channel of an int8 file right in the biases of its convolutions.
+"""Bias correction: put the mean error of every channel of an int8 graph right in the biases of its convolutions.
 
 Rounding and clipping move the mean of a channel, and the moves add up over the layers. After section 4.2 of
 "Data-Free Quantization Through Weight Equalization and Bias Correction" (Nagel et al. 2019, arXiv:1906.04721), with
@@ -9,67 +9,85 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mixnet_tf.litert.flatgraph import FlatGraph, Op, Outputs, convolutions
+from mixnet_tf.litert.flatgraph import FlatGraph, Op, convolutions
+from mixnet_tf.litert.runtime import LiteModel
+from mixnet_tf.quantization.types import Images
 
 
-def correct_biases(content: bytes, reference: bytes, images: Sequence[np.ndarray]) -> bytes:
-    """Correct the biases of an int8 ``.tflite``, depth by depth; no operator is added.
+def correct_biases(graph: FlatGraph, reference: FlatGraph, images: Images) -> None:
+    """Correct the biases of an int8 graph in place, depth by depth; no operator is added.
 
     Convolutions of one depth do not read each other, so each sees what the corrections before it left. An image counts
-    by the inverse of its power in the tensor: otherwise a few extreme images, which are clipped, would decide. A file
-    without an integer bias is returned as it is.
+    by the inverse of its power in the tensor: otherwise a few extreme images, which are clipped, would decide. A graph
+    without an integer bias stays as it is.
 
     Args:
-        content: the int8 file; tensors are called as in the float file.
-        reference: the float file.
-        images: normalized float images (1, height, width, channels).
+        graph: int8; tensors are called as in the float graph.
+        reference: the float graph.
+        images: to measure on.
     """
-    graph, wanted = FlatGraph(content), FlatGraph(reference)
-    names = {wanted.name(op.outputs[0]): op.outputs[0] for op in convolutions(wanted)}
-    ops = [op for op in convolutions(graph) if graph.name(op.outputs[0]) in names and _is_integer(graph, op.inputs[2])]
+    twins = {reference.name(op.outputs[0]): op.outputs[0] for op in convolutions(reference)}
+    ops = [op for op in convolutions(graph) if graph.name(op.outputs[0]) in twins and _is_integer(graph, op.inputs[2])]
     if not ops:
-        return content
-    tensors = [names[graph.name(op.outputs[0])] for op in ops]
-    weights = _weights(wanted, tensors, images)
-    means = dict(zip(tensors, _means(wanted, tensors, weights, images), strict=True))
-    weights = dict(zip(tensors, weights.T, strict=True))
+        return
+    tensors = [twins[graph.name(op.outputs[0])] for op in ops]
+    power, means = _float_moments(reference, tensors, images)
+    weights = dict(zip(tensors, (1 / power / (1 / power).sum(axis=0)).T, strict=True))
+    wanted = {tensor: _weighted(weights[tensor], rows) for tensor, rows in zip(tensors, means, strict=True)}
     for members in _by_depth(graph, ops):
-        own = [names[graph.name(op.outputs[0])] for op in members]
-        found = _means(graph, [op.outputs[0] for op in members], np.transpose([weights[i] for i in own]), images)
-        for op, i, mean in zip(members, own, found, strict=True):
-            _shift(graph, op, means[i] - mean)
-    return graph.content()
+        of = [twins[graph.name(op.outputs[0])] for op in members]
+        reached = _int8_means(graph, [op.outputs[0] for op in members], [weights[tensor] for tensor in of], images)
+        for op, tensor, mean in zip(members, of, reached, strict=True):
+            _shift(graph, op, wanted[tensor] - mean)
 
 
 def _is_integer(graph: FlatGraph, index: int) -> bool:
     return graph.constant(index).dtype == np.int32
 
 
-def _weights(graph: FlatGraph, tensors: Sequence[int], images: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the weight (images, tensors) of every image in every tensor; each tensor's sum to 1."""
-    run = Outputs(graph.content_up_to(tensors))
-    power = np.array([[np.square(value).mean(dtype=np.float64) for value in run(image)] for image in images])
-    inverse = 1 / np.maximum(power, np.finfo(np.float32).tiny)
-    return inverse / inverse.sum(axis=0)
+def _channel_means(value: np.ndarray) -> np.ndarray:
+    return value.reshape(-1, value.shape[-1]).mean(axis=0, dtype=np.float64)
 
 
-def _means(graph: FlatGraph, tensors: Sequence[int], weights: np.ndarray, images: Sequence[np.ndarray]) -> list:
-    """Return the weighted mean (channels,) of every channel of `tensors`."""
-    run = Outputs(graph.content_up_to(tensors))
-    sums = [np.float64(0)] * len(tensors)
-    for image, own in zip(images, weights, strict=True):
-        for i, value in enumerate(run(image)):
-            sums[i] = sums[i] + own[i] * value.reshape(-1, value.shape[-1]).mean(axis=0, dtype=np.float64)
-    return sums
+def _float_moments(
+    graph: FlatGraph, tensors: Sequence[int], images: Images
+) -> tuple[np.ndarray, list[list[np.ndarray]]]:
+    """Return the power (images, tensors) of every tensor, and for each the channel means (channels,) of every image."""
+    model = LiteModel(graph.content_up_to(tensors), num_threads=2)
+    power, means = [], []
+    for image in images:
+        values = model.run(image)
+        power.append([np.square(value).mean(dtype=np.float64) for value in values])
+        means.append([_channel_means(value) for value in values])
+    return np.maximum(np.array(power), np.finfo(np.float32).tiny), [list(rows) for rows in zip(*means, strict=True)]
 
 
-def _by_depth(graph: FlatGraph, ops: list[Op]) -> list[list[Op]]:
+def _weighted(weights: np.ndarray, rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the sum of every image's row times its weight."""
+    total = np.zeros_like(rows[0])
+    for weight, row in zip(weights, rows, strict=True):
+        total = total + weight * row
+    return total
+
+
+def _int8_means(
+    graph: FlatGraph, tensors: Sequence[int], weights: Sequence[np.ndarray], images: Images
+) -> list[np.ndarray]:
+    """Return the weighted mean (channels,) of every channel of `tensors`, given the images' weights in each."""
+    model = LiteModel(graph.content_up_to(tensors), num_threads=2)
+    rows = [[_channel_means(value) for value in model.run(image)] for image in images]
+    return [_weighted(weight, means) for weight, means in zip(weights, zip(*rows, strict=True), strict=True)]
+
+
+def _by_depth(graph: FlatGraph, ops: Sequence[Op]) -> list[list[Op]]:
+    """Return the operators grouped by how many of them lie on the way from the input, themselves included."""
     depths: dict[int, int] = {}
+    counted = {op.outputs[0] for op in ops}
     for op in graph.ops:
         depth = max((depths.get(i, 0) for i in op.inputs), default=0)
-        depths.update(dict.fromkeys(op.outputs, depth + (op in ops)))
-    found = [depths[op.outputs[0]] for op in ops]
-    return [[op for op, own in zip(ops, found, strict=True) if own == depth] for depth in sorted(set(found))]
+        depths.update(dict.fromkeys(op.outputs, depth + bool(counted & set(op.outputs))))
+    reached = [depths[op.outputs[0]] for op in ops]
+    return [[op for op, depth in zip(ops, reached, strict=True) if depth == wanted] for wanted in sorted(set(reached))]
 
 
 def _shift(graph: FlatGraph, op: Op, error: np.ndarray) -> None:

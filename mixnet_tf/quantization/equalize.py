@@ -14,25 +14,17 @@ After "Data-Free Quantization Through Weight Equalization and Bias Correction" (
 with measured activations instead of weight ranges, and whole residual streams instead of pairs of layers.
 """
 
-import dataclasses
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from ai_edge_litert.schema_py_generated import ActivationFunctionType
 
 from mixnet_tf.litert.flatgraph import FlatGraph, Op
+from mixnet_tf.quantization.types import Extremes
 
 _FLOOR = 1e-3
 """Smallest scale of a channel, as a share of the median of its tensor: a channel that never moved keeps finite
 weights."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Extremes:
-    """Smallest and largest value and 4-norm of every channel of a tensor, each of shape (channels,)."""
-
-    low: np.ndarray
-    high: np.ndarray
-    norm: np.ndarray
 
 
 class _Classes:
@@ -65,14 +57,23 @@ class _Classes:
         return np.array([self.root(i) for i in ids])
 
 
-def _fix(graph: FlatGraph, op: Op, ids, classes: _Classes) -> None:
+Ids = Callable[[int], np.ndarray]
+"""Gives the ids (channels,) of a tensor's channels among all tensors'."""
+
+
+def _fix(graph: FlatGraph, op: Op, ids: Ids, classes: _Classes) -> None:
+    """Any other operator: whatever it reads and writes keeps its scale."""
     for index in (*op.inputs, *op.outputs):
         if index >= 0 and not graph.is_constant(index):
             classes.fixed.update(ids(index))
 
 
-def _weighted(graph: FlatGraph, op: Op, ids, classes: _Classes) -> None:
-    """A kernel absorbs any scale of its input and of its output."""
+def _weighted(graph: FlatGraph, op: Op, ids: Ids, classes: _Classes) -> None:
+    """A kernel absorbs any scale of its input and of its output.
+
+    Given: x (…, i) → CONV_2D, kernel (o, kh, kw, i / groups), bias (o,) → y (…, o).
+    Result: x / s → the same with kernel * s / r, bias / r → y / r: s (i,) and r (o,) are free of each other.
+    """
     if not all(graph.is_constant(i) for i in op.inputs[1:] if i >= 0):
         _fix(graph, op, ids, classes)
         return
@@ -83,7 +84,7 @@ def _weighted(graph: FlatGraph, op: Op, ids, classes: _Classes) -> None:
     _activation(op, ids, classes)
 
 
-def _activation(op: Op, ids, classes: _Classes) -> None:
+def _activation(op: Op, ids: Ids, classes: _Classes) -> None:
     kind = op.options.fusedActivationFunction
     if kind == ActivationFunctionType.RELU:
         classes.positive.update(ids(op.outputs[0]))
@@ -91,7 +92,12 @@ def _activation(op: Op, ids, classes: _Classes) -> None:
         classes.fixed.update(ids(op.outputs[0]))
 
 
-def _add(graph: FlatGraph, op: Op, ids, classes: _Classes) -> None:
+def _add(graph: FlatGraph, op: Op, ids: Ids, classes: _Classes) -> None:
+    """An addition keeps one scale for a channel of both terms and of the sum.
+
+    Given: a (…, c), b (…, c) → ADD → y (…, c).
+    Result: a / s, b / s → ADD → y / s, with one s (c,).
+    """
     a, b, out = *op.inputs, op.outputs[0]
     if graph.shape(a) != graph.shape(b) or graph.is_constant(a) or graph.is_constant(b):
         _fix(graph, op, ids, classes)
@@ -101,8 +107,12 @@ def _add(graph: FlatGraph, op: Op, ids, classes: _Classes) -> None:
     _activation(op, ids, classes)
 
 
-def _gate(graph: FlatGraph, op: Op, ids, classes: _Classes) -> None:
-    """A map times a gate of one value a channel: the map's scale goes through."""
+def _gate(graph: FlatGraph, op: Op, ids: Ids, classes: _Classes) -> None:
+    """A map times a gate of one value per channel: the map's scale goes through.
+
+    Given: x (1, h, w, c), gate (1, 1, 1, c) → MUL → y (1, h, w, c).
+    Result: x / s, gate → MUL → y / s; the gate, made by a sigmoid, keeps its scale.
+    """
     sizes = [0 if graph.is_constant(i) else int(np.prod(graph.shape(i))) for i in op.inputs]
     if 0 in sizes or sizes[0] == sizes[1] or len(set(map(len, map(ids, (*op.inputs, *op.outputs))))) > 1:
         _fix(graph, op, ids, classes)
@@ -113,7 +123,12 @@ def _gate(graph: FlatGraph, op: Op, ids, classes: _Classes) -> None:
     _activation(op, ids, classes)
 
 
-def _concatenate(graph: FlatGraph, op: Op, ids, classes: _Classes) -> None:
+def _concatenate(graph: FlatGraph, op: Op, ids: Ids, classes: _Classes) -> None:
+    """A concatenation of channels: each keeps its scale.
+
+    Given: a (…, c), b (…, d) → CONCATENATION → y (…, c + d).
+    Result: a / s, b / r → CONCATENATION → y / (s, r).
+    """
     rank = len(graph.shape(op.outputs[0]))
     if op.options.axis not in (-1, rank - 1) or any(graph.is_constant(i) for i in op.inputs):
         _fix(graph, op, ids, classes)
@@ -121,8 +136,12 @@ def _concatenate(graph: FlatGraph, op: Op, ids, classes: _Classes) -> None:
     classes.tie(np.concatenate([ids(i) for i in op.inputs]), ids(op.outputs[0]))
 
 
-def _same(graph: FlatGraph, op: Op, ids, classes: _Classes) -> None:
-    """Every channel goes through by itself, linearly."""
+def _same(graph: FlatGraph, op: Op, ids: Ids, classes: _Classes) -> None:
+    """Every channel goes through by itself, linearly.
+
+    Given: x (1, h, w, c) → PAD or AVERAGE_POOL_2D → y (1, h', w', c).
+    Result: x / s → the same → y / s.
+    """
     if len(ids(op.inputs[0])) != len(ids(op.outputs[0])):
         _fix(graph, op, ids, classes)
         return
@@ -131,12 +150,22 @@ def _same(graph: FlatGraph, op: Op, ids, classes: _Classes) -> None:
         _activation(op, ids, classes)
 
 
-def _rectify(graph: FlatGraph, op: Op, ids, classes: _Classes) -> None:
+def _rectify(graph: FlatGraph, op: Op, ids: Ids, classes: _Classes) -> None:
+    """Every channel goes through by itself, and a positive factor with it.
+
+    Given: x (…, c) → RELU → y (…, c).
+    Result: x / s → RELU → y / s, for s > 0.
+    """
     _same(graph, op, ids, classes)
     classes.positive.update(ids(op.outputs[0]))
 
 
-def _slice(graph: FlatGraph, op: Op, ids, classes: _Classes) -> None:
+def _slice(graph: FlatGraph, op: Op, ids: Ids, classes: _Classes) -> None:
+    """Channels that are cut out keep their scale.
+
+    Given: x (1, h, w, c) → SLICE from channel f → y (1, h, w, d).
+    Result: x / s → SLICE → y / s[f : f + d].
+    """
     source, result = ids(op.inputs[0]), ids(op.outputs[0])
     ranks = {len(graph.shape(op.inputs[0])), len(graph.shape(op.outputs[0])), *graph.shape(op.inputs[1])}
     strided = op.name == "STRIDED_SLICE"
@@ -150,7 +179,12 @@ def _slice(graph: FlatGraph, op: Op, ids, classes: _Classes) -> None:
     classes.tie(source[start : start + len(result)], result)
 
 
-def _mean(graph: FlatGraph, op: Op, ids, classes: _Classes) -> None:
+def _mean(graph: FlatGraph, op: Op, ids: Ids, classes: _Classes) -> None:
+    """A mean over anything but the channels is linear in each of them.
+
+    Given: x (1, h, w, c) → MEAN over h, w → y (1, 1, 1, c).
+    Result: x / s → MEAN → y / s.
+    """
     axes = graph.constant(op.inputs[1]) if graph.is_constant(op.inputs[1]) else [-1]
     rank = len(graph.shape(op.inputs[0]))
     (_fix if {-1, rank - 1} & set(np.ravel(axes).tolist()) else _same)(graph, op, ids, classes)
@@ -191,12 +225,12 @@ def _classes(graph: FlatGraph) -> tuple[_Classes, dict[int, np.ndarray]]:
 
 
 def scales(
-    graph: FlatGraph, extremes: dict[int, Extremes], *, streams: bool = True, relu: bool = True
+    graph: FlatGraph, extremes: Mapping[int, Extremes], *, streams: bool = True, relu: bool = True
 ) -> dict[int, np.ndarray]:
     """Return the scale (channels,) by which every computed tensor may be divided to equalize its channels.
 
     Args:
-        graph: a float ``.tflite``.
+        graph: float.
         extremes: of every computed tensor, by index.
         streams: scale the channels that no rectifier touches: residual streams and other linear maps.
         relu: scale the channels that go through a rectifier.
@@ -206,9 +240,9 @@ def scales(
     """
     classes, roots = _classes(graph)
     largest: dict[int, float] = {}
-    for index, own in extremes.items():
-        floor = _FLOOR * float(np.median(own.norm))
-        for root, norm in zip(roots[index], own.norm, strict=True):
+    for index, channels in extremes.items():
+        floor = _FLOOR * float(np.median(channels.norm))
+        for root, norm in zip(roots[index], channels.norm, strict=True):
             largest[root] = max(largest.get(root, 0.0), norm, floor)
     fixed = {classes.root(i) for i in classes.fixed}
     positive = {classes.root(i) for i in classes.positive}
@@ -221,25 +255,36 @@ def scales(
     return {index: np.array([scale(root) for root in roots[index]]) for index in extremes}
 
 
-def equalize(graph: FlatGraph, extremes: dict[int, Extremes], **switches: bool) -> dict[int, Extremes]:
-    """Equalize `graph` in place; its function stays the same up to rounding.
+def equalize(
+    graph: FlatGraph, extremes: Mapping[int, Extremes], *, streams: bool = True, relu: bool = True
+) -> tuple[FlatGraph, dict[int, Extremes]]:
+    """Return an equalized copy of a graph, which computes the same up to rounding, and its extremes.
+
+    Given (two channels, of which the second has a hundredth of the first's values):
+        x (1, h, w, 3) → conv, kernel (2, 1, 1, 3) → t (1, h, w, 2) → conv, kernel (4, 1, 1, 2) → y (1, h, w, 4)
+
+    Result (s holds the channels' norms):
+        x (1, h, w, 3) → conv, kernel / s → t / s (1, h, w, 2) → conv, kernel * s → y (1, h, w, 4)
 
     Args:
-        graph: a float ``.tflite``.
+        graph: float; not changed.
         extremes: of every computed tensor, by index.
-        **switches: see ``scales``.
-
-    Returns:
-        The extremes of the equalized graph.
+        streams: see ``scales``.
+        relu: see ``scales``.
     """
-    scale = scales(graph, extremes, **switches)
+    scale = scales(graph, extremes, streams=streams, relu=relu)
+    graph = graph.copy()
     for op in graph.ops:
         if op.name in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
             _rescale(graph, op, scale)
-    return {i: Extremes(own.low / scale[i], own.high / scale[i], own.norm / scale[i]) for i, own in extremes.items()}
+    return graph, {index: _divided(channels, scale[index]) for index, channels in extremes.items()}
 
 
-def _rescale(graph: FlatGraph, op: Op, scale: dict[int, np.ndarray]) -> None:
+def _divided(channels: Extremes, scale: np.ndarray) -> Extremes:
+    return Extremes(low=channels.low / scale, high=channels.high / scale, norm=channels.norm / scale)
+
+
+def _rescale(graph: FlatGraph, op: Op, scale: Mapping[int, np.ndarray]) -> None:
     before, after = scale[op.inputs[0]], scale[op.outputs[0]]
     if (before == 1).all() and (after == 1).all():
         return

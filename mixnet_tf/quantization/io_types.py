@@ -1,6 +1,9 @@
 """The input and output types of an int8 file: normalized int8 or float images, or pixels as a camera delivers them."""
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
 from mixnet_tf.data.pixels import IMAGENET_MEAN, IMAGENET_STD
@@ -25,8 +28,8 @@ def set_types(graph: FlatGraph, input_type: str, output_type: str) -> None:
     elif input_type == "float32":
         graph.prepend("QUANTIZE", "image", type=schema.TensorType.FLOAT32)
     if output_type == "uint8":
-        own = _shifted(graph, graph.outputs[0])
-        graph.append("QUANTIZE", "scores", type=schema.TensorType.UINT8, quantization=own)
+        unsigned = _shifted(graph, graph.outputs[0])
+        graph.append("QUANTIZE", "scores", type=schema.TensorType.UINT8, quantization=unsigned)
     elif output_type == "float32":
         graph.append("DEQUANTIZE", "scores", type=schema.TensorType.FLOAT32)
 
@@ -43,10 +46,10 @@ def _normalize_first(graph: FlatGraph) -> None:
     exact = -mean * 255 * numbers
     values = numbers[np.abs(exact - np.round(exact)).argmin(axis=0), 0]
     zeros, scale = np.zeros(channels, np.int64), 1 / (255 * std * values)
-    own = _quantization(scale, zeros, quantizedDimension=3)
-    kernel = graph.add_constant("normalize_kernel", values.astype(np.int8).reshape(1, 1, 1, -1), own)
-    own = _quantization(scale, zeros)
-    bias = graph.add_constant("normalize_bias", np.round(-mean * 255 * values).astype(np.int32), own)
+    per_channel = _quantization(scale, zeros, quantizedDimension=3)
+    kernel = graph.add_constant("normalize_kernel", values.astype(np.int8).reshape(1, 1, 1, -1), per_channel)
+    offsets = np.round(-mean * 255 * values).astype(np.int32)
+    bias = graph.add_constant("normalize_bias", offsets, _quantization(scale, zeros))
     options = schema.DepthwiseConv2DOptionsT(strideW=1, strideH=1, depthMultiplier=1)
     pixels = _quantization([1.0], [-128])
     graph.prepend(
@@ -54,12 +57,12 @@ def _normalize_first(graph: FlatGraph) -> None:
     )
 
 
-def _quantization(scale, zero_point, **fields):
-    scale, zero_point = np.asarray(scale, np.float32), np.asarray(zero_point, np.int64)
-    return schema.QuantizationParametersT(scale=scale, zeroPoint=zero_point, **fields)
+def _quantization(scale: npt.ArrayLike, zero_point: npt.ArrayLike, **fields: int) -> Any:
+    scales, zero_points = np.asarray(scale, np.float32), np.asarray(zero_point, np.int64)
+    return schema.QuantizationParametersT(scale=scales, zeroPoint=zero_points, **fields)
 
 
-def _shifted(graph: FlatGraph, index: int):
+def _shifted(graph: FlatGraph, index: int) -> Any:
     """Return the uint8 quantization of the same values."""
-    own = graph.tensors[index].quantization
-    return _quantization(own.scale, np.asarray(own.zeroPoint) + 128)
+    signed = graph.tensors[index].quantization
+    return _quantization(signed.scale, np.asarray(signed.zeroPoint) + 128)

@@ -10,13 +10,14 @@ both counted after the sigmoid or swish that reads the tensor, where one does: f
 clipping there is free.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
 from mixnet_tf.errors import DeployError
-from mixnet_tf.litert.flatgraph import FlatGraph, Op, Probe, readers
-from mixnet_tf.quantization.equalize import Extremes
+from mixnet_tf.litert.flatgraph import FlatGraph, Op, readers
+from mixnet_tf.litert.runtime import LiteModel
+from mixnet_tf.quantization.types import Extremes
 
 OUTSIDE_WEIGHT = 48.0
 """Clipping hits some images hard and does not average out over layers as rounding does. With 6, a MixNet-S trained on
@@ -43,16 +44,16 @@ def measure_extremes(graph: FlatGraph, images: Iterable[np.ndarray]) -> dict[int
     Raises:
         DeployError: no image, or a tensor that is not finite.
     """
-    probe, tensors = Probe(graph.content()), graph.float_tensors()
+    model, tensors = _keeping_all(graph), graph.float_tensors()
     low: dict[int, np.ndarray] = {}
     high: dict[int, np.ndarray] = {}
     fourth: dict[int, np.ndarray] = {}
     count = 0
     for image in images:
-        probe.run(image)
+        model.run(image)
         count += 1
         for i in tensors:
-            value = probe.value(i)
+            value = model.value(i)
             value = value.reshape(-1, value.shape[-1]) if value.ndim else value.reshape(1, 1)
             least, most = value.min(axis=0), value.max(axis=0)
             if not (np.isfinite(least).all() and np.isfinite(most).all()):
@@ -61,7 +62,14 @@ def measure_extremes(graph: FlatGraph, images: Iterable[np.ndarray]) -> dict[int
             fourth[i] = fourth.get(i, 0.0) + np.square(np.square(value, dtype=np.float64)).mean(axis=0)
     if not count:
         raise DeployError("no calibration images; expected at least one, and 100 to 500 as a rule")
-    return {i: Extremes(low[i] * 1.0, high[i] * 1.0, _rounded((fourth[i] / count) ** 0.25)) for i in tensors}
+    return {
+        i: Extremes(low=low[i] * 1.0, high=high[i] * 1.0, norm=_rounded((fourth[i] / count) ** 0.25)) for i in tensors
+    }
+
+
+def _keeping_all(graph: FlatGraph) -> LiteModel:
+    """Open a graph on LiteRT's own kernels: the delegate hides the tensors between what it fuses."""
+    return LiteModel(graph.content(), num_threads=2, kernels="builtin", keep_tensors=True)
 
 
 def _rounded(values: np.ndarray) -> np.ndarray:
@@ -72,7 +80,7 @@ def _rounded(values: np.ndarray) -> np.ndarray:
 
 def constant_tensors(graph: FlatGraph, extremes: dict[int, Extremes]) -> list[str]:
     """Return the names of tensors that never changed: their layer is dead."""
-    return [graph.name(i) for i, own in extremes.items() if (own.low == own.high).all()]
+    return [graph.name(i) for i, channels in extremes.items() if (channels.low == channels.high).all()]
 
 
 def measure_ranges(
@@ -87,44 +95,49 @@ def measure_ranges(
         method: ``"minmax"``, ``"percentile"``, ``"mse"`` (least squared error over all values) or ``"error"``.
     """
     if method == "minmax":
-        return {i: (float(own.low.min()), float(own.high.max())) for i, own in extremes.items()}
-    probe, reading = Probe(graph.content()), readers(graph)
-    tensors = {
-        i: _Histogram(own.low.min(), own.high.max(), _curve(reading.get(i, []), i) if method == "error" else _itself)
-        for i, own in extremes.items()
+        return {i: (float(channels.low.min()), float(channels.high.max())) for i, channels in extremes.items()}
+    model, reading = _keeping_all(graph), readers(graph)
+    histograms = {
+        i: Histogram(
+            channels.low.min(), channels.high.max(), _curve(reading.get(i, []), i) if method == "error" else itself
+        )
+        for i, channels in extremes.items()
     }
     for image in images:
-        probe.run(image)
-        for i, histogram in tensors.items():
-            histogram.add(probe.value(i))
-    return {i: getattr(histogram, method)() for i, histogram in tensors.items()}
+        model.run(image)
+        for i, histogram in histograms.items():
+            histogram.add(model.value(i))
+    return {i: _METHODS[method](histogram) for i, histogram in histograms.items()}
 
 
-def _itself(x: np.ndarray) -> np.ndarray:
+def itself(x: np.ndarray) -> np.ndarray:
+    """Return `x`."""
     return x
 
 
-def _sigmoid(x: np.ndarray) -> np.ndarray:
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    """Return 1 / (1 + exp(-x))."""
     return 1 / (1 + np.exp(-np.clip(x, -80, 80)))
 
 
-def _swish(x: np.ndarray) -> np.ndarray:
-    return x * _sigmoid(x)
+def swish(x: np.ndarray) -> np.ndarray:
+    """Return x times its sigmoid."""
+    return x * sigmoid(x)
 
 
 def _curve(ops: list[Op], tensor: int) -> Curve:
     """Return the function through which alone a tensor is read."""
     sigmoids = [op for op in ops if op.name == "LOGISTIC"]
     if len(sigmoids) != 1:
-        return _itself
+        return itself
     others = [op for op in ops if op is not sigmoids[0]]
     if not others:
-        return _sigmoid
-    swish = len(others) == 1 and others[0].name == "MUL" and set(others[0].inputs) == {tensor, sigmoids[0].outputs[0]}
-    return _swish if swish else _itself
+        return sigmoid
+    gated = {tensor, sigmoids[0].outputs[0]}
+    return swish if [(op.name, set(op.inputs)) for op in others] == [("MUL", gated)] else itself
 
 
-class _Histogram:
+class Histogram:
     """Counts of a tensor's values between its extremes, over all images and weighted by each image's inverse power."""
 
     def __init__(self, low: float, high: float, curve: Curve):
@@ -141,17 +154,18 @@ class _Histogram:
         bins = ((value.ravel() - np.float32(self._low)) * np.float32(1 / self._width)).astype(np.int32)
         counts = np.bincount(np.clip(bins, 0, _BINS - 1), minlength=_BINS)
         self._counts += counts
-        self._weighted += counts / max(counts @ self._squares, _SMALLEST)
-
-    # -- one function a method of the recipe: the range (low, high) --
+        self._weighted += counts / max(float(counts @ self._squares), _SMALLEST)
 
     def error(self) -> tuple[float, float]:
+        """Return the range (low, high) with the least error, every image weighted by its inverse power."""
         return self._least(self._weighted, OUTSIDE_WEIGHT)
 
     def mse(self) -> tuple[float, float]:
+        """Return the range (low, high) with the least squared error over all values."""
         return self._least(self._counts, 1.0)
 
     def percentile(self) -> tuple[float, float]:
+        """Return the range (low, high) without the outermost PERCENTILE on each side."""
         share = np.cumsum(self._counts) / self._counts.sum()
         first, last = np.searchsorted(share, [PERCENTILE / 100, 1 - PERCENTILE / 100])
         return min(self._centres[first] - self._width / 2, 0.0), max(self._centres[last] + self._width / 2, 0.0)
@@ -166,3 +180,10 @@ class _Histogram:
         cost = counts @ np.square(slopes) * np.square(steps) / 12 + outside * (below[:, None] + above)
         i, j = np.unravel_index(cost.argmin(), cost.shape)
         return float(lows[i]), float(highs[j])
+
+
+_METHODS: Mapping[str, Callable[[Histogram], tuple[float, float]]] = {
+    "error": Histogram.error,
+    "mse": Histogram.mse,
+    "percentile": Histogram.percentile,
+}

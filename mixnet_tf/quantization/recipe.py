@@ -11,12 +11,6 @@ _TYPES = ("float32", "int8", "uint8")
 _INT8_ONLY = ("input", "output", "equalize", "ranges", "bias_correction", "min_agreement")
 BACKENDS = ("litert-quantizer", "tf.lite")
 
-EXPORT_RECIPES = ("float32", "float16", "int8")
-"""Those that the converter alone can make, too."""
-
-CALIBRATION_IMAGES = 200
-"""How many real images find the ranges of activations, unless more or fewer are asked for."""
-
 DYNAMIC_RANGE_REFUSED = (
     "dynamic-range int8 is refused: LiteRT's delegate has no such depthwise kernel, so it is slow, and it is known to "
     "ruin networks with squeeze-and-excitation and swish; take int8, or weight_int8 for float arithmetic"
@@ -67,7 +61,7 @@ class Recipe:
     backend: str | None = field(optional(name_of(*BACKENDS)), None)
 
     def __post_init__(self) -> None:
-        defaults = {own.name: own.default for own in dataclasses.fields(self)}
+        defaults = {entry.name: entry.default for entry in dataclasses.fields(self)}
         idle = [name for name in _INT8_ONLY if not self.quantized and getattr(self, name) != defaults[name]]
         for wrong, message in (
             (self.quantized and self.weights != "int8", f"weights: {self.weights!r}, but int8 activations need int8"),

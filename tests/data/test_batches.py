@@ -1,4 +1,4 @@
-"""Training, evaluation and calibration batches: pixels, order, determinism, bad images."""
+"""Training and evaluation batches: pixels, order, determinism."""
 
 import subprocess
 import sys
@@ -11,18 +11,12 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from mixnet_tf.data import batches as data_module
-from mixnet_tf.data.batches import (
-    Augmentation,
-    ImageData,
-    Split,
-    calibration_images,
-    evaluation_dataset,
-    load_data,
-    steps_per_epoch,
-    training_dataset,
-)
-from mixnet_tf.errors import DataError
+from mixnet_tf.data.augmentation import Augmentation
+from mixnet_tf.data.batches import evaluation_dataset, steps_per_epoch, training_dataset
+from mixnet_tf.data.calibration import CalibrationSet
+from mixnet_tf.data.dataset import ImageData, Split
+from mixnet_tf.data.sources import load_data
+from mixnet_tf.errors import ArgumentError
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 PLAIN = Augmentation(min_area=1.0, flip=False, jitter=0.0)
@@ -54,19 +48,6 @@ def assert_same(first: list, second: list) -> None:
     for (x1, y1), (x2, y2) in zip(first, second, strict=True):
         np.testing.assert_array_equal(x1, x2)
         np.testing.assert_array_equal(y1, y2)
-
-
-@pytest.fixture
-def photographs(tmp_path: Path) -> Path:
-    """Two classes in train and test, 12 and 4 lossless images each, of three sizes."""
-    for split, count in (("train", 12), ("test", 4)):
-        for name in ("cat", "dog"):
-            (tmp_path / split / name).mkdir(parents=True)
-            for i in range(count):
-                height, width = [(20, 30), (40, 25), (17, 17)][i % 3]
-                image = Image.fromarray(noise(height, width, seed=i + 100 * len(split) + ord(name[0])))
-                image.save(tmp_path / split / name / f"{i:02}.png")
-    return tmp_path
 
 
 # (width, height) of the image, the asked size, and what timm 1.0.31 resizes to before it crops (crop_pct 0.875)
@@ -104,7 +85,7 @@ def test_evaluation_and_calibration_resize_crop_and_normalize_as_timm(tmp_path, 
     assert images.dtype == tf.float32
     assert images.shape == (4, height, width, 3)
     np.testing.assert_allclose(images[3], expected, atol=1e-5)
-    calibration = next(calibration_images(data, image_size=image_size, count=1))
+    calibration = next(iter(CalibrationSet.choose(data, image_size=image_size, count=1)))
     assert calibration.dtype == np.float32
     np.testing.assert_allclose(calibration, expected[None], atol=1e-5)
 
@@ -188,96 +169,6 @@ def test_fit_runs_all_epochs_and_resumes_without_a_warning():
     assert int(model.optimizer.iterations) == 3 * 2
 
 
-def test_calibration_draws_stratified_training_images(photographs):
-    data = load_data(photographs)
-    train = {
-        x.numpy().tobytes(): int(y)
-        for x, y in evaluation_dataset(data, "train", image_size=14, batch_size=1).map(lambda x, y: (x[0], y[0]))
-    }
-    draws = []
-    for seed in range(6):
-        drawn = list(calibration_images(data, image_size=14, count=8, seed=seed))
-        labels = [train[image[0].tobytes()] for image in drawn]  # a KeyError here: not a training image
-        assert [sorted(labels[i : i + 2]) for i in range(0, 8, 2)] == [[0, 1]] * 4
-        assert len({image.tobytes() for image in drawn}) == 8
-        draws.append(np.stack(drawn))
-    np.testing.assert_array_equal(draws[0], list(calibration_images(data, image_size=14, count=8)))
-    assert not np.array_equal(draws[0], draws[1])
-    everything = list(calibration_images(data, image_size=14, count=1000))
-    assert {image[0].tobytes() for image in everything} == set(train)
-
-
-def spoil(photographs: Path) -> list[str]:
-    """Put three bad images into train/cat and return their paths."""
-    folder = photographs / "train" / "cat"
-    Image.fromarray(noise(64, 64)).save(folder / "whole.jpg")
-    (folder / "truncated.jpg").write_bytes((folder / "whole.jpg").read_bytes()[:1000])
-    (folder / "whole.jpg").unlink()
-    (folder / "text.jpg").write_text("not an image")
-    (folder / "empty.jpg").touch()
-    return [str(folder / name) for name in ("empty.jpg", "text.jpg", "truncated.jpg")]
-
-
-@pytest.mark.parametrize(
-    "consume",
-    [
-        lambda data, **kw: train_batches(data, **kw),
-        lambda data, **kw: steps_per_epoch(data, batch_size=4, **kw),
-        lambda data, **kw: list(evaluation_dataset(data, "train", image_size=8, batch_size=4, **kw)),
-    ],
-    ids=["training", "steps", "evaluation"],
-)
-def test_bad_images_are_an_error_that_names_the_first_and_counts_the_rest(photographs, consume):
-    bad = spoil(photographs)
-    with pytest.raises(DataError, match="not a readable image") as raised:
-        consume(load_data(photographs))
-    assert str(raised.value).startswith(bad[0])
-    assert "and 2 more" in str(raised.value)
-    assert "\n" not in str(raised.value)
-
-
-def test_bad_images_are_skipped_and_recorded(photographs):
-    clean = load_data(photographs)
-    expected = train_batches(clean, epochs=1), steps_per_epoch(clean, batch_size=4)
-    bad = spoil(photographs)
-    data = ImageData("spoilt", clean.class_names, {**clean.splits, "train": _with_files(clean, bad)})
-    found = train_batches(data, epochs=1, on_bad_image="skip")
-    assert_same(found, expected[0])
-    assert steps_per_epoch(data, batch_size=4, on_bad_image="skip") == expected[1]
-    assert sorted(data.bad_images) == bad
-    assert all(reason.startswith(path) for path, reason in data.bad_images.items())
-
-
-def _with_files(data: ImageData, paths: list[str]) -> Split:
-    train = data.splits["train"]
-    return Split((*train.images, *paths), np.append(train.labels, [0] * len(paths)).astype(np.int32))
-
-
-def test_calibration_replaces_or_refuses_bad_images(photographs):
-    bad = spoil(photographs)
-    data = load_data(photographs)
-    good = sum(path not in bad for path in data.splits["train"].images)
-    in_train = sorted(path for path in data.splits["train"].images if path in bad)
-    assert len(list(calibration_images(data, image_size=8, count=100, on_bad_image="skip"))) == good
-    assert sorted(data.bad_images) == in_train
-    with pytest.raises(DataError, match="not a readable image"):
-        list(calibration_images(data, image_size=8, count=100))
-
-
-def test_a_class_without_a_readable_image_is_an_error(photographs):
-    for file in (photographs / "test" / "dog").iterdir():
-        file.write_bytes(b"")
-    with pytest.raises(DataError, match="test has no readable image of class 'dog'"):
-        evaluation_dataset(load_data(photographs), "test", image_size=8, batch_size=4, on_bad_image="skip")
-
-
-def test_no_readable_image_to_calibrate_with(photographs):
-    for file in photographs.rglob("train/*/*"):
-        file.write_bytes(b"")
-    with pytest.raises(DataError, match="no readable image in train"):
-        list(calibration_images(load_data(photographs), image_size=8, count=4, on_bad_image="skip"))
-
-
 def test_a_file_that_vanishes_during_training_is_named(photographs):
     data = load_data(photographs)
     dataset = training_dataset(data, image_size=8, batch_size=4, seed=0, first_epoch=0, epochs=1)
@@ -297,35 +188,27 @@ BAD_ARGUMENTS = [
     (lambda d: train_batches(d, seed=-1), "seed: found -1"),
     (lambda d: train_batches(d, first_epoch=-1), "first_epoch: found -1"),
     (lambda d: train_batches(d, epochs="2"), "epochs: found '2'"),
-    (lambda d: train_batches(d, on_bad_image="skp"), r"did you mean 'skip'\?"),
     (lambda d: steps_per_epoch(d, batch_size=None), "batch_size: found None"),
-    (lambda d: steps_per_epoch(d, batch_size=1, on_bad_image=None), "on_bad_image: found None"),
-    (lambda d: evaluation_dataset(d, "tset", image_size=8, batch_size=1), r"split 'tset'.*did you mean 'test'\?"),
-    (lambda d: evaluation_dataset(d, None, image_size=8, batch_size=1), "split None"),
+    (lambda d: evaluation_dataset(d, "tset", image_size=8, batch_size=1), r"split: found 'tset'.*mean 'test'\?"),
+    (lambda d: evaluation_dataset(d, None, image_size=8, batch_size=1), "split: found None"),
     (lambda d: evaluation_dataset(d, "test", image_size=8, batch_size=-1), "batch_size: found -1"),
-    (lambda d: next(calibration_images(d, image_size=8, count=0)), "count: found 0"),
-    (lambda d: next(calibration_images(d, image_size=8, count=1, seed=0.5)), "seed: found 0.5"),
-    (lambda d: next(calibration_images(d, image_size=8, count=1, on_bad_image="x")), "on_bad_image: found 'x'"),
 ]
 
 
 @pytest.mark.parametrize(("call", "message"), BAD_ARGUMENTS)
 def test_bad_arguments_are_one_line_errors(call, message):
-    with pytest.raises(DataError, match=message) as raised:
+    with pytest.raises(ArgumentError, match=message) as raised:
         call(flat_data(4))
     assert "\n" not in str(raised.value)
 
 
 def test_loading_and_its_errors_do_not_import_tensorflow(photographs):
     code = (
-        "import sys; from mixnet_tf.data.batches import load_data, steps_per_epoch, calibration_images\n"
+        "import sys; from mixnet_tf.data.batches import steps_per_epoch\n"
+        "from mixnet_tf.data.calibration import CalibrationSet; from mixnet_tf.data.sources import load_data\n"
         f"data = load_data({str(photographs)!r}); steps_per_epoch(data, batch_size=2)\n"
-        "next(calibration_images(data, image_size=8, count=1))\n"
+        "next(iter(CalibrationSet.choose(data, image_size=8, count=1)))\n"
         "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules and 'sklearn' not in sys.modules"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-
-
-def test_the_public_names_are_importable_from_here():
-    assert all(hasattr(data_module, name) for name in data_module.__all__)

@@ -10,15 +10,15 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from mixnet_tf.data.augmentation import Augmentation
 from mixnet_tf.data.pixels import (
-    Augmentation,
     decode,
     pixels_to_decode,
     preprocess_input,
     read_image,
     training_pixels,
 )
-from mixnet_tf.errors import DataError
+from mixnet_tf.errors import ArgumentError, DataError
 
 RNG = np.random.default_rng(7)
 PIXELS = RNG.integers(0, 256, (6, 9, 3), np.uint8)
@@ -253,5 +253,11 @@ def test_a_large_jpeg_is_decoded_smaller_where_that_suffices(tmp_path):
     ],
 )
 def test_impossible_augmentations(arguments, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(ArgumentError, match=f"^augmentation.{message}, expected "):
         Augmentation(**arguments)
+
+
+def test_numbers_of_an_augmentation_are_plain():
+    augmentation = Augmentation(min_area=1, jitter=np.float64(0.5))
+    assert (augmentation.min_area, augmentation.jitter) == (1.0, 0.5)
+    assert type(augmentation.min_area) is type(augmentation.jitter) is float

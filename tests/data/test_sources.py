@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from mixnet_tf.data.batches import load_data
-from mixnet_tf.errors import DataError
+from mixnet_tf.data.sources import load_data
+from mixnet_tf.errors import ArgumentError, DataError
 
 
 def make_folder(root: Path, counts: dict[str, int]) -> Path:
@@ -261,7 +261,7 @@ def test_what_is_no_data_set_is_refused_in_one_line(tmp_path, kind):
 
 @pytest.mark.parametrize("seed", [-1, 0.5, "0", None, True])
 def test_seeds_are_whole_numbers(seed):
-    with pytest.raises(DataError, match="seed: found"):
+    with pytest.raises(ArgumentError, match="seed: found"):
         load_data("digits", seed=seed)
 
 

@@ -1,0 +1,43 @@
+"""``mixnet-tf compare``: two models on the same images."""
+
+import argparse
+import dataclasses
+from typing import Any
+
+from mixnet_tf.commands.arguments import add_data, add_image_size, add_split
+from mixnet_tf.commands.output import about_images, load_tensorflow, show_about, show_table, snr_text
+
+HELP = "compare two models on the same images"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("a", metavar="A", help="the reference: a .keras or .tflite file")
+    parser.add_argument("b", metavar="B", help="the model to compare with it: a .keras or .tflite file")
+    add_data(parser)
+    add_split(parser)
+    add_image_size(parser, "the models', else the data's, else 224")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    from mixnet_tf.data.sources import load_data
+
+    data = load_data(args.data, on_bad_image=args.on_bad_image).checked(args.split)
+    load_tensorflow()
+    from mixnet_tf.evidence.comparison import compare
+
+    result = compare(args.a, args.b, data, split=args.split, image_size=args.image_size)
+    return dataclasses.asdict(result) | about_images(data, args.split)
+
+
+def show(result: dict[str, Any]) -> None:
+    show_about(result)
+    rows = []
+    for name in ("a", "b"):
+        top1, top5 = result[f"top1_{name}"], result[f"top5_{name}"]["value"]
+        interval = f"{top1['low']:.2%} to {top1['high']:.2%}"
+        rows.append((result[name], f"{top1['value']:.2%}", interval, f"{top5:.2%}", result[f"only_{name}_right"]))
+    show_table(("model", "top-1", "95 % interval", "top-5", "only this one right"), rows)
+    print(
+        f"\n{result['count']} images: agreement {result['agreement']:.2%}, {snr_text(result['snr_db'])}, "
+        f"cosine {result['cosine']:.5f}, McNemar p = {result['p_value']:.2g}"
+    )

@@ -1,0 +1,34 @@
+"""``mixnet-tf evaluate``: the accuracy of one model."""
+
+import argparse
+import dataclasses
+from typing import Any
+
+from mixnet_tf.commands.arguments import add_data, add_image_size, add_split
+from mixnet_tf.commands.output import about_images, load_tensorflow, show_about, show_table
+
+HELP = "measure the accuracy of a model"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="a .keras or .tflite file")
+    add_data(parser)
+    add_split(parser)
+    add_image_size(parser, "the model's, else the data's, else 224")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    from mixnet_tf.data.sources import load_data
+
+    data = load_data(args.data, on_bad_image=args.on_bad_image).checked(args.split)
+    load_tensorflow()
+    from mixnet_tf.evidence.evaluation import evaluate
+
+    result = evaluate(args.model, data, split=args.split, image_size=args.image_size)
+    return dataclasses.asdict(result) | about_images(data, args.split)
+
+
+def show(result: dict[str, Any]) -> None:
+    show_about(result)
+    show_table(("class", "top-1"), [(name, f"{value:.2%}") for name, value in result["per_class"].items()])
+    print(f"\n{result['model']}: top-1 {result['top1']:.2%}, top-5 {result['top5']:.2%} of {result['count']} images")

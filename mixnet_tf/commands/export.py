@@ -1,0 +1,75 @@
+"""``mixnet-tf export``: from a model and a recipe to a .tflite."""
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from mixnet_tf.commands.arguments import (
+    add_bad_images,
+    add_graph,
+    add_image_size,
+    add_overwrite,
+    count,
+    fraction,
+    seed,
+)
+from mixnet_tf.commands.output import load_tensorflow, show_about
+
+HELP = "convert a model to .tflite, in float or in int8"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", type=Path, help="a .keras file, or a float32 .tflite from anywhere")
+    help_text = "how to make the file: a shipped name (see mixnet-tf list) or a .yaml file"
+    parser.add_argument("--recipe", required=True, metavar="R", help=help_text)
+    parser.add_argument("--output", required=True, type=Path, metavar="F.tflite", help="the file to write")
+    help_text = "real images for int8: 'digits', a folder or a .npz file; its training split is used"
+    parser.add_argument("--calibration", metavar="D", help=help_text)
+    help_text = "calibration images (default: %(default)s)"
+    parser.add_argument("--images", type=count, default=200, metavar="N", help=help_text)
+    help_text = "chooses the calibration images (default: %(default)s)"
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help=help_text)
+    add_graph(parser)
+    help_text = "keep blocks in float32, by gain, until this share of top-1 classes is equal (default: the recipe's)"
+    parser.add_argument("--min-agreement", type=fraction, metavar="X", help=help_text)
+    parser.add_argument("--report", type=Path, metavar="DIR", help="write into DIR where the int8 error comes from")
+    add_bad_images(parser)
+    add_image_size(parser, "the model's own")
+    add_overwrite(parser)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    from mixnet_tf.data.sources import load_data
+    from mixnet_tf.quantization.recipe import load_recipe
+
+    recipe = load_recipe(args.recipe)
+    data = load_data(args.calibration, on_bad_image=args.on_bad_image) if args.calibration else None
+    load_tensorflow()
+    from mixnet_tf.exporting import export
+
+    exported = export(
+        args.model,
+        args.output,
+        recipe=recipe,
+        calibration=data,
+        graph=args.graph,
+        image_size=args.image_size,
+        images=args.images,
+        seed=args.seed,
+        min_agreement=args.min_agreement,
+        report=args.report,
+        overwrite=args.overwrite,
+    )
+    return dataclasses.asdict(exported)
+
+
+def show(result: dict[str, Any]) -> None:
+    show_about(result)
+    if fallback := result["fallback"]:
+        print(
+            f"blocks kept in float32: {', '.join(fallback['blocks']) or 'none'}; {fallback['agreement']:.2%} of "
+            f"{fallback['images']} validation images agree; size {fallback['size_ratio']:.2f} and latency "
+            f"{fallback['latency_ratio']:.2f} of the file all in int8"
+        )
+    print(f"{result['path']}: {result['size_bytes'] / 1e6:.2f} MB, recipe {result['recipe']['name']}")

@@ -1,0 +1,34 @@
+"""``mixnet-tf list``: the networks and recipes that ship with the package."""
+
+import argparse
+from typing import Any
+
+from mixnet_tf.commands.output import show_table
+
+HELP = "list the shipped configurations and recipes"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """``list`` takes none."""
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    from mixnet_tf.config import load_config
+    from mixnet_tf.counting import count_stages
+    from mixnet_tf.schema import shipped_files
+
+    configs = {}
+    for name in shipped_files("configs"):
+        stages = count_stages(load_config(name), image_size=(224, 224), classes=1000)
+        parameters, macs = sum(stage.parameters for stage in stages), sum(stage.macs for stage in stages)
+        configs[name] = {"parameters": parameters, "macs": macs}
+    return {"configs": configs, "recipes": list(shipped_files("recipes"))}
+
+
+def show(result: dict[str, Any]) -> None:
+    rows = [
+        (name, f"{counts['parameters']:,}", f"{counts['macs'] / 1e6:.1f} M")
+        for name, counts in result["configs"].items()
+    ]
+    show_table(("config", "parameters", "MACs at 224 px, 1000 classes"), rows)
+    print(f"\nrecipes: {', '.join(result['recipes'])}")

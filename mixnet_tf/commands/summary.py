@@ -1,0 +1,52 @@
+"""``mixnet-tf summary``: what a network consists of, counted without building it."""
+
+import argparse
+import dataclasses
+from typing import Any
+
+from mixnet_tf.commands.arguments import add_config, add_image_size, count
+from mixnet_tf.commands.output import shape_text, show_table
+
+HELP = "show stages, parameters and MACs"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config(parser)
+    add_image_size(parser, "224")
+    help_text = "the network tells so many apart (default: %(default)s)"
+    parser.add_argument("--classes", type=count, default=1000, metavar="N", help=help_text)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    from mixnet_tf.config import load_config
+    from mixnet_tf.counting import count_stages
+
+    config, size = load_config(args.config), args.image_size or 224
+    stages = count_stages(config, image_size=(size, size), classes=args.classes)
+    return {
+        "name": config.name,
+        "image_size": size,
+        "classes": args.classes,
+        "parameters": sum(stage.parameters for stage in stages),
+        "macs": sum(stage.macs for stage in stages),
+        "stages": [dataclasses.asdict(stage) for stage in stages],
+    }
+
+
+def show(result: dict[str, Any]) -> None:
+    print(f"{result['name']} at {result['image_size']} px, {result['classes']} classes\n")
+    rows = [
+        (
+            stage["name"],
+            stage["blocks"] or "",
+            shape_text((stage["height"], stage["width"])),
+            stage["channels"],
+            " ".join(str(size) for size in stage["kernel_sizes"]),
+            f"{stage['parameters']:,}",
+            f"{stage['macs'] / 1e6:.2f} M",
+        )
+        for stage in result["stages"]
+    ]
+    rows.append(("total", "", "", "", "", f"{result['parameters']:,}", f"{result['macs'] / 1e6:.2f} M"))
+    show_table(("stage", "blocks", "output", "channels", "kernels", "parameters", "MACs"), rows)
+    print("\nMACs of convolutions and fully connected layers; parameters are the trainable ones.")

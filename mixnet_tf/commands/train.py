@@ -1,0 +1,96 @@
+"""``mixnet-tf train``: a classifier from a configuration and images."""
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mixnet_tf.commands.arguments import add_config, add_data, add_image_size, add_padding, real, whole
+from mixnet_tf.commands.output import load_tensorflow, show_skipped
+from mixnet_tf.data.augmentation import Augmentation
+from mixnet_tf.training.config import TrainingConfig
+
+if TYPE_CHECKING:  # data needs numpy, which --help does without
+    from mixnet_tf.data.dataset import ImageData
+
+HELP = "train a classifier"
+
+_TYPES: dict[object, Callable[[str], float]] = {int: whole, float: real}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config(parser)
+    add_data(parser)
+    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="the run's folder")
+    add_image_size(parser, "the data's, else 224")
+    _add_fields(parser)
+    parser.add_argument("--weights", metavar="FILE", help="start from these weights")
+    add_padding(parser)
+    parser.add_argument("--freeze-backbone", action="store_true", help="train the head only")
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--resume", action="store_true", help="continue the run in DIR")
+    group.add_argument("--overwrite", action="store_true", help="start anew where DIR holds a run")
+
+
+def _add_fields(parser: argparse.ArgumentParser) -> None:
+    """Add a flag for each field of TrainingConfig and of Augmentation; None where it is not given."""
+    for cls in (TrainingConfig, Augmentation):
+        for field in dataclasses.fields(cls):
+            flag, help_text = f"--{field.name.replace('_', '-')}", field.metadata["help"]
+            default = f"{field.default:g}" if cls is TrainingConfig else "what suits the data"
+            help_text += f" (default: {default})"
+            if field.type is bool:
+                parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=help_text)
+            else:
+                parser.add_argument(flag, type=_TYPES[field.type], metavar="N", help=help_text)
+
+
+def _given(cls: type, args: argparse.Namespace) -> dict[str, Any]:
+    """Return those fields of a dataclass that the user gave as flags."""
+    flags = {field.name: getattr(args, field.name) for field in dataclasses.fields(cls)}
+    return {name: value for name, value in flags.items() if value is not None}
+
+
+def training_arguments(args: argparse.Namespace, data: "ImageData") -> dict[str, Any]:
+    """Turn the flags of ``train`` and ``pipeline`` into arguments of ``train``; refuse a folder that is in use."""
+    from mixnet_tf.training.run_folder import check_folder, holds_run
+
+    check_folder(args.output, resume=args.resume, overwrite=args.overwrite)
+    if args.resume and not holds_run(args.output):
+        print(f"{args.output}: holds no run to resume; starting one", file=sys.stderr)
+    return {
+        "image_size": args.image_size,
+        "training": TrainingConfig(**_given(TrainingConfig, args)),
+        "augmentation": dataclasses.replace(data.augmentation, **_given(Augmentation, args)),
+        "weights": args.weights,
+        "freeze_backbone": args.freeze_backbone,
+        "padding": args.padding,
+        "resume": args.resume,
+        "overwrite": args.overwrite,
+    }
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    from mixnet_tf.config import load_config
+    from mixnet_tf.data.dataset import SPLITS
+    from mixnet_tf.data.sources import load_data
+
+    config, data = load_config(args.config), load_data(args.data, on_bad_image=args.on_bad_image)
+    arguments = training_arguments(args, data)
+    data = data.checked(*SPLITS)
+    load_tensorflow()
+    from mixnet_tf.training.fit import train
+    from mixnet_tf.training.run_folder import MODEL, best_epoch
+
+    train(config, data, args.output, **arguments)
+    epoch, accuracy = best_epoch(args.output)
+    model = str(args.output / MODEL)
+    return {"model": model, "best_epoch": epoch, "val_top1": accuracy, "skipped_images": data.skipped}
+
+
+def show(result: dict[str, Any]) -> None:
+    show_skipped(result["skipped_images"])
+    best = f"top-1 {result['val_top1']:.2%} on the validation images, in epoch {result['best_epoch'] + 1}"
+    print(f"trained model: {result['model']}, {best}")

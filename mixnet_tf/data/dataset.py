@@ -1,0 +1,164 @@
+"""A data set of labelled images. What becomes of an image file that cannot be read is decided here, and only here."""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from mixnet_tf import checks
+from mixnet_tf.data.augmentation import Augmentation
+from mixnet_tf.data.pixels import decode
+from mixnet_tf.errors import DataError
+
+SPLITS = ("train", "val", "test")
+ON_BAD_IMAGE = ("error", "skip")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Split:
+    """Images and their labels, read-only.
+
+    Attributes:
+        images: paths of image files, or a uint8 array (count, height, width, 3), RGB.
+        labels: int32 array (count,), indices into the class names.
+        listed: what this split was before its bad images were left out, or None where it is whole.
+    """
+
+    images: Sequence[str] | np.ndarray
+    labels: np.ndarray
+    listed: "Split | None" = None
+
+    def __post_init__(self) -> None:
+        is_array = isinstance(self.images, np.ndarray)
+        object.__setattr__(self, "images", _read_only(self.images) if is_array else tuple(self.images))
+        object.__setattr__(self, "labels", _read_only(self.labels))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: Sequence[int] | np.ndarray) -> "Split":
+        """Return the images at `indices`, in that order."""
+        images, indices = self.images, np.asarray(indices, int)
+        taken = images[indices] if isinstance(images, np.ndarray) else tuple(images[i] for i in indices)
+        return Split(taken, self.labels[indices])
+
+    def open(self, index: int, *, at_least: int | None = None) -> Image.Image:
+        """Return one RGB image as `decode` does, from its file or from the array."""
+        image = self.images[index]
+        return decode(image, at_least=at_least) if isinstance(image, str) else Image.fromarray(image)
+
+
+def _read_only(array: Any) -> np.ndarray:
+    view = np.asarray(array).view()
+    view.flags.writeable = False
+    return view
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageData:
+    """A data set with the splits ``train``, ``val`` and ``test``. Nothing changes it: `checked` returns another.
+
+    Attributes:
+        name: ``digits``, or the name of the folder or file.
+        class_names: in the order of the labels.
+        splits: exactly train, val and test.
+        image_size: the size the images have by nature, or None where it differs from image to image.
+        crop_fraction: the part of the resized image that evaluation keeps (timm's ``crop_pct``).
+        augmentation: what suits these images in training.
+        held_out: the splits that the source does not have: chosen by seed from its training images.
+        on_bad_image: what an image file that cannot be read is: an ``"error"``, or something to ``"skip"``.
+        bad_images: the files that were skipped, path -> what is wrong.
+        checked_splits: the splits whose files have all been decoded once; their bad images are left out.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    splits: Mapping[str, Split]
+    image_size: checks.ImageSize | None = None
+    crop_fraction: float = 1.0
+    augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
+    held_out: tuple[str, ...] = ()
+    on_bad_image: str = "error"
+    bad_images: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False)
+    checked_splits: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        checks.one_of("on_bad_image", self.on_bad_image, ON_BAD_IMAGE)
+        for name in ("splits", "bad_images"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """The bad images' paths, sorted, for people: a name that is not UTF-8 is escaped."""
+        return tuple(os.fsencode(path).decode("utf-8", "backslashreplace") for path in sorted(self.bad_images))
+
+    @property
+    def test_is_val(self) -> bool:
+        """Whether the source has no test split, so that its val stands in for it."""
+        val, test = (self.splits[name].listed or self.splits[name] for name in ("val", "test"))
+        return val is test
+
+    def checked(self, *splits: str) -> "ImageData":
+        """Return the data set with every file of `splits` decoded once and the bad ones left out.
+
+        A split that is checked already, or an array of pixels, is not read again.
+
+        Raises:
+            DataError: an image that cannot be read (with ``on_bad_image="error"``), or a class without any that can.
+            ArgumentError: an unknown split.
+
+        Example:
+            >>> from mixnet_tf.data.sources import load_data
+            >>> sorted(load_data("digits").checked("train", "val").checked_splits)
+            ['train', 'val']
+        """
+        data = self
+        for name in splits:
+            if checks.one_of("split", name, SPLITS) not in data.checked_splits:
+                data = data._with_checked(name)
+        return data
+
+    def _with_checked(self, name: str) -> "ImageData":
+        split, reasons = self.splits[name], dict(self.bad_images)
+        bad: set[str] = set()
+        if not isinstance(split.images, np.ndarray):
+            good = {path for read in self.checked_splits for path in self.splits[read].images}
+            unread = [path for path in split.images if path not in good and path not in reasons]
+            reasons |= _bad_images(unread, f"checking {name}")
+            bad = {path for path in split.images if path in reasons}
+        if bad and self.on_bad_image == "error":
+            first = next(path for path in split.images if path in bad)
+            more = f", and {len(bad) - 1} more" if len(bad) > 1 else ""
+            raise DataError(f"{reasons[first]}{more}; remove bad images, or skip them (on_bad_image)")
+        if bad:
+            split = _leave_out(split, bad, f"{self.name}: {name}", self.class_names)
+        splits, checked = {**self.splits, name: split}, self.checked_splits | {name}
+        return dataclasses.replace(self, splits=splits, bad_images=reasons, checked_splits=checked)
+
+
+def _leave_out(split: Split, bad: set[str], where: str, class_names: Sequence[str]) -> Split:
+    kept = split.take([i for i, path in enumerate(split.images) if path not in bad])
+    if lost := np.setdiff1d(split.labels, kept.labels).tolist():
+        raise DataError(f"{where} has no readable image of class {class_names[lost[0]]!r}; expected at least one")
+    return dataclasses.replace(kept, listed=split)
+
+
+def _bad_images(paths: Sequence[str], task: str) -> dict[str, str]:
+    """Decode every file; return what is wrong with those that cannot be read."""
+
+    def problem(path: str) -> str | None:
+        try:
+            decode(path)
+        except DataError as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        problems = tqdm(pool.map(problem, paths), task, len(paths), unit="image", leave=False, disable=None)
+        return {path: reason for path, reason in zip(paths, problems, strict=True) if reason}

@@ -1,0 +1,27 @@
+"""Figures for reports, drawn without a display."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+
+def new_figure(width: float, height: float) -> tuple[Any, Any]:
+    """Return an empty matplotlib figure and its axes.
+
+    Args:
+        width: in inches, 120 pixels each.
+        height: in inches.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # never opens a window
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.add_subplot()
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure as the kind of file that the suffix of `path` names."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a class name in a script the font lacks
+        figure.savefig(path)

@@ -1,0 +1,284 @@
+"""What commands report: as JSON, whose keys are a promise, and for readers."""
+
+import csv
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import refused, results, shown
+
+TINY = Path(__file__).parents[1] / "tiny.yaml"
+ABOUT = ["notes", "skipped_images"]
+EVALUATED = ["model", "split", "count", "top1", "top5", "per_class", "reference", "agreement", "snr_db"]
+COMPARED = ["a", "b", "split", "count", "top1_a", "top1_b", "top5_a", "top5_b"]
+COMPARED += ["only_a_right", "only_b_right", "p_value", "agreement", "snr_db", "cosine"]
+EXPORTED = {"path", "size_bytes", "notes", "skipped_images"}  # of the commands that export once was
+EXPORTED |= {"sha256", "recipe", "backend", "calibration", "equalization_error", "fallback", "versions"}
+
+
+def test_list_and_summary(capsys):
+    listed = results(capsys, "list")
+    configs = listed["configs"]
+    assert configs["mixnet_s"]["parameters"] == 4_134_606 and "mixnet_nano" in configs
+    summary = results(capsys, "summary", "mixnet_s")
+    assert list(summary) == ["name", "image_size", "classes", "parameters", "macs", "stages"]
+    assert summary["parameters"] == 4_134_606 and round(summary["macs"] / 1e6, 1) == 239.2
+    stages = {row["name"]: row for row in summary["stages"]}
+    assert (stages["stage3"]["height"], stages["stage3"]["channels"]) == (14, 120)
+    text = shown(capsys, "summary", summary)
+    assert "4,134,606" in text and "239.17 M" in text and "14x14" in text
+    text = shown(capsys, "list", listed)
+    assert "4,134,606" in text and "int8_mixed" in text
+
+
+def normalized(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return the test images of an .npz as a MixNet takes them, and their labels, without this package."""
+    with np.load(path) as arrays:
+        pixels, labels = arrays["x_test"], arrays["y_test"]
+    return ((pixels / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)).astype(np.float32), labels
+
+
+def test_evaluate_counts_by_hand(job, few_digits, capsys):
+    """Recomputed with Keras' predict and numpy."""
+    from mixnet_tf.saving import load_model
+
+    images, labels = normalized(few_digits)
+    outputs = load_model(job / "model.keras").predict(images, verbose=0)
+    arguments = ["evaluate", job / "model.keras", "--data", few_digits]
+    result = results(capsys, *arguments)
+    assert list(result) == [*EVALUATED, *ABOUT]
+    assert result["count"] == 60 and result["split"] == "test"
+    assert result["top1"] == pytest.approx(np.mean(outputs.argmax(1) == labels))
+    five = [label in np.argsort(row)[-5:] for row, label in zip(outputs, labels, strict=True)]
+    assert result["top5"] == pytest.approx(np.mean(five))
+    assert result["reference"] is result["agreement"] is result["snr_db"] is None
+    assert f"top-1 {result['top1']:.2%}" in shown(capsys, "evaluate", result)
+
+
+def test_compare_counts_by_hand(job, few_digits, capsys):
+    from mixnet_tf.litert.runtime import LiteModel
+    from mixnet_tf.saving import load_model
+
+    images, labels = normalized(few_digits)
+    expected = load_model(job / "model.keras").predict(images, verbose=0)
+    outputs = LiteModel(job / "model_int8.tflite")(images)
+    arguments = ["compare", job / "model.keras", job / "model_int8.tflite", "--data", few_digits]
+    result = results(capsys, *arguments)
+    assert list(result) == [*COMPARED, *ABOUT]
+    assert result["top1_a"]["value"] == pytest.approx(np.mean(expected.argmax(1) == labels))
+    assert result["top1_b"]["value"] == pytest.approx(np.mean(outputs.argmax(1) == labels))
+    assert result["top1_b"]["low"] < result["top1_b"]["value"] <= result["top1_b"]["high"]
+    assert result["agreement"] == pytest.approx(np.mean(outputs.argmax(1) == expected.argmax(1)))
+    power = 10 * np.log10(np.mean(expected**2) / np.mean((expected - outputs) ** 2))
+    assert result["snr_db"] == pytest.approx(power, abs=1e-3)
+    assert f"logit SNR {result['snr_db']:.1f} dB" in shown(capsys, "compare", result)
+    same = results(capsys, "compare", *[job / "model_int8.tflite"] * 2, "--data", few_digits)
+    assert same["snr_db"] is None and "equal outputs" in shown(capsys, "compare", same)
+
+
+def test_inspect(job, fixtures, capsys):
+    result = results(capsys, "inspect", job / "model_int8.tflite")
+    assert result["size_bytes"] == (job / "model_int8.tflite").stat().st_size
+    assert result["path"] == str(job / "model_int8.tflite")
+    assert result["inputs"][0]["shape"] == [1, 32, 32, 3] and result["inputs"][0]["dtype"] == "int8"
+    assert all(op["delegated"] and not op["cliff"] for op in result["ops"])
+    large = fixtures / "ops" / "float32_depthwise_7x7.tflite"
+    result = results(capsys, "inspect", large)
+    (cliff,) = [op for op in result["ops"] if op["cliff"]]
+    assert cliff["inputs"][1][1] == 7
+    assert "1 performance cliffs" in shown(capsys, "inspect", result)
+
+
+def test_benchmark(job, capsys):
+    files = [str(job / f"model_{name}.tflite") for name in ("float32", "int8")]
+    rows = results(capsys, "benchmark", *files, "--rounds", 3, "--threads", 2)
+    assert [list(row) for row in rows] == [["path", "min_ms", "median_ms", "p95_ms", "ratio"]] * 2
+    assert [row["path"] for row in rows] == files
+    assert all(0 < row["min_ms"] <= row["median_ms"] <= row["p95_ms"] for row in rows) and rows[0]["ratio"] == 1
+    text = shown(capsys, "benchmark", rows)
+    assert all(file in text for file in files)
+
+
+def test_export_of_a_float_tflite(job, tmp_path, capsys):
+    """The shortest way to an int8 file; its record says the same as the command."""
+    path = tmp_path / "made" / "f.tflite"
+    arguments = ["export", job / "model_float32.tflite", "--recipe", "int8_uint8_io", "--output", path]
+    result = results(capsys, *arguments, "--calibration", "digits", "--images", 8, "--seed", 3)
+    assert set(result) == EXPORTED
+    assert result["size_bytes"] == path.stat().st_size
+    assert result["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert result["recipe"]["name"] == "int8_uint8_io" and result["calibration"]["seed"] == 3
+    assert len(result["calibration"]["images"]) == 8 and result["skipped_images"] == []
+    assert any(note.startswith("calibrated on 8 images") for note in result["notes"])
+    assert sorted(item.name for item in path.parent.iterdir()) == ["f.quantization.json", "f.tflite"]
+    text = shown(capsys, "export", result)
+    assert "note: calibrated on 8 images" in text and f"{path}: 0.15 MB, recipe int8_uint8_io" in text
+    record = json.loads((path.parent / "f.quantization.json").read_text())
+    assert {key: result[key] for key in record} == record
+    assert "exists already" in refused(capsys, *arguments, "--calibration", "digits")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["float32", "float16", "int8"])
+def test_export(recipe, job, folder, tmp_path, capsys):
+    from mixnet_tf.litert.runtime import LiteModel
+
+    path = tmp_path / "made" / "f.tflite"
+    data = ["--calibration", folder, "--images", 8] if recipe == "int8" else []
+    arguments = ["export", job / "model.keras", "--recipe", recipe, *data, "--output", path]
+    result = results(capsys, *arguments)
+    assert result["size_bytes"] == path.stat().st_size
+    assert sorted(item.name for item in path.parent.iterdir()) == ["f.quantization.json", "f.tflite"]
+    assert [note.split(";")[0] for note in result["notes"]] == (["calibrated on 8 images"] if recipe == "int8" else [])
+    assert "exists already" in refused(capsys, *arguments)
+    results(capsys, *arguments, "--overwrite", "--image-size", 40)
+    assert LiteModel(path).image_size == (40, 40)
+    results(capsys, *arguments, "--overwrite", "--graph", "plain")
+    assert any(op["cliff"] for op in results(capsys, "inspect", path)["ops"])
+
+
+@pytest.mark.slow
+def test_the_plain_graph_has_the_cliffs(job, tmp_path, capsys):
+    plain = tmp_path / "plain.tflite"
+    export = ["export", job / "model.keras", "--recipe", "float32", "--output", plain]
+    results(capsys, *export, "--graph", "plain")
+    result = results(capsys, "inspect", plain)
+    cliffs = [op for op in result["ops"] if op["cliff"]]
+    assert [op["inputs"][1][1] for op in cliffs] == [7, 7, 9]  # mixnet_nano's kernels above 25 taps
+    assert "3 performance cliffs" in shown(capsys, "inspect", result)
+
+
+@pytest.mark.slow
+def test_export_and_its_report(job, tmp_path, capsys):
+    path, report = tmp_path / "pixels.tflite", tmp_path / "report"
+    arguments = ["export", job / "model.keras", "--recipe", "int8_uint8_io", "--calibration", "digits"]
+    result = results(capsys, *arguments, "--images", 40, "--output", path, "--report", report)
+    assert result["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert len(result["calibration"]["images"]) == 40
+    measured = json.loads((report / "report.json").read_text())
+    assert measured["comparison"]["count"] == 359 and measured["comparison"]["agreement"] > 0.97
+    assert measured["tensors"][0]["block"] == "stem" and measured["tensors"][0]["snr_db"] > 30
+    gains = [block["gain_db"] for block in measured["sensitivity"]]
+    assert len(gains) == 7 and gains == sorted(gains, reverse=True) and gains[0] > 0
+    assert f"| {measured['sensitivity'][0]['block']} | {gains[0]:+.1f} dB |" in (report / "report.md").read_text()
+    assert (report / "report.md").is_file() and (report / "error.png").is_file()
+    again = results(capsys, "compare", job / "model_float32.tflite", path, "--data", "digits")
+    assert again["agreement"] == pytest.approx(measured["comparison"]["agreement"], abs=0.01)
+
+
+def test_import_weights(job, few_digits, tmp_path, capsys):
+    """Out in timm's names and layouts, and in again: the same accuracy."""
+    from PIL import Image
+
+    import mixnet_tf
+
+    state, image = tmp_path / "timm.safetensors", tmp_path / "noise.png"
+    mixnet_tf.export_state_dict(mixnet_tf.load_model(job / "model.keras"), "timm", state)
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(image)
+    arguments = ["import-weights", state, "--config", "mixnet_nano", "--output", tmp_path / "again.keras"]
+    result = results(capsys, *arguments, "--image-size", 32, "--check", image)
+    assert list(result) == ["path", "classes", "best"] and result["classes"] == 10 and len(result["best"]) == 5
+    assert result["best"][0]["score"] == max(best["score"] for best in result["best"]) <= 1
+    assert "exists already" in refused(capsys, *arguments)
+    before = results(capsys, "evaluate", job / "model.keras", "--data", few_digits)
+    after = results(capsys, "evaluate", tmp_path / "again.keras", "--data", few_digits)
+    assert after["top1"] == before["top1"]
+
+
+@pytest.mark.slow
+def test_fine_tuning_starts_from_the_weights(job, tmp_path, capsys):
+    before = results(capsys, "evaluate", job / "model.keras", "--data", "digits")
+    training = ["train", "mixnet_nano", "--data", "digits", "--output", tmp_path / "run", "--epochs", 1]
+    results(capsys, *training, "--weights", job / "model.keras", "--freeze-backbone", "--learning-rate", "1e-6")
+    tuned = results(capsys, "evaluate", tmp_path / "run" / "model.keras", "--data", "digits")
+    assert tuned["top1"] == pytest.approx(before["top1"], abs=0.01)
+
+
+def test_training_counts_skipped_images(folder, tmp_path, capsys):
+    bad = folder / "train" / "cat" / "bad.jpg"
+    bad.write_bytes(b"not an image")
+    arguments = [TINY, "--data", folder, "--image-size", 24, "--epochs", 1, "--batch-size", 4]
+    result = results(capsys, "train", *arguments, "--output", tmp_path / "run", "--on-bad-image", "skip")
+    assert list(result) == ["model", "best_epoch", "val_top1", "skipped_images"]
+    assert result["skipped_images"] == [str(bad)]
+    with (tmp_path / "run" / "history.csv").open() as handle:
+        (epoch,) = csv.DictReader(handle)
+    assert (result["best_epoch"], result["val_top1"]) == (0, float(epoch["val_accuracy"]))
+    evaluated = results(capsys, "evaluate", result["model"], "--data", folder)
+    assert evaluated["count"] == 8 and set(evaluated["per_class"]) == {"cat", "dog"}
+
+
+def test_bad_images_are_named_before_anything_is_trained(folder, tmp_path, capsys):
+    arguments = [TINY, "--data", folder, "--image-size", 24, "--epochs", 1, "--output", tmp_path / "run"]
+    late = folder / "test" / "dog" / "late.jpg"  # would be met only after training
+    late.write_bytes(b"")
+    assert str(late) in refused(capsys, "pipeline", *arguments)
+    bad = folder / "train" / "cat" / "bad.jpg"
+    bad.write_bytes(b"not an image")
+    assert str(bad) in refused(capsys, "train", *arguments)
+    assert not (tmp_path / "run").exists()
+
+
+def test_notes_about_the_images(folder, two_classes, tmp_path, capsys):
+    result = results(capsys, "evaluate", two_classes, "--data", folder)
+    assert result["count"] == 8 and set(result["per_class"]) == {"cat", "dog"} and result["notes"] == []
+    result = results(capsys, "evaluate", two_classes, "--data", folder / "train")
+    assert result["notes"] == [
+        f"train has no test split: {result['count']} of its images are held out, always the same"
+    ]
+    (tmp_path / "two").mkdir()
+    for name, split in (("train", "train"), ("val", "test")):
+        (tmp_path / "two" / name).symlink_to(folder / split)
+    arguments = ["evaluate", two_classes, "--data", tmp_path / "two"]
+    assert "its val stands in" in results(capsys, *arguments)["notes"][0]
+    bad = folder / "test" / "cat" / "bad.jpg"
+    bad.write_bytes(b"")
+    result = results(capsys, *arguments, "--on-bad-image", "skip")
+    assert "its val stands in" in result["notes"][0] and len(result["skipped_images"]) == 1
+    text = shown(capsys, "evaluate", result)
+    assert "note: two has no test split" in text and "skipped 1 unreadable images: " in text
+
+
+def test_classes_are_those_of_the_labels_beside_the_model(folder, two_classes, capsys):
+    (folder / "train" / "dog").rename(folder / "train" / "wolf")
+    line = refused(capsys, "evaluate", two_classes, "--data", folder / "train")
+    assert "model.keras: class 1 is 'dog' in the labels.txt beside it, but 'wolf' in train; expected the same" in line
+
+
+def test_what_blocks_in_float_cost_is_shown(capsys):
+    fallback = {"blocks": ["stem"], "images": 143, "agreement": 0.993, "size_ratio": 1.02, "latency_ratio": 1.1}
+    made = {"path": "f.tflite", "size_bytes": 150_000, "recipe": {"name": "int8_mixed"}, "fallback": fallback}
+    lines = shown(capsys, "export", made | {"notes": [], "skipped_images": []}).splitlines()
+    assert lines == [
+        "blocks kept in float32: stem; 99.30% of 143 validation images agree; "
+        "size 1.02 and latency 1.10 of the file all in int8",
+        "f.tflite: 0.15 MB, recipe int8_mixed",
+    ]
+
+
+def test_training_shows_the_best_epoch_as_people_count(capsys):
+    trained = {
+        "model": "run/model.keras",
+        "best_epoch": 0,
+        "val_top1": 0.5,
+        "skipped_images": ["a", "b", "c", "d", "e", "f"],
+    }
+    assert shown(capsys, "train", trained).splitlines() == [
+        "skipped 6 unreadable images: a, b, c, d, e …",
+        "trained model: run/model.keras, top-1 50.00% on the validation images, in epoch 1",
+    ]
+
+
+def test_a_pipeline_shows_its_table(capsys):
+    measured = {"top1": 0.875, "agreement": None}
+    row = {"file": "model.keras", "size_bytes": 1_230_000, "evaluation": measured, "latency": None}
+    lite = {"file": "f.tflite", "size_bytes": 50_000, "evaluation": {"top1": 0.75, "agreement": 0.5}}
+    rows = [row, lite | {"latency": {"median_ms": 1.25}}]
+    text = shown(
+        capsys, "pipeline", {"notes": ["few"], "skipped_images": [], "results": rows, "report": "run/report.md"}
+    )
+    lines = [line.split() for line in text.splitlines() if line.strip()]
+    assert lines[0] == ["note:", "few"] and lines[-1] == ["report:", "run/report.md"]
+    assert ["model.keras", "1.23", "87.50%"] in lines and ["f.tflite", "0.05", "75.00%", "50.00%", "1.25"] in lines

@@ -1,0 +1,100 @@
+"""Two models on the same images: counts by hand, and which image size models of any size get."""
+
+import keras
+import numpy as np
+import pytest
+
+from mixnet_tf.data.dataset import ImageData, Split
+from mixnet_tf.errors import MixNetError
+from mixnet_tf.evidence import comparison as module
+from mixnet_tf.evidence.comparison import compare, compare_outputs
+from mixnet_tf.evidence.evaluation import Predictor
+from mixnet_tf.metrics import wilson
+
+
+def test_counts_by_hand():
+    a = np.array([[3.0, 0], [0, 3], [3, 0], [0, 3]])
+    b = np.array([[3.0, 0], [3, 0], [3, 0], [0, 3]])
+    result = compare_outputs(a, b, np.array([0, 1, 1, 1]), a="one", b="two", split="test")
+    assert (result.a, result.b, result.split, result.count) == ("one", "two", "test", 4)
+    assert result.top1_a == wilson(3, 4) and result.top1_b == wilson(2, 4)
+    assert (result.only_a_right, result.only_b_right, result.p_value) == (1, 0, 1.0)
+    assert result.agreement == 0.75 and result.cosine == pytest.approx(0.75)
+    assert result.snr_db == pytest.approx(10 * np.log10(36 / 18))  # one of four differs, in both of its outputs
+
+
+def test_the_other_one_may_be_right_too():
+    a, b = np.array([[1.0, 0]] * 6), np.array([[0.0, 1]] * 6)
+    result = compare_outputs(a, b, np.array([1, 1, 1, 1, 1, 0]), a="a", b="b", split="val")
+    assert (result.only_a_right, result.only_b_right, result.p_value) == (1, 5, 14 / 64)
+    assert result.agreement == 0
+
+
+def test_the_best_five_by_hand():
+    ranks = np.array([[7.0, 6, 5, 4, 3, 2, 1], [7.0, 6, 5, 4, 2, 3, 1]])
+    result = compare_outputs(ranks, ranks[::-1], np.array([4, 5]), a="a", b="b", split="test")
+    assert (result.top5_a, result.top5_b) == (wilson(2, 2), wilson(0, 2))
+
+
+def photos(size: int | None = None) -> ImageData:
+    """Four images of two classes, 40 x 50 pixels."""
+    pixels = np.random.default_rng(0).integers(0, 255, (4, 40, 50, 3), dtype=np.uint8)
+    split = Split(pixels, np.arange(4, dtype=np.int32) % 2)
+    return ImageData("photos", ("a", "b"), dict.fromkeys(("train", "val", "test"), split), image_size=size)
+
+
+@pytest.fixture
+def sizes(monkeypatch) -> list[tuple[str, tuple[int, int]]]:
+    """Models whose names are their image sizes; the list says what each was given."""
+    given = []
+
+    def open_model(path: str) -> Predictor:
+        def predict(images: np.ndarray) -> np.ndarray:
+            given.append((path, images.shape[1:3]))
+            return images.mean(axis=(1, 2))[:, :2]
+
+        return Predictor(path, predict, (None, None) if path == "any" else (int(path), int(path)), 2)
+
+    monkeypatch.setattr(module, "open_predictor", open_model)
+    return given
+
+
+@pytest.mark.parametrize(
+    ("pair", "data_size", "asked", "expected"),
+    [
+        (("any", "32"), None, None, (32, 32)),
+        (("32", "any"), 48, None, (32, 32)),  # the other model comes before the data
+        (("any", "any"), 48, None, (48, 48)),
+        (("any", "any"), None, None, (224, 224)),
+        (("any", "any"), 48, 24, (24, 24)),
+        (("any", "any"), None, (24, 16), (24, 16)),
+        (("32", "any"), None, 32, (32, 32)),
+    ],
+)
+def test_models_of_any_size_get_the_size_of_the_other(pair, data_size, asked, expected, sizes):
+    compare(*pair, photos(data_size), image_size=asked)
+    assert sizes == [(name, expected) for name in pair]
+
+
+def test_models_of_two_sizes_get_each_their_own(sizes):
+    compare("16", "32", photos(48))
+    assert sizes == [("16", (16, 16)), ("32", (32, 32))]
+
+
+def test_a_size_that_a_model_does_not_take(sizes):
+    with pytest.raises(MixNetError, match=r"^32: takes images of 32 x 32, not 24 x 24$"):
+        compare("any", "32", photos(), image_size=24)
+
+
+def test_real_files(trained_nano, nano_float32, digits, tmp_path):
+    """The float file computes what Keras computes: 80 dB are a ten-thousandth of the amplitude."""
+    few = Split(digits.splits["test"].images[:40], digits.splits["test"].labels[:40])
+    data = ImageData("few", digits.class_names, {**digits.splits, "test": few}, image_size=32)
+    result = compare(trained_nano, nano_float32, data)
+    assert (result.a, result.b, result.count) == (str(trained_nano), str(nano_float32), 40)
+    assert result.snr_db > 80 and result.agreement == 1 and result.top1_a == result.top1_b
+    assert result.only_a_right == result.only_b_right == 0
+    image = keras.Input((32, 32, 3))
+    keras.Model(image, keras.layers.Dense(3)(keras.layers.Flatten()(image))).save(tmp_path / "three.keras")
+    with pytest.raises(MixNetError, match=r"three\.keras: has 3 classes, but few has 10"):
+        compare(trained_nano, tmp_path / "three.keras", data)
