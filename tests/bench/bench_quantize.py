@@ -1,6 +1,7 @@
 """What each step of the quantization brings, on trained networks: the table of tflite/README.md.
 
-    python tests/bench/bench_quantize.py --models A.keras B.keras --data A B [--split test] [--readme tflite/README.md]
+    python tests/bench/bench_quantize.py --models A.keras B.keras --data A B [--split test] [--images 200]
+                                         [--readme tflite/README.md]
 
 The float reference is the model itself; "plain" is the model as it is, without the deploy graph.
 """
@@ -11,73 +12,58 @@ import sys
 import tempfile
 from pathlib import Path
 
-import keras
-from bench_deploy import replace_tables
+from measuring import replace_tables, table
 
-from mixnet_tf.data.batches import load_data
-from mixnet_tf.deploy.deploy import deploy_model
+from mixnet_tf.data.sources import load_data
 from mixnet_tf.evidence.comparison import Comparison, compare
 from mixnet_tf.exporting import export
-from mixnet_tf.litert.convert import convert
-from mixnet_tf.quantization.quantize import quantize
-from mixnet_tf.quantization.recipe import Equalization, Recipe
+from mixnet_tf.quantization.recipe import Equalization, load_recipe
 from mixnet_tf.saving import load_model
 
-_OFF = Recipe(
-    name="bench",
-    weights="int8",
-    activations="int8",
-    equalize=Equalization(streams=False, relu=False),
-    ranges="minmax",
-    bias_correction=False,
-)
-CONVERTER = "plain graph, TensorFlow's converter and quantizer"
-_ON = Equalization()
+_BASELINE = load_recipe("int8_baseline")
+_OFF = dataclasses.replace(_BASELINE, backend="litert-quantizer")
+_ON = dataclasses.replace(_OFF, equalize=Equalization())
 STEPS = {
+    "plain graph, TensorFlow's quantizer (`int8_baseline`)": ("plain", _BASELINE),
     "plain graph, minimum and maximum": ("plain", _OFF),
     "deploy graph, minimum and maximum": ("deploy", _OFF),
     "deploy graph, percentile": ("deploy", dataclasses.replace(_OFF, ranges="percentile")),
     "deploy graph, mse": ("deploy", dataclasses.replace(_OFF, ranges="mse")),
     "deploy graph, error": ("deploy", dataclasses.replace(_OFF, ranges="error")),
-    "+ equalization, minimum and maximum": ("deploy", dataclasses.replace(_OFF, equalize=_ON)),
-    "+ equalization, error": ("deploy", dataclasses.replace(_OFF, equalize=_ON, ranges="error")),
+    "+ equalization, minimum and maximum": ("deploy", _ON),
+    "+ equalization, error": ("deploy", dataclasses.replace(_ON, ranges="error")),
     "+ equalization, error, bias correction": (
         "deploy",
-        dataclasses.replace(_OFF, equalize=_ON, ranges="error", bias_correction=True),
+        dataclasses.replace(_ON, ranges="error", bias_correction=True),
     ),
 }
+"""The graph and the recipe of each row."""
 
 
-def measure(path: Path, model: keras.Model, source: str, split: str, images: int) -> dict[str, Comparison]:
-    """Return, for every step, how its int8 file compares with the model, which was read from `path`."""
-    data, size, found = load_data(source), model.input_shape[1:3], {}
+def measure(model: Path, source: str, split: str, images: int) -> dict[str, Comparison]:
+    """Return, for every step, how its int8 file compares with the model."""
+    data, comparisons = load_data(source), {}
     with tempfile.TemporaryDirectory() as folder:
-        files = {name: Path(folder) / f"{name}.tflite" for name in ("plain", "deploy", "int8")}
-        files["plain"].write_bytes(convert(model, "float32", image_size=size))
-        files["deploy"].write_bytes(convert(deploy_model(model, image_size=size), "float32", image_size=size))
-        export(model, "int8", files["int8"], image_size=size, graph="plain", calibration=data, images=images)
-        found[CONVERTER] = compare(path, files["int8"], data, split=split)
         for step, (graph, recipe) in STEPS.items():
-            quantize(files[graph], recipe, data, files["int8"], images=images, overwrite=True)
-            found[step] = compare(path, files["int8"], data, split=split)
-            print(f"{data.name}: {step}: {text(found[step])}", file=sys.stderr)
-    return found
+            path = Path(folder, "int8.tflite")
+            export(model, path, recipe=recipe, calibration=data, graph=graph, images=images, overwrite=True)
+            comparisons[step] = compare(model, path, data, split=split)
+            print(f"{data.name}: {step}: {text(comparisons[step])}", file=sys.stderr)
+    return comparisons
 
 
-def text(found: Comparison) -> str:
-    return f"{found.top1_b.value:.2%}, {found.agreement:.2%}, {found.snr_db:.1f} dB"
+def text(comparison: Comparison) -> str:
+    snr = "exact" if comparison.snr_db is None else f"{comparison.snr_db:.1f} dB"
+    return f"{comparison.top1_b.value:.2%}, {comparison.agreement:.2%}, {snr}"
 
 
 def markdown(results: dict[str, dict[str, Comparison]]) -> str:
     """Return the table: a row for each step, a column for each network."""
-    any_step = next(iter(STEPS))
-    heads = [f"{name}, {found[any_step].count} images" for name, found in results.items()]
-    floats = [f"{found[any_step].top1_a.value:.2%}" for found in results.values()]
-    lines = [f"| top-1, agreement, logit SNR | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
-    lines.append(f"| the Keras model | {' | '.join(floats)} |")
-    for step in (CONVERTER, *STEPS):
-        lines.append(f"| {step} | {' | '.join(text(found[step]) for found in results.values())} |")
-    return "\n".join(lines)
+    first = {name: next(iter(comparisons.values())) for name, comparisons in results.items()}
+    head = ["top-1, agreement, logit SNR", *(f"{name}, {row.count} images" for name, row in first.items())]
+    rows = [["the Keras model", *(f"{row.top1_a.value:.2%}" for row in first.values())]]
+    rows += [[step, *(text(comparisons[step]) for comparisons in results.values())] for step in STEPS]
+    return table(head, rows)
 
 
 def main() -> None:
@@ -92,7 +78,7 @@ def main() -> None:
     for path, source in zip(args.models, args.data, strict=True):
         model = load_model(path)
         name = f"{Path(source).name}, {model.name} at {model.input_shape[1]} px"
-        results[name] = measure(path, model, source, args.split, args.images)
+        results[name] = measure(path, source, args.split, args.images)
     print(markdown(results))
     if args.readme:
         replace_tables(args.readme, "bench_quantize.py", markdown(results))

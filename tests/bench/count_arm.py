@@ -1,11 +1,11 @@
-"""Counts the instructions of an inference on an emulated Cortex-A76, by a plugin of QEMU (blocks.c; needs gcc).
+"""Counts the instructions per inference on an emulated Cortex-A76, by a plugin of QEMU (blocks.c; needs gcc).
 
     python tests/bench/count_arm.py --arm ARM64 [--runs 7] [--json] MODEL.tflite ...
 
-ARM64 holds an arm64 userland with Python, numpy and ai-edge-litert, and a program `python` that starts that Python
-under qemu-aarch64 with the options in $QEMU_OPTS. How often every block of code ran with 2 and with 2 + runs inferences
-is compared, and whole multiples of `runs` belong to the inference: what the start-up does more or less of by chance
-drops out. A count is no latency: use it as a ratio.
+ARM64 is a folder from arm64.sh: an arm64 userland with Python, numpy and ai-edge-litert, and a program `python` that
+starts that Python on a Cortex-A76 of QEMU, with the options in $QEMU_OPTS. The count compares how often every block of
+code ran with 2 and with 2 + runs inferences. Whole multiples of `runs` belong to the inference: what the start-up does
+more or less of by chance drops out. A count is no latency: use it as a ratio.
 """
 
 import argparse
@@ -21,9 +21,12 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 RUNS = 7
 
+Blocks = collections.Counter[tuple[str, int]]
+"""How often each block (address, instructions) ran."""
+
 
 def count(arm: Path, models: Sequence[Path], runs: int = RUNS) -> dict[Path, float]:
-    """Return the millions of instructions of an inference, by model."""
+    """Return the millions of instructions per inference, by model."""
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder, "blocks.so")
         subprocess.run(["gcc", "-shared", "-fPIC", "-O2", HERE / "blocks.c", "-o", library], check=True)
@@ -36,7 +39,7 @@ def _instructions(arm: Path, library: Path, model: Path, runs: int) -> int:
     return sum(block[1] * (times // runs) for block, times in more.items() if times > 0)
 
 
-def _executions(arm: Path, library: Path, model: Path, runs: int) -> collections.Counter:
+def _executions(arm: Path, library: Path, model: Path, runs: int) -> Blocks:
     """Return how often each block (address, instructions) ran."""
     out = library.parent / "blocks.txt"
     env = os.environ | {"PYTHONHASHSEED": "0", "QEMU_OPTS": f"-plugin {library}", "BLOCKS_OUT": str(out)}
@@ -45,7 +48,7 @@ def _executions(arm: Path, library: Path, model: Path, runs: int) -> collections
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{model}: the emulated run failed: {done.stderr[-1000:]}")
-    counts = collections.Counter()
+    counts: Blocks = collections.Counter()
     for line in out.read_text().splitlines():
         address, times, instructions = line.split()
         counts[address, int(instructions)] += int(times)
@@ -59,11 +62,11 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=RUNS)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    millions = {str(model): found for model, found in count(args.arm, args.models, args.runs).items()}
+    millions = {str(model): number for model, number in count(args.arm, args.models, args.runs).items()}
     if args.json:
         print(json.dumps(millions))
     else:
-        sys.stdout.writelines(f"{found:10.3f} M instructions  {model}\n" for model, found in millions.items())
+        sys.stdout.writelines(f"{number:10.3f} M instructions  {model}\n" for model, number in millions.items())
 
 
 if __name__ == "__main__":

@@ -19,12 +19,12 @@ def main(model: str, runs: str, images: str | None = None, outputs: str | None =
         for _ in range(int(runs)):
             interpreter.invoke()
         return
-    found = []
+    logits = []
     for image in np.load(images):
         interpreter.set_tensor(source["index"], image[None])
         interpreter.invoke()
-        found.append(interpreter.get_tensor(result)[0])
-    np.save(outputs, np.stack(found))
+        logits.append(interpreter.get_tensor(result)[0])
+    np.save(outputs, np.stack(logits))
 
 
 def noise(shape: np.ndarray, dtype: type) -> np.ndarray:

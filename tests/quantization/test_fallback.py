@@ -1,0 +1,105 @@
+"""Which blocks stay in float32: against a search by brute force."""
+
+import numpy as np
+import pytest
+
+from mixnet_tf.errors import DeployError
+from mixnet_tf.litert.flatgraph import FlatGraph
+from mixnet_tf.litert.runtime import LiteModel
+from mixnet_tf.quantization.backends import to_int8
+from mixnet_tf.quantization.fallback import block_names, float_blocks_for, float_names, rank_blocks
+from mixnet_tf.quantization.quantize import calibrate
+from mixnet_tf.quantization.recipe import Equalization, Recipe
+from mixnet_tf.quantization.types import Calibrated
+
+PLAIN = Recipe(
+    name="plain", weights="int8", activations="int8", equalize=Equalization(streams=False, relu=False), ranges="minmax"
+)
+BACKEND = "litert-quantizer"
+
+
+@pytest.fixture
+def calibrated(tiny, patches) -> Calibrated:
+    return calibrate(tiny("residual"), PLAIN, patches)
+
+
+def outputs(graph: FlatGraph, images: list) -> np.ndarray:
+    model = LiteModel(graph.content())
+    return np.array([model.run(image)[0] for image in images])
+
+
+def power_ratio(wanted: np.ndarray, reached: np.ndarray) -> float:
+    return 10 * np.log10(np.sum(wanted.astype(float) ** 2) / np.sum((wanted.astype(float) - reached) ** 2))
+
+
+def test_blocks_are_named_in_graph_order(tiny, nano_float32):
+    assert block_names(tiny("residual")) == ("stem", "stage1_block1", "stage1_block2")
+    nano = block_names(FlatGraph(nano_float32.read_bytes()))
+    assert nano[0] == "stem" and nano[-1] == "last_conv" and "stage2_block2" in nano and len(nano) == 7
+    assert float_names(("stem",)) == ("/stem_",)
+
+
+def test_blocks_are_ranked_by_what_each_alone_regains(calibrated, patches):
+    ranked = rank_blocks(calibrated, BACKEND, patches)
+    wanted = outputs(calibrated.reference, patches)
+
+    def snr(*blocks: str) -> float:
+        names = [f"/{block}_" for block in blocks]
+        return power_ratio(wanted, outputs(to_int8(calibrated.equalized, calibrated.ranges, BACKEND, names), patches))
+
+    assert sorted(row.block for row in ranked) == ["stage1_block1", "stage1_block2", "stem"]
+    assert [row.gain_db for row in ranked] == sorted((row.gain_db for row in ranked), reverse=True)
+    for row in ranked:
+        assert row.snr_db == pytest.approx(snr(row.block)) and row.gain_db == pytest.approx(row.snr_db - snr())
+
+
+@pytest.fixture
+def nano(nano_float32, digits) -> tuple[Calibrated, list[np.ndarray]]:
+    """The trained network without equalization, its stages quantized to a sixteenth of the steps; and its judges."""
+    from mixnet_tf.data.calibration import CalibrationSet
+
+    images = list(CalibrationSet.choose(digits, image_size=32, count=40))
+    made = calibrate(FlatGraph(nano_float32.read_bytes()), PLAIN, images)
+    factors = {i: 16 if "/stage2_" in made.reference.name(i) else 1 for i in made.ranges}
+    wide = {i: (low * factors[i], high * factors[i]) for i, (low, high) in made.ranges.items()}
+    return (
+        Calibrated(reference=made.reference, equalized=made.equalized, ranges=wide, equalization_error=None, notes=()),
+        images,
+    )
+
+
+def test_as_few_blocks_as_reach_the_agreement_are_taken_by_gain(nano):
+    calibrated, images = nano
+    wanted = outputs(calibrated.reference, images)[:, 0].argmax(axis=1)
+    made: dict[tuple[str, ...], FlatGraph] = {}
+
+    def corrected(blocks: tuple[str, ...]) -> FlatGraph:
+        made[blocks] = to_int8(calibrated.equalized, calibrated.ranges, BACKEND, float_names(blocks))
+        return made[blocks]
+
+    def agreement(blocks: tuple[str, ...]) -> float:
+        return float((outputs(made[blocks], images)[:, 0].argmax(axis=1) == wanted).mean())
+
+    assert float_blocks_for(0.0, calibrated, BACKEND, images, corrected)[0] == ()
+    lowest = agreement(())
+    assert lowest < 1
+    blocks, reached = float_blocks_for(lowest + 1e-6, calibrated, BACKEND, images, corrected)
+    assert blocks and reached == agreement(blocks) > lowest
+    ranked = tuple(row.block for row in rank_blocks(calibrated, BACKEND, images))
+    assert blocks == ranked[: len(blocks)]
+    assert all(agreement(ranked[:count]) <= lowest for count in range(len(blocks)))
+    with pytest.raises(DeployError, match=r"min_agreement 1\.1: with every block in float32 \d"):
+        float_blocks_for(1.1, calibrated, BACKEND, images, corrected)
+
+
+def test_it_needs_blocks_and_classes(tiny, patches):
+    many, classes = (calibrate(tiny(name), PLAIN, patches) for name in ("split", "classifier"))
+    with pytest.raises(DeployError, match="expected a classifier, with one output"):
+        float_blocks_for(0.5, many, BACKEND, patches, lambda blocks: many.reference)
+    assert float_blocks_for(0.5, classes, BACKEND, patches, lambda blocks: classes.reference) == ((), 1.0)
+    foreign = tiny("classifier")
+    for i, tensor in enumerate(foreign.tensors):
+        tensor.name = f"tensor{i}".encode()
+    made = calibrate(FlatGraph(foreign.content()), PLAIN, patches)
+    with pytest.raises(DeployError, match="the model has no stages and blocks"):
+        float_blocks_for(0.5, made, BACKEND, patches, lambda blocks: made.reference)
