@@ -10,6 +10,7 @@ import scipy.special
 
 from mixnet_tf import layers
 from mixnet_tf.config import ACTIVATIONS
+from mixnet_tf.sublayers import PADDINGS, activation_layer
 
 RNG = np.random.default_rng(0)
 
@@ -86,16 +87,16 @@ def test_every_activation_has_a_formula():
 @pytest.mark.parametrize("act_type", ACTIVATIONS)
 def test_activations(act_type):
     x = np.linspace(-8, 8, 97).reshape(1, 97, 1)
-    layer = layers.activation_layer(act_type)
+    layer = activation_layer(act_type)
     np.testing.assert_allclose(run(layer, x), FORMULAS[act_type](x), atol=2e-6)
-    vector = layers.activation_layer(act_type, rank=2)
+    vector = activation_layer(act_type, rank=2)
     np.testing.assert_allclose(
         np.asarray(vector(x[..., 0].astype("float32"))), FORMULAS[act_type](x[..., 0]), atol=2e-6
     )
     assert sum(math.prod(v.shape) for v in layer.variables) == (1 if act_type == "prelu" else 0)
 
 
-@pytest.mark.parametrize("padding", layers.PADDINGS)
+@pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("strides", [1, 2])
 @pytest.mark.parametrize("size", [(12, 9), (7, 8), (3, 2)])
 def test_mixconv(padding, strides, size):
@@ -139,7 +140,7 @@ def test_squeeze_excite(act_type):
     np.testing.assert_allclose(run(layer, x), squeeze_excite(x, layer, act_type), atol=1e-5)
 
 
-@pytest.mark.parametrize("padding", layers.PADDINGS)
+@pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize(("kernel_size", "strides"), [(3, 2), (1, 1)])
 def test_conv_batch_norm(padding, kernel_size, strides):
     x = image(6, 7, 3)
@@ -161,7 +162,7 @@ BLOCKS = [
 ]
 
 
-@pytest.mark.parametrize("padding", layers.PADDINGS)
+@pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("act_type", ["relu", "swish"])
 @pytest.mark.parametrize(("filters", "arguments"), BLOCKS)
 def test_block(filters, arguments, act_type, padding):
@@ -219,6 +220,53 @@ def test_config_round_trip(layer):
     np.testing.assert_array_equal(run(again, x), expected)
 
 
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: type(layer).__name__)
+@pytest.mark.parametrize("size", [1, 6, 7])
+def test_the_shape_is_known_before_the_output(layer, size):
+    shape = layer.compute_output_shape((None, None, size, 6))
+    assert shape[:2] == (None, None) and shape[2:] == run(layer, image(6, size, 6)).shape[1:]
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: type(layer).__name__)
+def test_parts_follow_the_policy_and_the_freezing_of_their_layer(layer):
+    config = layer.get_config() | {"dtype": "mixed_bfloat16", "trainable": False}
+    again = type(layer).from_config(config)
+    again.build((None, None, None, 6))
+    parts = [part for part in again._flatten_layers() if part is not again]
+    assert parts and {part.compute_dtype for part in parts} == {"bfloat16"}
+    assert not again.trainable_variables and again.variables
+    convolutions = [part for part in parts if isinstance(part, keras.layers.Conv2D)]
+    assert not any(part.trainable for part in convolutions)
+
+
+@pytest.mark.parametrize(
+    ("name", "block"),
+    [
+        ("stem", "stem"),
+        ("stem/bn/gamma", "stem"),
+        ("mixnet_s_1/stem_conv_1/Relu;mixnet_s_1/stage1_block1_project_1/add", "stem"),
+        ("stem_cells/stage1_block2_output0/Add", "stage1_block2"),  # a model that is called like a block
+        ("stage12_block10", "stage12_block10"),
+        ("m/stage1_block10_se_mean0_1/Mean", "stage1_block10"),
+        ("a/last_conv/conv/convolution", "last_conv"),
+        ("last_convolution", None),
+        ("system/conv", None),
+        ("m/my_stem_1/Relu", None),
+        ("predictions/bias", None),
+        ("stage1_block", None),
+        ("", None),
+    ],
+)
+def test_names_tell_the_block(name, block):
+    assert layers.block_of(name) == block
+
+
+def test_names_of_blocks_are_read_as_they_are_written():
+    for place in [(1, 1), (3, 12), (10, 2)]:
+        name = layers.block_name(*place)
+        assert layers.block_of(f"{name}/se") == name and layers.numbers_of(name) == place
+
+
 def test_initialisation_counts_fan_out_per_group():
     block = layers.MixDepthBlock(64, [3, 9], expansion_ratio=4, num_exp_groups=2, num_poi_groups=2)
     block.build((None, None, None, 64))
@@ -238,10 +286,13 @@ def test_initialisation_counts_fan_out_per_group():
         (lambda: layers.GroupedPointwiseConv2D(5, 2), "filters=5 cannot be split into groups=2"),
         (lambda: layers.GroupedPointwiseConv2D(4, 2).build((1, 2, 2, 5)), "5 input channels"),
         (lambda: layers.MixConv2D([3, 4]), "odd sizes"),
-        (lambda: layers.MixConv2D([3], padding="valid"), "padding='valid'"),
+        (lambda: layers.MixConv2D([3], padding="valid"), "padding: found 'valid', expected one of symmetric, same"),
         (lambda: layers.MixConv2D([3, 5]).build((1, 2, 2, 5)), "5 channels"),
         (lambda: layers.MixConv2D([]), r"kernel_sizes=\[\]"),
-        (lambda: layers.activation_layer("swsh"), "act_type='swsh', expected one of relu"),
+        (
+            lambda: activation_layer("swsh"),
+            r"act_type: found 'swsh', expected one of relu, .*hard_swish \(did you mean 'swish'\?\)",
+        ),
     ],
 )
 def test_impossible_layers(make, message):

@@ -8,6 +8,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from small import SMALL, backbone, block
 
 import mixnet_tf
 from mixnet_tf.config import load_config, to_dict
@@ -22,10 +23,12 @@ CHANNELS = {
 }
 
 
-def nano(**head):
-    data = to_dict(load_config("mixnet_nano"))
-    data["model"]["architecture"]["head"]["params"] |= head
-    return load_config(data)
+ONE_BLOCK = backbone(block(out_channels=8, kernel_sizes=[3, 5], num_exp_groups=2, num_poi_groups=2))
+
+
+def with_head(**head):
+    """ONE_BLOCK and a head, as the whole mapping of a file."""
+    return to_dict(load_config({"backbone": ONE_BLOCK, "head": {"name": "fc", "params": head}}))
 
 
 def images(*shape):
@@ -40,17 +43,17 @@ def test_feature_extractors(name):
 
 
 def test_feature_extractor_gives_the_maps_of_the_backbone():
-    features = create_feature_extractor("mixnet_nano")
-    backbone = create_model("mixnet_nano", include_top=False)
-    backbone.set_weights(features.get_weights())
+    features = create_feature_extractor(SMALL)
+    without_top = create_model(SMALL, include_top=False)
+    without_top.set_weights(features.get_weights())
     x = images(2, 32, 40, 3)
-    np.testing.assert_array_equal(np.asarray(features(x)[-1]), np.asarray(backbone(x)))
+    np.testing.assert_array_equal(np.asarray(features(x)[-1]), np.asarray(without_top(x)))
 
 
 @pytest.mark.parametrize("pooling", [None, "avg", "max"])
 def test_without_top(pooling):
-    model = mixnet_tf.create_model("mixnet_nano", include_top=False, pooling=pooling)
-    plain = mixnet_tf.create_model("mixnet_nano", include_top=False)
+    model = mixnet_tf.create_model(ONE_BLOCK, include_top=False, pooling=pooling)
+    plain = mixnet_tf.create_model(ONE_BLOCK, include_top=False)
     plain.set_weights(model.get_weights())
     x = images(2, 32, 32, 3)
     reduce = {None: lambda y: y, "avg": lambda y: y.mean(axis=(1, 2)), "max": lambda y: y.max(axis=(1, 2))}[pooling]
@@ -59,7 +62,7 @@ def test_without_top(pooling):
 
 @pytest.mark.parametrize("size", [(1, 1), (31, 33), (47, 20)])
 def test_any_image_size(size):
-    model = create_model("mixnet_nano", classes=4)
+    model = create_model(SMALL, classes=4)
     scores = np.asarray(model(images(2, *size, 3)))
     assert scores.shape == (2, 4)
     np.testing.assert_allclose(scores.sum(axis=1), 1, rtol=1e-5)
@@ -86,17 +89,19 @@ def test_layer_names_read_as_a_path():
 
 
 def test_head_of_several_layers():
-    model = create_model(nano(num_layers=3, intermediate_channels=20, act_type="prelu", dropout_prob=0.5), classes=5)
+    model = create_model(
+        with_head(num_layers=3, intermediate_channels=20, act_type="prelu", dropout_prob=0.5), classes=5
+    )
     shapes = [tuple(variable.shape) for variable in model.trainable_variables[-8:]]
     assert shapes == [(1536, 20), (20,), (1,), (20, 20), (20,), (1,), (20, 5), (5,)]
-    model = create_model(nano(dropout_prob=0.5), classes=5)
+    model = create_model(with_head(dropout_prob=0.5), classes=5)
     x = images(1, 32, 32, 3)
     assert not np.allclose(np.asarray(model(x, training=True)), np.asarray(model(x, training=True)))
 
 
 def test_logits():
-    model = create_model("mixnet_nano", classes=3)
-    logits = create_model("mixnet_nano", classes=3, classifier_activation=None)
+    model = create_model(ONE_BLOCK, classes=3)
+    logits = create_model(ONE_BLOCK, classes=3, classifier_activation=None)
     logits.set_weights(model.get_weights())
     x = images(2, 32, 32, 3)
     exponentials = np.exp(np.asarray(logits(x)))
@@ -104,10 +109,10 @@ def test_logits():
 
 
 def test_padding_differs_where_the_stride_is_two():
-    model = create_model("mixnet_nano", classes=3)
-    same = create_model("mixnet_nano", classes=3, padding="same")
+    model = create_model(SMALL, classes=3)
+    same = create_model(SMALL, classes=3, padding="same")
     same.set_weights(model.get_weights())
-    even, odd = images(1, 32, 32, 3), images(1, 33, 33, 3)  # 33 → 17 → 9 → 5: SAME is symmetric at odd sizes
+    even, odd = images(1, 32, 32, 3), images(1, 33, 33, 3)  # 33 → 17 → 9: SAME is symmetric at odd sizes
     assert np.abs(np.asarray(model(even)) - np.asarray(same(even))).max() > 1e-5
     np.testing.assert_allclose(np.asarray(model(odd)), np.asarray(same(odd)), atol=1e-6)
 
@@ -119,8 +124,8 @@ def compiled(model, **arguments):
 
 
 def test_fit_evaluate_predict():
-    model = compiled(create_model("mixnet_nano", classes=2, input_shape=(32, 32, 3)), metrics=["accuracy"])
-    x, y = images(16, 32, 32, 3), np.arange(16) % 2
+    model = compiled(create_model(ONE_BLOCK, classes=2, input_shape=(16, 16, 3)), metrics=["accuracy"])
+    x, y = images(16, 16, 16, 3), np.arange(16) % 2
     x[y == 1] += 2
     losses = model.fit(x, y, epochs=4, batch_size=8, verbose=0).history["loss"]
     assert losses[-1] < losses[0]
@@ -131,9 +136,9 @@ def test_fit_evaluate_predict():
 def test_a_gradient_reaches_every_weight():
     import tensorflow as tf
 
-    model = create_model("mixnet_s", classes=3, classifier_activation=None)
+    model = create_model(SMALL, classes=3, classifier_activation=None)
     with tf.GradientTape() as tape:
-        loss = tf.reduce_sum(model(images(2, 64, 64, 3), training=True)[:, 0] ** 2)
+        loss = tf.reduce_sum(model(images(2, 32, 32, 3), training=True)[:, 0] ** 2)
     gradients = tape.gradient(loss, [variable.value for variable in model.trainable_variables])
     for variable, gradient in zip(model.trainable_variables, gradients, strict=True):
         assert gradient is not None and np.abs(np.asarray(gradient)).max() > 0, variable.path
@@ -144,41 +149,36 @@ def test_mixed_precision(policy):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:
-        model = compiled(create_model("mixnet_nano", classes=2, input_shape=(32, 32, 3)), run_eagerly=True)
+        model = compiled(create_model(ONE_BLOCK, classes=2, input_shape=(16, 16, 3)), run_eagerly=True)
     finally:
         keras.config.set_dtype_policy(before)
-    block = model.get_layer("stage2_block1")
-    assert block.compute_dtype == policy.removeprefix("mixed_") == block.expand_conv.convs[0].compute_dtype
-    assert (
-        block.se.reduce.compute_dtype == block.compute_dtype
-        and model.get_layer("predictions").compute_dtype == "float32"
-    )
-    assert np.isfinite(model.train_on_batch(images(4, 32, 32, 3), np.array([0, 1, 0, 1])))
+    layer = model.get_layer("stage1_block1")
+    assert layer.compute_dtype == policy.removeprefix("mixed_") == layer.expand_conv.convs[0].compute_dtype
+    assert layer.se.reduce.compute_dtype == layer.compute_dtype
+    assert model.get_layer("predictions").compute_dtype == "float32"
+    assert np.isfinite(model.train_on_batch(images(4, 16, 16, 3), np.array([0, 1, 0, 1])))
 
 
-@pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
-def test_saved_and_loaded_in_another_process(suffix, tmp_path):
-    model = create_model(nano(num_layers=2, intermediate_channels=8, act_type="gelu"), classes=3, padding="same")
+def test_saved_and_loaded_in_another_process(tmp_path):
+    config = with_head(num_layers=2, intermediate_channels=8, act_type="gelu")
+    model = create_model(config, classes=3, padding="same")
     model.set_weights([np.random.default_rng(1).uniform(0.1, 1, w.shape) for w in model.get_weights()])
     x = images(2, 32, 32, 3)
     np.savez(tmp_path / "expected.npz", x=x, y=np.asarray(model(x)))
-    if suffix == ".keras":
-        model.save(tmp_path / "model.keras")
-        load = "model = keras.models.load_model('model.keras')"
-    else:
-        model.save_weights(tmp_path / "model.weights.h5")
-        load = (
-            "c = mixnet_tf.to_dict(mixnet_tf.load_config('mixnet_nano'));"
-            "head = c['model']['architecture']['head']['params'];"
-            "head |= dict(num_layers=2, intermediate_channels=8, act_type='gelu');"
-            "model = mixnet_tf.create_model(c, classes=3, padding='same'); model.load_weights('model.weights.h5')"
-        )
-    code = (
-        f"import numpy as np, keras, mixnet_tf; {load}; d = np.load('expected.npz');"
-        "np.testing.assert_allclose(np.asarray(model(d['x'])), d['y'], rtol=1e-5, atol=1e-6); print('equal')"
-    )
+    model.save(tmp_path / "model.keras")
+    model.save_weights(tmp_path / "model.weights.h5")
+    code = f"""
+import numpy as np, keras, mixnet_tf
+expected = np.load("expected.npz")
+whole = keras.models.load_model("model.keras")
+model = mixnet_tf.create_model({config!r}, classes=3, padding="same")
+model.load_weights("model.weights.h5")
+for loaded in (whole, model):
+    np.testing.assert_allclose(np.asarray(loaded(expected["x"])), expected["y"], rtol=1e-5, atol=1e-6)
+    print("equal")
+"""
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
-    assert done.stdout == "equal\n", done.stderr[-2000:]
+    assert done.stdout == "equal\nequal\n", done.stderr[-2000:]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
@@ -200,24 +200,37 @@ print(keras.backend.backend())
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"classes": 0}, "classes=0"),
-        ({"classes": "10"}, "classes='10'"),
-        ({"pooling": "mean", "include_top": False}, "pooling='mean'"),
+        ({"classes": 0}, "classes: found 0, expected an integer from 1"),
+        ({"classes": "10"}, "classes: found '10', expected"),
+        ({"pooling": "mean", "include_top": False}, "pooling: found 'mean', expected one of avg, max"),
         ({"pooling": "avg"}, "include_top=False"),
-        ({"padding": "valid"}, "padding='valid'"),
-        ({"input_shape": (32, 32)}, r"input_shape=\(32, 32\)"),
+        ({"padding": "valid"}, "padding: found 'valid', expected one of symmetric, same"),
+        ({"input_shape": (32, 32)}, r"input_shape: found \(32, 32\), expected \(height, width, channels\), height"),
+        ({"classes": True}, "classes: found True"),
+        ({"input_shape": (32, 32, None)}, "input_shape"),
         ({"input_shape": (32, 0, 3)}, "input_shape"),
         ({"input_shape": (32.5, 32, 3)}, "input_shape"),
-        ({"input_shape": "abc"}, "input_shape='abc'"),
-        ({"input_shape": 32}, "input_shape=32"),
-        ({"include_top": False, "pooling": [1]}, r"pooling=\[1\]"),
-        ({"classifier_activation": "sofmax"}, "classifier_activation='sofmax'"),
+        ({"input_shape": "abc"}, "input_shape: found 'abc'"),
+        ({"input_shape": 32}, "input_shape: found 32"),
+        ({"include_top": False, "pooling": [1]}, r"pooling: found \[1\]"),
+        ({"classifier_activation": "sofmax"}, "classifier_activation: found 'sofmax', expected None, 'softmax' or"),
         ({"weights": "no/such/file.safetensors"}, "no/such/file.safetensors"),
     ],
 )
 def test_impossible_arguments(arguments, message):
-    with pytest.raises(MixNetError, match=message):
-        create_model("mixnet_nano", **arguments)
+    with pytest.raises(MixNetError, match=message) as caught:
+        create_model(ONE_BLOCK, **arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_sizes_of_numpy_are_taken():
+    shape = create_model(ONE_BLOCK, classes=np.int64(3), input_shape=[np.int32(32), None, 3]).input_shape
+    assert shape == (None, 32, None, 3)
+
+
+def test_impossible_arguments_of_a_feature_extractor():
+    with pytest.raises(MixNetError, match="padding: found 'valid'"):
+        create_feature_extractor(ONE_BLOCK, padding="valid")
 
 
 def test_unknown_public_name():

@@ -87,7 +87,7 @@ def _grouped_pointwise(emit: Emitter, layer: GroupedPointwiseConv2D, x: Tensor, 
     Result::
 
         x[0:3] (1, 4, 4, 3) ─> b0: conv 1x1 (1, 4, 4, 4) ─┐
-        x[3:6] (1, 4, 4, 3) ─> b1: conv 1x1 (1, 4, 4, 4) ─┴> b: concatenate (1, 4, 4, 8)
+        x[3:6] (1, 4, 4, 3) ─> b1: conv 1x1 (1, 4, 4, 4) ─┴> b_2: concatenate (1, 4, 4, 8)
     """
     kernels, groups = _pointwise_kernels(layer), []
     for g, kernel in enumerate(kernels):
@@ -108,7 +108,7 @@ def _mix_conv(emit: Emitter, layer: MixConv2D, x: Tensor, name: str) -> Tensor:
 
         x[0:4] (1, 9, 9, 4) ─> b0: depthwise 3x3 ─────────────────────────────────────────── (1, 9, 9, 4) ─┐
         x[4:8] (1, 9, 9, 4) ─> b1_piece0, 1, 2: depthwise 3x7, 3x7, 1x7 ─> b1_sum1, b1_sum2 (1, 9, 9, 4) ─┤
-                                                                       b: concatenate (1, 9, 9, 8) <──────┘
+                                                                     b_2: concatenate (1, 9, 9, 8) <──────┘
     """
     kernels = _depthwise_kernels(layer)
     width, branches = kernels[0].shape[-1], []
