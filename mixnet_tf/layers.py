@@ -5,17 +5,30 @@ Source of the architecture: MixConv (Tan & Le 2019, arXiv:1907.09595); of the de
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
 
+from mixnet_tf.checks import one_of
 from mixnet_tf.config import squeeze_channels
-
-PADDINGS = ("symmetric", "same")
-"""``symmetric`` pads k // 2 on every side (PyTorch); ``same`` is TensorFlow's, which differs where the stride is 2."""
+from mixnet_tf.sublayers import (
+    CONV,
+    PADDINGS,
+    Composite,
+    Shape,
+    Tensor,
+    activation_layer,
+    conv_initializer,
+    needs_explicit_padding,
+    pad_symmetric,
+)
 
 BLOCK = r"(?:stem|last_conv|stage\d+_block\d+)"
 """Pattern of the name of a block: the stem and the last convolution count as one each."""
+
+HEAD = r"(?:head_dense\d+|head_act\d+|predictions)"
+"""Pattern of the name of a layer of the head."""
 
 _IN_PATH = re.compile(rf"/({BLOCK})(?:[_/]|$)")
 _AT_START = re.compile(rf"({BLOCK})(?:[_/]|$)")
@@ -40,73 +53,17 @@ def block_of(name: str) -> str | None:
     return match[1] if match else None
 
 
-_CONV = {"use_bias": False, "data_format": "channels_last"}
+def numbers_of(name: str) -> tuple[int, ...]:
+    """Return the numbers in the name of a layer: stage and block, or the place in the head.
 
-_ACTIVATION_LAYERS = {
-    "relu": lambda axes, **kw: keras.layers.ReLU(**kw),
-    "relu6": lambda axes, **kw: keras.layers.ReLU(max_value=6.0, **kw),
-    "prelu": lambda axes, **kw: keras.layers.PReLU(
-        alpha_initializer=keras.initializers.Constant(0.25), shared_axes=axes, **kw
-    ),
-    "leaky_relu": lambda axes, **kw: keras.layers.LeakyReLU(negative_slope=0.01, **kw),
-    "gelu": lambda axes, **kw: keras.layers.Activation("gelu", **kw),  # the exact erf form, as in PyTorch
-    "silu": lambda axes, **kw: keras.layers.Activation("silu", **kw),
-    "swish": lambda axes, **kw: keras.layers.Activation("silu", **kw),
-    "hard_swish": lambda axes, **kw: keras.layers.Activation("hard_silu", **kw),
-}
-
-
-def activation_layer(act_type: str, *, rank: int = 4, **kwargs) -> keras.layers.Layer:
-    """Return the layer for an ``act_type`` of the YAML, with PyTorch's meaning and constants.
-
-    Args:
-        act_type: one of ``mixnet_tf.config.ACTIVATIONS``.
-        rank: rank of the input; PReLU shares its single parameter over all axes but the batch.
-        **kwargs: ``name`` and ``dtype`` of the layer.
-
-    Raises:
-        ValueError: no such activation.
+    >>> numbers_of("stage2_block1"), numbers_of("head_dense3"), numbers_of("stem")
+    ((2, 1), (3,), ())
     """
-    if act_type not in _ACTIVATION_LAYERS:
-        raise ValueError(f"act_type={act_type!r}, expected one of {', '.join(_ACTIVATION_LAYERS)}")
-    return _ACTIVATION_LAYERS[act_type](list(range(1, rank)), **kwargs)
-
-
-def conv_initializer() -> keras.initializers.Initializer:
-    """The authors' rule: normal, std sqrt(2 / fan_out), with fan_out counted per group.
-
-    NetsPresso ignores groups here, which leaves depthwise kernels sqrt(channels) too small.
-    """
-    return keras.initializers.VarianceScaling(2.0, mode="fan_out", distribution="untruncated_normal")
-
-
-def _needs_explicit_padding(padding: str, strides: int) -> bool:
-    # At stride 1 "same" *is* symmetric for odd kernels, and one op instead of two.
-    return padding == "symmetric" and strides > 1
-
-
-def _pad_symmetric(inputs, size: int):
-    return ops.pad(inputs, [[0, 0], [size, size], [size, size], [0, 0]])
-
-
-class _Composite(keras.layers.Layer):
-    """Shared by the layers below: sublayers follow the layer's dtype policy and trainability (a frozen block that was
-    saved comes back frozen), and the arguments are its config.
-    """
-
-    def __init__(self, config: dict, **kwargs):
-        super().__init__(**kwargs)
-        self._config = config
-
-    def get_config(self) -> dict:
-        return super().get_config() | self._config
-
-    def _sub(self, layer_class, *args, **kwargs):
-        return layer_class(*args, dtype=self.dtype_policy, trainable=self.trainable, **kwargs)
+    return tuple(int(digits) for digits in re.findall(r"\d+", name))
 
 
 @keras.saving.register_keras_serializable("mixnet_tf")
-class GroupedPointwiseConv2D(_Composite):
+class GroupedPointwiseConv2D(Composite):
     """1x1 convolution in `groups` independent groups: one Conv2D a group, on equal channel chunks, concatenated.
 
     Input and output shape: (batch, height, width, channels).
@@ -120,42 +77,28 @@ class GroupedPointwiseConv2D(_Composite):
         TensorShape([1, 4, 4, 8])
     """
 
-    def __init__(self, filters: int, groups: int = 1, **kwargs):
+    def __init__(self, filters: int, groups: int = 1, **kwargs: Any) -> None:
         super().__init__({"filters": filters, "groups": groups}, **kwargs)
         if filters % groups:
             raise ValueError(f"filters={filters} cannot be split into groups={groups} equal parts")
-        self.filters, self.groups = filters, groups
-        self.convs = [
-            self._sub(
-                keras.layers.Conv2D,
-                filters // groups,
-                1,
-                kernel_initializer=conv_initializer(),
-                name=f"conv_{i}",
-                **_CONV,
-            )
-            for i in range(groups)
-        ]
+        self.convs = [self.pointwise(filters // groups, f"conv_{i}") for i in range(groups)]
 
-    def build(self, input_shape: Sequence[int | None]) -> None:
+    def build(self, input_shape: Shape) -> None:
         channels = input_shape[-1]
         if channels % self.groups:
             raise ValueError(f"{channels} input channels cannot be split into groups={self.groups} equal parts")
         for conv in self.convs:
             conv.build((*input_shape[:-1], channels // self.groups))
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         if self.groups == 1:
             return self.convs[0](inputs)
         chunks = ops.split(inputs, self.groups, axis=-1)
         return ops.concatenate([conv(chunk) for conv, chunk in zip(self.convs, chunks, strict=True)], axis=-1)
 
-    def compute_output_shape(self, input_shape):
-        return (*input_shape[:-1], self.filters)
-
 
 @keras.saving.register_keras_serializable("mixnet_tf")
-class MixConv2D(_Composite):
+class MixConv2D(Composite):
     """Mixed depthwise convolution: equal channel chunks, each with a kernel size of its own (MixConv, section 3).
 
     Input shape (batch, height, width, channels); at stride s the output is ceil(height / s) x ceil(width / s).
@@ -170,50 +113,45 @@ class MixConv2D(_Composite):
         TensorShape([1, 5, 5, 6])
     """
 
-    def __init__(self, kernel_sizes: Sequence[int], strides: int = 1, padding: str = "symmetric", **kwargs):
+    def __init__(
+        self, kernel_sizes: Sequence[int], strides: int = 1, padding: str = "symmetric", **kwargs: Any
+    ) -> None:
         kernel_sizes = [int(size) for size in kernel_sizes]
         super().__init__({"kernel_sizes": kernel_sizes, "strides": strides, "padding": padding}, **kwargs)
-        if padding not in PADDINGS:
-            raise ValueError(f"padding={padding!r}, expected one of {', '.join(PADDINGS)}")
+        one_of("padding", padding, PADDINGS)
         if not kernel_sizes or any(size % 2 == 0 for size in kernel_sizes):
             raise ValueError(f"kernel_sizes={kernel_sizes}, expected one or more odd sizes")
-        self.kernel_sizes, self.strides, self.padding = kernel_sizes, strides, padding
-        self._explicit_padding = _needs_explicit_padding(padding, strides)
+        self._explicit_padding = needs_explicit_padding(padding, strides)
         self.convs = [
-            self._sub(
+            self.sublayer(
                 keras.layers.DepthwiseConv2D,
                 size,
                 strides=strides,
                 padding="valid" if self._explicit_padding else "same",
                 depthwise_initializer=conv_initializer(),
                 name=f"conv_{i}",
-                **_CONV,
+                **CONV,
             )
             for i, size in enumerate(kernel_sizes)
         ]
 
-    def build(self, input_shape: Sequence[int | None]) -> None:
+    def build(self, input_shape: Shape) -> None:
         channels, branches = input_shape[-1], len(self.convs)
         if channels % branches:
             raise ValueError(f"{channels} channels cannot be split between {branches} kernels equally")
         for conv in self.convs:
             conv.build((None, None, None, channels // branches))  # the sizes are those before padding
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         chunks = ops.split(inputs, len(self.convs), axis=-1) if len(self.convs) > 1 else [inputs]
         if self._explicit_padding:
-            chunks = [_pad_symmetric(x, size // 2) for x, size in zip(chunks, self.kernel_sizes, strict=True)]
+            chunks = [pad_symmetric(chunk, size // 2) for chunk, size in zip(chunks, self.kernel_sizes, strict=True)]
         outputs = [conv(chunk) for conv, chunk in zip(self.convs, chunks, strict=True)]
         return ops.concatenate(outputs, axis=-1) if len(outputs) > 1 else outputs[0]
 
-    def compute_output_shape(self, input_shape):
-        batch, height, width, channels = input_shape
-        strided = [None if size is None else -(-size // self.strides) for size in (height, width)]
-        return (batch, *strided, channels)
-
 
 @keras.saving.register_keras_serializable("mixnet_tf")
-class SqueezeExcite(_Composite):
+class SqueezeExcite(Composite):
     """Squeeze-and-excitation (arXiv:1709.01507): scale each channel by a function of all channels' global means.
 
     Input and output shape: (batch, height, width, channels).
@@ -227,33 +165,25 @@ class SqueezeExcite(_Composite):
         TensorShape([1, 4, 4, 8])
     """
 
-    def __init__(self, reduced_channels: int, act_type: str, **kwargs):
+    def __init__(self, reduced_channels: int, act_type: str, **kwargs: Any) -> None:
         super().__init__({"reduced_channels": reduced_channels, "act_type": act_type}, **kwargs)
-        self.reduced_channels, self.act_type = reduced_channels, act_type
-        self.reduce = self._conv(reduced_channels, "reduce")
+        self.reduce = self.pointwise(reduced_channels, "reduce", use_bias=True)
         self.act = activation_layer(act_type, name="act", dtype=self.dtype_policy)
 
-    def _conv(self, filters: int, name: str) -> keras.layers.Conv2D:
-        arguments = _CONV | {"use_bias": True, "kernel_initializer": conv_initializer(), "name": name}
-        return self._sub(keras.layers.Conv2D, filters, 1, **arguments)
-
-    def build(self, input_shape: Sequence[int | None]) -> None:
+    def build(self, input_shape: Shape) -> None:
         batch, channels = input_shape[0], input_shape[-1]
-        self.expand = self._conv(channels, "expand")
+        self.expand = self.pointwise(channels, "expand", use_bias=True)
         self.reduce.build((batch, 1, 1, channels))
         self.act.build((batch, 1, 1, self.reduced_channels))
         self.expand.build((batch, 1, 1, self.reduced_channels))
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         means = ops.mean(inputs, axis=(1, 2), keepdims=True)
         return inputs * ops.sigmoid(self.expand(self.act(self.reduce(means))))
 
-    def compute_output_shape(self, input_shape):
-        return input_shape
-
 
 @keras.saving.register_keras_serializable("mixnet_tf")
-class ConvBatchNorm(_Composite):
+class ConvBatchNorm(Composite):
     """Convolution, batch norm, ReLU: the stem (3x3, stride 2) and the last 1x1 convolution.
 
     Input shape (batch, height, width, channels); at stride s the output is ceil(height / s) x ceil(width / s).
@@ -270,12 +200,13 @@ class ConvBatchNorm(_Composite):
         TensorShape([1, 5, 5, 16])
     """
 
-    def __init__(self, filters: int, kernel_size: int, strides: int = 1, padding: str = "symmetric", **kwargs):
-        config = {"filters": filters, "kernel_size": kernel_size, "strides": strides, "padding": padding}
-        super().__init__(config, **kwargs)
-        self.filters, self.kernel_size, self.strides, self.padding = filters, kernel_size, strides, padding
-        self._explicit_padding = _needs_explicit_padding(padding, strides)
-        self.conv = self._sub(
+    def __init__(
+        self, filters: int, kernel_size: int, strides: int = 1, padding: str = "symmetric", **kwargs: Any
+    ) -> None:
+        arguments = {"filters": filters, "kernel_size": kernel_size, "strides": strides, "padding": padding}
+        super().__init__(arguments, **kwargs)
+        self._explicit_padding = needs_explicit_padding(padding, strides)
+        self.conv = self.sublayer(
             keras.layers.Conv2D,
             filters,
             kernel_size,
@@ -283,27 +214,23 @@ class ConvBatchNorm(_Composite):
             padding="valid" if self._explicit_padding else "same",
             kernel_initializer=conv_initializer(),
             name="conv",
-            **_CONV,
+            **CONV,
         )
-        self.bn = self._sub(keras.layers.BatchNormalization, momentum=0.9, epsilon=1e-5, name="bn")
+        self.bn = self.sublayer(keras.layers.BatchNormalization, momentum=0.9, epsilon=1e-5, name="bn")
         self.act = activation_layer("relu", name="act", dtype=self.dtype_policy)
 
-    def build(self, input_shape: Sequence[int | None]) -> None:
+    def build(self, input_shape: Shape) -> None:
         self.conv.build((None, None, None, input_shape[-1]))  # the sizes are those before padding
         self.bn.build((input_shape[0], None, None, self.filters))
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         if self._explicit_padding:
-            inputs = _pad_symmetric(inputs, self.kernel_size // 2)
+            inputs = pad_symmetric(inputs, self.kernel_size // 2)
         return self.act(self.bn(self.conv(inputs), training=training))
-
-    def compute_output_shape(self, input_shape):
-        strided = [None if size is None else -(-size // self.strides) for size in input_shape[1:3]]
-        return (input_shape[0], *strided, self.filters)
 
 
 @keras.saving.register_keras_serializable("mixnet_tf")
-class MixDepthBlock(_Composite):
+class MixDepthBlock(Composite):
     """Inverted residual with a mixed depthwise convolution and squeeze-and-excitation.
 
     expand (1x1, grouped) → BN → act → MixConv → BN → act → SE → project (1x1, grouped) → BN, plus the input where
@@ -330,6 +257,13 @@ class MixDepthBlock(_Composite):
         TensorShape([1, 8, 8, 24])
     """
 
+    filters: int
+    expand_conv: Any = None  # these five where the block has them
+    expand_bn: Any = None
+    expand_act: Any = None
+    se: Any = None
+    dropout: Any = None
+
     def __init__(
         self,
         filters: int,
@@ -343,9 +277,9 @@ class MixDepthBlock(_Composite):
         se_reduction_ratio: float | None = None,
         dropout_rate: float = 0.0,
         padding: str = "symmetric",
-        **kwargs,
-    ):
-        config = {
+        **kwargs: Any,
+    ) -> None:
+        arguments = {
             "filters": filters,
             "kernel_sizes": [int(size) for size in kernel_sizes],
             "expansion_ratio": expansion_ratio,
@@ -357,30 +291,31 @@ class MixDepthBlock(_Composite):
             "dropout_rate": dropout_rate,
             "padding": padding,
         }
-        super().__init__(config, **kwargs)
-        for name, value in config.items():
-            setattr(self, name, value)
+        super().__init__(arguments, **kwargs)
 
-    def build(self, input_shape: Sequence[int | None]) -> None:
+    def build(self, input_shape: Shape) -> None:
         *_, in_channels = input_shape
         hidden = in_channels * self.expansion_ratio
         unknown = (input_shape[0], None, None)
 
-        self.expand_conv = self.expand_bn = self.expand_act = self.se = self.dropout = None
         if self.expansion_ratio > 1:
-            self.expand_conv = self._sub(GroupedPointwiseConv2D, hidden, self.num_exp_groups, name="expand_conv")
+            self.expand_conv = self.sublayer(GroupedPointwiseConv2D, hidden, self.num_exp_groups, name="expand_conv")
             self.expand_conv.build((*unknown, in_channels))
             self.expand_bn = self._batch_norm("expand_bn", hidden)
             self.expand_act = self._activation("expand_act", hidden)
-        self.depthwise_conv = self._sub(MixConv2D, self.kernel_sizes, self.strides, self.padding, name="depthwise_conv")
+        self.depthwise_conv = self.sublayer(
+            MixConv2D, self.kernel_sizes, self.strides, self.padding, name="depthwise_conv"
+        )
         self.depthwise_conv.build((*unknown, hidden))
         self.depthwise_bn = self._batch_norm("depthwise_bn", hidden)
         self.depthwise_act = self._activation("depthwise_act", hidden)
         se_channels = squeeze_channels(in_channels, self.se_reduction_ratio)
         if se_channels:
-            self.se = self._sub(SqueezeExcite, se_channels, self.act_type, name="se")
+            self.se = self.sublayer(SqueezeExcite, se_channels, self.act_type, name="se")
             self.se.build((*unknown, hidden))
-        self.project_conv = self._sub(GroupedPointwiseConv2D, self.filters, self.num_poi_groups, name="project_conv")
+        self.project_conv = self.sublayer(
+            GroupedPointwiseConv2D, self.filters, self.num_poi_groups, name="project_conv"
+        )
         self.project_conv.build((*unknown, hidden))
         self.project_bn = self._batch_norm("project_bn", self.filters)
         self.has_residual = self.strides == 1 and in_channels == self.filters
@@ -390,7 +325,7 @@ class MixDepthBlock(_Composite):
             )
 
     def _batch_norm(self, name: str, channels: int) -> keras.layers.Layer:
-        layer = self._sub(keras.layers.BatchNormalization, momentum=0.99, epsilon=1e-3, name=name)
+        layer = self.sublayer(keras.layers.BatchNormalization, momentum=0.99, epsilon=1e-3, name=name)
         layer.build((None, None, None, channels))
         return layer
 
@@ -399,7 +334,7 @@ class MixDepthBlock(_Composite):
         layer.build((None, None, None, channels))
         return layer
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         x = inputs
         if self.expand_conv is not None:
             x = self.expand_act(self.expand_bn(self.expand_conv(x), training=training))
@@ -410,7 +345,3 @@ class MixDepthBlock(_Composite):
         if self.dropout is not None:
             x = self.dropout(x, training=training)
         return inputs + x if self.has_residual else x
-
-    def compute_output_shape(self, input_shape):
-        strided = [None if size is None else -(-size // self.strides) for size in input_shape[1:3]]
-        return (input_shape[0], *strided, self.filters)

@@ -49,8 +49,9 @@ def in_top5(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def wilson(hits: int, count: int) -> Accuracy:
     """Return hits / count with its 95 % interval (Wilson 1927, without continuity correction).
 
-    >>> wilson(90, 100)
-    Accuracy(value=0.9, low=0.8256343384950865, high=0.9447708629393249)
+    >>> interval = wilson(90, 100)
+    >>> interval.value, round(interval.low, 4), round(interval.high, 4)
+    (0.9, 0.8256, 0.9448)
     """
     z, share = 1.959963984540054, hits / count
     centre = share + z * z / (2 * count)

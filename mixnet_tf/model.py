@@ -3,21 +3,26 @@
 Inputs are NHWC float RGB images, normalized as ``preprocess_input`` does (ImageNet mean and standard deviation).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import keras
-import numpy as np
 
+from mixnet_tf.checks import complaint, integer, one_of
 from mixnet_tf.config import LAST_CONV_FILTERS, HeadParams, ModelConfig, expand_blocks, load_config, scale_channels
-from mixnet_tf.errors import MixNetError
-from mixnet_tf.layers import PADDINGS, ConvBatchNorm, MixDepthBlock, activation_layer
+from mixnet_tf.errors import ArgumentError
+from mixnet_tf.layers import ConvBatchNorm, MixDepthBlock, block_name
+from mixnet_tf.sublayers import PADDINGS, Tensor, activation_layer
 from mixnet_tf.weights.loading import load_weights
 
 ConfigSource = ModelConfig | str | Path | Mapping
+"""A shipped name (``"mixnet_s"``), a YAML path, a mapping or a ModelConfig."""
+
+InputShape = tuple[int | None, int | None, int]
+"""(height, width, channels) in pixels, without the batch; None where any size goes."""
 
 
-def _stages(inputs, config: ModelConfig, padding: str) -> Iterator:
+def _stages(inputs: Tensor, config: ModelConfig, padding: str) -> Iterator[Tensor]:
     """Yield the output of every stage; the last stage ends with the 1x1 convolution to 1536 channels."""
     backbone = config.architecture.backbone
     params = backbone.params
@@ -36,16 +41,17 @@ def _stages(inputs, config: ModelConfig, padding: str) -> Iterator:
                 se_reduction_ratio=block.se_reduction_ratio,
                 dropout_rate=params.dropout_rate,
                 padding=padding,
-                name=f"stage{s}_block{b}",
+                name=block_name(s, b),
             )(x)
         if s == len(stages):
             x = ConvBatchNorm(LAST_CONV_FILTERS, 1, name="last_conv")(x)
         yield x
 
 
-def _classifier(x, head: HeadParams, classes: int, activation: str | None):
+def _classifier(x: Tensor, head: HeadParams, classes: int, activation: str | None) -> Tensor:
     for i in range(1, head.num_layers):
         x = keras.layers.Dense(head.intermediate_channels, name=f"head_dense{i}")(x)
+        assert head.act_type is not None  # ModelConfig saw to it
         x = activation_layer(head.act_type, rank=2, name=f"head_act{i}")(x)
     if head.dropout_prob:
         x = keras.layers.Dropout(head.dropout_prob, name="head_dropout")(x)
@@ -60,13 +66,13 @@ def create_model(
     config: ConfigSource,
     *,
     classes: int = 1000,
-    input_shape: tuple[int | None, int | None, int] | None = None,
+    input_shape: InputShape | None = None,
     include_top: bool = True,
     pooling: str | None = None,
     classifier_activation: str | None = "softmax",
     weights: str | Path | None = None,
     padding: str = "symmetric",
-    input_tensor=None,
+    input_tensor: Tensor | None = None,
     name: str | None = None,
 ) -> keras.Model:
     """Build a MixNet classifier, or its backbone, from a configuration.
@@ -89,6 +95,7 @@ def create_model(
         (batch, classes).
 
     Raises:
+        ArgumentError: an argument is none of its values.
         ConfigError: the configuration does not describe a MixNet.
         WeightsError: the weights do not fit.
 
@@ -98,16 +105,17 @@ def create_model(
         (None, 10)
     """
     config = load_config(config)
-    _check_arguments(classes, pooling, padding, include_top)
+    classes = integer("classes", classes, 1)
+    _check_pooling(pooling, include_top)
     _check_activation(classifier_activation)
     inputs = _input(input_shape, input_tensor)
-    *_, x = _stages(inputs, config, padding)
+    *_, x = _stages(inputs, config, one_of("padding", padding, PADDINGS))
     if include_top:
         x = keras.layers.GlobalAveragePooling2D(data_format="channels_last", name="avg_pool")(x)
         dropout_rate = config.architecture.backbone.params.dropout_rate
         if dropout_rate:
             x = keras.layers.Dropout(dropout_rate, name="dropout")(x)
-        x = _classifier(x, config.architecture.head.params, int(classes), classifier_activation)
+        x = _classifier(x, config.architecture.head.params, classes, classifier_activation)
     elif pooling:
         x = _POOLING_LAYERS[pooling](data_format="channels_last", name=f"{pooling}_pool")(x)
     return _finish(inputs, x, input_tensor, name or config.name, weights)
@@ -116,10 +124,10 @@ def create_model(
 def create_feature_extractor(
     config: ConfigSource,
     *,
-    input_shape: tuple[int | None, int | None, int] | None = None,
+    input_shape: InputShape | None = None,
     weights: str | Path | None = None,
     padding: str = "symmetric",
-    input_tensor=None,
+    input_tensor: Tensor | None = None,
     name: str | None = None,
 ) -> keras.Model:
     """Build the backbone with the output of every stage, for dense heads (detection, segmentation).
@@ -139,6 +147,7 @@ def create_feature_extractor(
         A functional ``keras.Model`` with a list of outputs, one (batch, h, w, channels) map a stage.
 
     Raises:
+        ArgumentError: an argument is none of its values.
         ConfigError: the configuration does not describe a MixNet.
         WeightsError: the weights do not fit.
 
@@ -147,45 +156,46 @@ def create_feature_extractor(
         [(16, 24, 24), (8, 12, 40), (4, 6, 120), (2, 3, 1536)]
     """
     config = load_config(config)
-    _check_arguments(1, None, padding, False)
     inputs = _input(input_shape, input_tensor)
-    outputs = list(_stages(inputs, config, padding))
+    outputs = list(_stages(inputs, config, one_of("padding", padding, PADDINGS)))
     return _finish(inputs, outputs, input_tensor, name or f"{config.name}_features", weights)
 
 
-def _check_arguments(classes: int, pooling: str | None, padding: str, include_top: bool) -> None:
-    if isinstance(classes, bool) or not isinstance(classes, int | np.integer) or classes < 1:
-        raise MixNetError(f"classes={classes!r}, expected a positive integer")
-    if pooling is not None and pooling not in list(_POOLING_LAYERS):
-        raise MixNetError(f"pooling={pooling!r}, expected None, {' or '.join(map(repr, _POOLING_LAYERS))}")
-    if pooling is not None and include_top:
-        raise MixNetError(f"pooling={pooling!r} goes with include_top=False: the head pools by itself")
-    if padding not in PADDINGS:
-        raise MixNetError(f"padding={padding!r}, expected {' or '.join(map(repr, PADDINGS))}")
+def _check_pooling(pooling: str | None, include_top: bool) -> None:
+    if pooling is None:
+        return
+    one_of("pooling", pooling, _POOLING_LAYERS)
+    if include_top:
+        raise ArgumentError(f"pooling={pooling!r} goes with include_top=False: the head pools by itself")
 
 
-def _check_activation(activation) -> None:
+def _check_activation(activation: str | None) -> None:
     try:
         keras.activations.get(activation)
     except Exception as error:  # ValueError for an unknown name, others for what is no name
         expected = "None, 'softmax' or another activation of Keras"
-        raise MixNetError(f"classifier_activation={activation!r}, expected {expected}") from error
+        raise ArgumentError(complaint("classifier_activation", activation, expected)) from error
 
 
-def _input(input_shape, input_tensor):
+def _input(input_shape: InputShape | None, input_tensor: Tensor | None) -> Tensor:
     if input_tensor is not None:
         return input_tensor if keras.backend.is_keras_tensor(input_tensor) else keras.Input(tensor=input_tensor)
-    shape = (None, None, 3) if input_shape is None else input_shape
-    if not (isinstance(shape, Sequence) and len(shape) == 3 and shape[-1] and all(map(_is_size, shape))):
-        raise MixNetError(f"input_shape={input_shape!r}, expected (height, width, channels), height and width or None")
-    return keras.Input(tuple(shape), name="image")
+    return keras.Input((None, None, 3) if input_shape is None else _checked(input_shape), name="image")
 
 
-def _is_size(value: object) -> bool:
-    return value is None or (isinstance(value, int | np.integer) and value >= 1)
+def _checked(input_shape: object) -> InputShape:
+    sizes = input_shape if isinstance(input_shape, tuple | list) else ()
+    try:
+        height, width = (size if size is None else integer("input_shape", size, 1) for size in sizes[:-1])
+        return height, width, integer("input_shape", sizes[-1], 1)
+    except ValueError:  # ArgumentError is one; so is a wrong count of sizes
+        expected = "(height, width, channels), height and width or None"
+        raise ArgumentError(complaint("input_shape", input_shape, expected)) from None
 
 
-def _finish(inputs, outputs, input_tensor, name: str, weights) -> keras.Model:
+def _finish(
+    inputs: Tensor, outputs: Tensor, input_tensor: Tensor | None, name: str, weights: str | Path | None
+) -> keras.Model:
     source = inputs if input_tensor is None else keras.utils.get_source_inputs(input_tensor)[0]
     model = keras.Model(source, outputs, name=name)
     if weights is not None:
@@ -193,14 +203,14 @@ def _finish(inputs, outputs, input_tensor, name: str, weights) -> keras.Model:
     return model
 
 
-def _named(config: str):
+def _named(config: str) -> Callable[..., keras.Model]:
     """Return the keras.applications-style constructor of a shipped configuration."""
 
     def build(
         include_top: bool = True,
         weights: str | Path | None = None,
-        input_tensor=None,
-        input_shape: tuple[int | None, int | None, int] | None = None,
+        input_tensor: Tensor | None = None,
+        input_shape: InputShape | None = None,
         pooling: str | None = None,
         classes: int = 1000,
         classifier_activation: str | None = "softmax",

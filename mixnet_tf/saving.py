@@ -1,20 +1,28 @@
-"""Models from files: ``.keras``, and state dicts made elsewhere."""
+"""Models from and to files: ``.keras``, and state dicts made elsewhere."""
 
 import re
 from pathlib import Path
 
 import keras
 
+from mixnet_tf.checks import ImageSize
+from mixnet_tf.checks import image_size as checked_size
 from mixnet_tf.errors import WeightsError
 from mixnet_tf.files import whole_file
 from mixnet_tf.model import ConfigSource, create_model  # model imports the layers, which registers them
 from mixnet_tf.weights.loading import load_weights
-from mixnet_tf.weights.schemes import recognize
+from mixnet_tf.weights.recognition import recognize
 from mixnet_tf.weights.state_dict import Source, StateDict, open_state_dict
 
 
 def load_model(path: str | Path) -> keras.Model:
     """Read a ``.keras`` file, with one clear line where that fails.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The model; inputs as ``preprocess_input`` makes them, where it is one of this package's.
 
     Raises:
         WeightsError: no such file, a truncated file, or one that is not a Keras model.
@@ -32,7 +40,16 @@ def load_model(path: str | Path) -> keras.Model:
 
 
 def save_model(model: keras.Model, path: str | Path, *, overwrite: bool = True) -> None:
-    """Write `model` without its optimizer, whole or not at all."""
+    """Write a model without its optimizer, whole or not at all.
+
+    Args:
+        model: functional.
+        path: a ``.keras`` file.
+        overwrite: replace it if it exists.
+
+    Raises:
+        MixNetError: the file exists, or cannot be written.
+    """
     with whole_file(path, overwrite=overwrite) as part:
         keras.Model(model.input, model.output, name=model.name).save(part)
 
@@ -41,7 +58,7 @@ def import_weights(
     source: Source,
     config: ConfigSource,
     *,
-    image_size: int | None = None,
+    image_size: ImageSize | None = None,
     padding: str = "symmetric",
     classifier_activation: str | None = "softmax",
     allow_nan: bool = False,
@@ -51,7 +68,7 @@ def import_weights(
     Args:
         source: a file or a mapping, as for ``load_weights``; the number of classes is that of its classifier.
         config: a shipped name (``"mixnet_s"``), a YAML path, a mapping or a ModelConfig.
-        image_size: height and width of the model's input in pixels; None for any.
+        image_size: pixels of the model's input: a side, or (height, width); None for any.
         padding: ``"same"`` for the authors' own weights (timm's ``tf_mixnet_*``), which their names do not tell.
         classifier_activation: of the model; None for logits.
         allow_nan: take NaN, infinities and negative variances, too.
@@ -71,7 +88,7 @@ def import_weights(
     """
     with open_state_dict(source) as state:
         classes = _classes(state)
-    input_shape = None if image_size is None else (image_size, image_size, 3)
+    input_shape = None if image_size is None else (*checked_size(image_size), 3)
     model = create_model(
         config,
         classes=classes,
@@ -84,10 +101,10 @@ def import_weights(
 
 
 def _classes(state: StateDict) -> int:
-    """Return the length of the last bias."""
+    """Return the length of the classifier's last bias."""
     scheme, names = recognize(state.shapes, state.where)
-    found = {int(match[1] or 0): name for name in names if (match := re.fullmatch(scheme.classifier, name))}
-    shape = state.shapes[names[found[max(found)]]] if found else ()
+    biases = {int(match[1] or 0): name for name in names if (match := re.fullmatch(scheme.classifier, name))}
+    shape = state.shapes[names[biases[max(biases)]]] if biases else ()
     if len(shape) != 1 or shape[0] < 1:
         raise WeightsError(
             f"{state.where}: no classifier ({scheme.title}), so the number of classes is unknown; "

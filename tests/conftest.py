@@ -1,16 +1,14 @@
 """Shared fixtures. Optional reference data lies under MIXNET_TF_SHARED, else in `shared` beside the checkout."""
 
+import fcntl
 import os
 from pathlib import Path
 
 import pytest
 
-# read when TensorFlow and numpy are imported: there is a worker per core, so each has one thread
-for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
-    os.environ.setdefault(variable, "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 ROOT = Path(__file__).resolve().parents[1]
+
+collect_ignore = ["bench", "fixtures", "golden"]  # scripts, which --doctest-modules would import
 
 
 @pytest.fixture(scope="session")
@@ -56,9 +54,18 @@ def digits():
 
 @pytest.fixture(scope="session")
 def main_job(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of one run of the README's main job: minutes of training, for tests that are marked slow."""
+    """The folder of one run of the README's main job: minutes of training, for tests that are marked slow.
+
+    One worker runs it, and the others wait for it.
+    """
     from mixnet_tf.cli import main
 
-    folder = tmp_path_factory.mktemp("main_job") / "nano"
-    assert main(["pipeline", "mixnet_nano", "--data", "digits", "--output", str(folder)]) == 0
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # of all workers
+    folder = root / "main_job"
+    with (root / "main_job.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "report.json").exists():
+            assert main(["pipeline", "mixnet_nano", "--data", "digits", "--output", str(folder)]) == 0
     return folder

@@ -1,6 +1,8 @@
-"""A wheel, built, installed into a fresh virtual environment, and run outside the checkout."""
+"""What a wheel holds, and one built, installed into a fresh virtual environment, and run outside the checkout."""
 
+import fnmatch
 import json
+import runpy
 import subprocess
 import sys
 import sysconfig
@@ -13,6 +15,27 @@ import pytest
 from mixnet_tf.schema import shipped_files
 
 ROOT = Path(__file__).resolve().parents[1]
+YAML_FOLDERS = {"configs": ROOT / "configs", "recipes": ROOT / "tflite" / "recipes"}
+
+
+def package_files() -> set[Path]:
+    """Return what the wheel must hold, by path inside the checkout."""
+    code = {path for path in (ROOT / "mixnet_tf").rglob("*") if path.is_file() and path.parent.name != "__pycache__"}
+    return code.union(*(folder.glob("*.yaml") for folder in YAML_FOLDERS.values()))
+
+
+def test_setup_lists_every_file_and_no_other(monkeypatch):
+    declared = {}
+    monkeypatch.setattr("setuptools.setup", declared.update)
+    monkeypatch.chdir(ROOT)
+    runpy.run_path(str(ROOT / "setup.py"))
+    folders = {name: ROOT / name.replace(".", "/") for name in declared["packages"]}
+    folders |= {name: ROOT / folder for name, folder in declared["package_dir"].items()}
+    assert all(name.split(".")[0] == "mixnet_tf" for name in folders)
+    packed = {path for folder in folders.values() for path in folder.glob("*.py")}
+    for name, patterns in declared["package_data"].items():
+        packed |= {path for path in folders[name].iterdir() if any(fnmatch.fnmatch(path.name, p) for p in patterns)}
+    assert packed == package_files()
 
 
 @pytest.fixture(scope="module")
@@ -24,20 +47,11 @@ def wheel(tmp_path_factory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module", autouse=True)
-def no_python_path():
-    """The checkout must not be importable where the wheel is tested."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("PYTHONPATH", raising=False)
-        yield
-
-
-@pytest.fixture(scope="module")
-def python(wheel, tmp_path_factory) -> Path:
+@pytest.fixture
+def python(wheel, tmp_path) -> Path:
     """The Python of a fresh environment with the wheel; the dependencies are those of this one."""
-    folder = tmp_path_factory.mktemp("fresh")
-    venv.create(folder, with_pip=True)
-    python = folder / "bin" / "python"
+    venv.create(tmp_path / "fresh", with_pip=True)
+    python = tmp_path / "fresh" / "bin" / "python"
     subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel], check=True)
     site = subprocess.run(
         [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
@@ -49,17 +63,21 @@ def python(wheel, tmp_path_factory) -> Path:
     return python
 
 
+@pytest.mark.slow
 def test_wheel_holds_what_it_must_and_no_more(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     tops = {name.split("/")[0] for name in names}
     assert tops == {"mixnet_tf", f"{wheel.name.split('-')[0]}-{wheel.name.split('-')[1]}.dist-info"}
-    for kind in ("configs", "recipes"):
-        for path in (ROOT / {"configs": "configs", "recipes": "tflite/recipes"}[kind]).glob("*.yaml"):
-            assert f"mixnet_tf/{kind}/{path.name}" in names
-    assert {f"mixnet_tf/{path.relative_to(ROOT / 'mixnet_tf')}" for path in (ROOT / "mixnet_tf").rglob("*.py")} <= names
+    for kind, folder in YAML_FOLDERS.items():
+        assert {f"mixnet_tf/{kind}/{path.name}" for path in folder.glob("*.yaml")} <= names
+    code = {path for path in package_files() if path.is_relative_to(ROOT / "mixnet_tf")}
+    assert {str(path.relative_to(ROOT)) for path in code} <= names
 
 
-def test_installed_wheel_runs_anywhere(python, tmp_path):
+@pytest.mark.slow
+def test_installed_wheel_runs_anywhere(python, tmp_path, monkeypatch):
+    monkeypatch.delenv("PYTHONPATH", raising=False)  # the checkout must not be importable here
+
     def run(*arguments):
         done = subprocess.run([python.parent / "mixnet-tf", *arguments], capture_output=True, text=True, cwd=tmp_path)
         assert done.returncode == 0, done.stderr

@@ -18,13 +18,15 @@ MAX_TAPS = 25
 """The largest depthwise microkernel."""
 
 TAP_COST = {9: 7.4, 25: 17.5}
-"""Instructions an output value of an int8 piece of up to 9 or 25 taps, Cortex-A76, 64 channels (float32: 8.6, 20.2)."""
+"""Instructions per output value of an int8 piece of up to 9 or 25 taps: Cortex-A76, 64 channels (float32: 8.6, 20.2).
+"""
 
 ADD_COST = 4.0
-"""Instructions a value of one addition of two pieces (3), and one more because in int8 each rounds once more."""
+"""Instructions per value of one addition of two pieces (3), and one more because in int8 each rounds once more."""
 
 CROP_COST = (0.5, 1.0)
-"""Instructions a value when a piece reads only part of the input's rows (one block of memory) or columns: it copies."""
+"""Instructions per value of a piece that reads only some of the input's rows (one block of memory) or columns: a copy.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +103,16 @@ def plan(height: int, width: int, stride: int = 1) -> tuple[Piece, ...]:
     Returns:
         One piece (the kernel itself) up to 25 taps, else several of at most 25 taps each.
 
+    Given: a kernel of 7 x 7 taps, which has no microkernel::
+
+        rows 0 ... 6, columns 0 ... 6
+
+    Result: pieces whose sum it is::
+
+        rows 0 1 2, columns 0 ... 6  (21 taps)
+        rows 3 4 5, columns 0 ... 6  (21 taps)
+        row  6,     columns 0 ... 6  (7 taps)
+
     Example:
         >>> [(piece.rows.count, piece.cols.count) for piece in plan(7, 7)]
         [(3, 7), (3, 7), (1, 7)]
@@ -109,7 +121,8 @@ def plan(height: int, width: int, stride: int = 1) -> tuple[Piece, ...]:
     """
     if height * width <= MAX_TAPS:
         return (Piece(Taps(0, height), Taps(0, width)),)
-    best, best_cost = (), float("inf")
+    best: tuple[Piece, ...] = ()
+    best_cost = float("inf")
     for rows, cols in itertools.product(_splits(height, stride), _splits(width, stride)):
         too_large = max(taps.count for taps in rows) * max(taps.count for taps in cols) > MAX_TAPS
         if too_large or len(rows) * len(cols) * min(TAP_COST.values()) > best_cost:

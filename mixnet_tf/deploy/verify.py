@@ -1,20 +1,19 @@
 """Checks that a deploy graph computes what its model computes, and says where it does not."""
 
 import itertools
-import re
 from collections.abc import Iterator
 
 import keras
 import numpy as np
 
-from mixnet_tf import layers as mixnet_layers
 from mixnet_tf.deploy.deploy import functional
-from mixnet_tf.deploy.emitter import FLOAT32
+from mixnet_tf.deploy.emitter import FLOAT32, output_chunk
 from mixnet_tf.errors import DeployError
+from mixnet_tf.layers import ConvBatchNorm, MixDepthBlock
+from mixnet_tf.sublayers import Tensor
 
-_NAMED = (mixnet_layers.ConvBatchNorm, mixnet_layers.MixDepthBlock)
-"""Their outputs are called ``{name}_output``; a layer of another kind may be called anything."""
-
+_NAMED = (ConvBatchNorm, MixDepthBlock)
+"""Their outputs are known by name (``output_name``); a layer of another kind may be called anything."""
 
 _TOLERANCE = 1e-4
 """Largest difference of a layer's output, as a share of its largest value; rounding alone is about 1e-6."""
@@ -48,8 +47,8 @@ def verify_deploy(model: keras.Model, deployed: keras.Model, images: np.ndarray 
         raise DeployError(f"images of shape {np.shape(images)}, expected (n, {', '.join(map(str, size))})")
     images = noise if images is None else np.concatenate([np.asarray(images, np.float32), noise])
     reference = _in_float32(model)
-    names, wanted, found = zip(*_matched(reference, deployed), strict=True)
-    pair = keras.Model(reference.inputs[0], list(wanted)), keras.Model(deployed.inputs[0], list(found))
+    names, expected, emitted = zip(*_matched(reference, deployed), strict=True)
+    pair = keras.Model(reference.inputs[0], list(expected)), keras.Model(deployed.inputs[0], list(emitted))
     shares = np.max([_shares(pair, np.repeat(image[None], batch, axis=0)) for image in images], axis=0)
     for name, share in zip(names, shares, strict=True):
         if not share <= _TOLERANCE:
@@ -80,28 +79,29 @@ def _is_float32(model: keras.Model) -> bool:
     )
 
 
-def _matched(model: keras.Model, deployed: keras.Model) -> Iterator[tuple[str, object, object]]:
+def _matched(model: keras.Model, deployed: keras.Model) -> Iterator[tuple[str, Tensor, Tensor]]:
     """Yield what to compare, by name: every layer whose output keeps it in the deploy graph, then the outputs."""
     nodes = list(itertools.chain.from_iterable(model._nodes_by_depth.values()))  # a layer's own are of all models
     for layer in model.layers:
         if not isinstance(layer, _NAMED):
             continue
-        pattern = re.compile(rf"{re.escape(layer.name)}_output(\d*)")
-        found = {int(m[1] or 0): twin.output for twin in deployed.layers if (m := pattern.fullmatch(twin.name))}
+        chunks = {
+            chunk: twin.output for twin in deployed.layers if (chunk := output_chunk(twin.name, layer.name)) is not None
+        }
         calls = [node for node in nodes if node.operation is layer]
-        if found and len(calls) == 1:  # a layer called twice has no single output
-            (wanted,) = calls[0].outputs
-            width = wanted.shape[-1] // len(found)  # what a chunk has beyond it are zero channels
-            chunks = [found[chunk][..., :width] for chunk in sorted(found)]
-            yield f"layer {layer.name!r}", wanted, keras.ops.concatenate(chunks, axis=-1)
-    for i, (wanted, found) in enumerate(zip(model.outputs, deployed.outputs, strict=True)):
-        yield f"output {i}", wanted, found
+        if chunks and len(calls) == 1:  # a layer called twice has no single output
+            (output,) = calls[0].outputs
+            width = output.shape[-1] // len(chunks)  # what a chunk has beyond it are zero channels
+            parts = [chunks[chunk][..., :width] for chunk in sorted(chunks)]
+            yield f"layer {layer.name!r}", output, keras.ops.concatenate(parts, axis=-1)
+    for i, (output, emitted) in enumerate(zip(model.outputs, deployed.outputs, strict=True)):
+        yield f"output {i}", output, emitted
 
 
 def _shares(pair: tuple[keras.Model, keras.Model], images: np.ndarray) -> list[float]:
     """Return the largest difference of every output, as a share of its largest value; NaN if one is not finite."""
-    results = []
-    for wanted, found in zip(*(net(images, training=False) for net in pair), strict=True):
-        wanted, found = np.asarray(wanted, np.float64), np.asarray(found, np.float64)
-        results.append(np.abs(found - wanted).max() / (np.abs(wanted).max() or 1.0))
-    return results
+    shares = []
+    for outputs in zip(*(net(images, training=False) for net in pair), strict=True):
+        expected, emitted = (np.asarray(output, np.float64) for output in outputs)
+        shares.append(np.abs(emitted - expected).max() / (np.abs(expected).max() or 1.0))
+    return shares

@@ -77,7 +77,7 @@ class FlatGraph:
         >>> from mixnet_tf import convert, create_model
         >>> graph = convert(create_model("mixnet_nano", classes=10), image_size=32)
         >>> graph.ops[-1].name, graph.shape(graph.outputs[0])
-        ('FULLY_CONNECTED', (1, 10))
+        ('SOFTMAX', (1, 10))
     """
 
     def __init__(self, content: bytes, where: str = "the model"):

@@ -11,8 +11,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from mixnet_tf.checks import integer
 from mixnet_tf.config import expand_blocks, load_config
-from mixnet_tf.errors import MixNetError, WeightsError
+from mixnet_tf.errors import ArgumentError, WeightsError
 from mixnet_tf.files import whole_file
 from mixnet_tf.layers import MixDepthBlock
 from mixnet_tf.weights.schemes import mixnet_blocks
@@ -85,14 +86,20 @@ def _repository(model: keras.Model, weights: str) -> str:
 
 def _features(blocks: list[MixDepthBlock]) -> list[tuple]:
     """Return what tells the architectures apart, batch norms and head left out."""
-    return [(b.filters, tuple(b.kernel_sizes), b.expansion_ratio, b.strides, b.act_type) for b in blocks]
+    return [
+        (block.filters, tuple(block.kernel_sizes), block.expansion_ratio, block.strides, block.act_type)
+        for block in blocks
+    ]
 
 
 @functools.cache
 def _features_of(name: str) -> list[tuple]:
     stages = expand_blocks(load_config(name).architecture.backbone)
-    blocks = [block for stage in stages for block in stage]
-    return [(b.out_channels, b.kernel_sizes, b.expansion_ratio, b.stride, b.act_type) for b in blocks]
+    return [
+        (block.out_channels, block.kernel_sizes, block.expansion_ratio, block.stride, block.act_type)
+        for stage in stages
+        for block in stage
+    ]
 
 
 def _cache_folder() -> Path:
@@ -122,13 +129,13 @@ def decode_predictions(preds: Any, top: int = 5) -> list[list[tuple[str, str, fl
 
     Args:
         preds: (batch, 1000) probabilities or logits, numpy or tensor.
-        top: how many classes an image.
+        top: how many classes per image.
 
     Returns:
         For every image `top` tuples (WordNet id, class name, score), best first.
 
     Raises:
-        MixNetError: another shape, or a `top` that is not from 1 to 1000.
+        ArgumentError: another shape, or a `top` that is not from 1 to 1000.
 
     Example:
         >>> decode_predictions(np.eye(1000)[[1]], top=1)
@@ -136,14 +143,13 @@ def decode_predictions(preds: Any, top: int = 5) -> list[list[tuple[str, str, fl
     """
     preds = np.asarray(preds)
     if preds.ndim != 2 or preds.shape[1] != 1000:
-        raise MixNetError(f"preds: found shape {preds.shape}, expected (batch, 1000): one score an ImageNet class")
-    if isinstance(top, bool) or not isinstance(top, int) or not 1 <= top <= 1000:
-        raise MixNetError(f"top={top!r}, expected an integer from 1 to 1000")
-    best = np.argsort(-preds, axis=1, kind="stable")[:, :top]
+        raise ArgumentError(f"preds: found shape {preds.shape}, expected (batch, 1000): one score per ImageNet class")
+    best = np.argsort(-preds, axis=1, kind="stable")[:, : integer("top", top, 1, 1000)]
     return [[(*_classes()[i], float(row[i])) for i in order] for row, order in zip(preds, best, strict=True)]
 
 
 @functools.cache
 def _classes() -> list[tuple[str, str]]:
     text = Path(__file__).with_name("imagenet_classes.txt").read_text(encoding="utf-8")
-    return [tuple(line.split(" ", 1)) for line in text.splitlines() if not line.startswith("#")]
+    pairs = (line.partition(" ") for line in text.splitlines() if not line.startswith("#"))
+    return [(wordnet_id, name) for wordnet_id, _, name in pairs]

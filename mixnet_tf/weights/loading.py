@@ -11,14 +11,17 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from mixnet_tf.errors import MixNetError, WeightsError
-from mixnet_tf.files import whole_file
+from mixnet_tf.checks import one_of
+from mixnet_tf.errors import WeightsError
+from mixnet_tf.files import check_suffix, whole_file
 from mixnet_tf.layers import MixDepthBlock
 from mixnet_tf.weights.imagenet import IMAGENET_FILES, imagenet_file
-from mixnet_tf.weights.schemes import SCHEMES, Scheme, Slot, model_slots, recognize, shorten
+from mixnet_tf.weights.recognition import recognize, shorten
+from mixnet_tf.weights.schemes import SCHEMES, Scheme, Slot, model_slots
 from mixnet_tf.weights.state_dict import Source, StateDict, open_state_dict
 
 EXPORTS = ("timm", "netspresso")
+_Shapes = Mapping[str, tuple[int, ...]]
 _FRESH = "head='fresh' keeps the model's own classifier"
 
 
@@ -40,14 +43,14 @@ def load_weights(model: keras.Model, source: Source, *, head: str = "load", allo
 
     Raises:
         WeightsError: unreadable, or names missing, unexpected or of another shape: the model is then unchanged.
+        ArgumentError: another `head`.
 
     Example:
         >>> from mixnet_tf import create_model
         >>> model = create_model("mixnet_nano", classes=10, input_shape=(32, 32, 3))
         >>> load_weights(model, export_state_dict(model, names="timm"))
     """
-    if head not in ("load", "fresh"):
-        raise MixNetError(f"head={head!r}, expected 'load' or 'fresh'")
+    one_of("head", head, ("load", "fresh"))
     if not isinstance(model, keras.Model):
         raise WeightsError(f"model: found {type(model).__name__}, expected a keras.Model")
     if isinstance(source, str) and source in IMAGENET_FILES:
@@ -85,37 +88,35 @@ def _load_imagenet(model: keras.Model, weights: str, head: str) -> None:
         load_weights(model, path, head=head)
 
 
-def _matching_slots(
-    model: keras.Model, scheme: Scheme, shapes: Mapping[str, tuple[int, ...]], where: str, head: str
-) -> list[Slot]:
+def _matching_slots(model: keras.Model, scheme: Scheme, shapes: _Shapes, where: str, head: str) -> list[Slot]:
     """Return the slots to fill; raise unless every one has its tensor and every tensor its slot."""
     slots, head_slots = model_slots(model, scheme)
     in_head = {name: shape for name, shape in shapes.items() if re.match(scheme.head, name)}
-    found = {name: shape for name, shape in shapes.items() if name not in in_head}
+    tensors = {name: shape for name, shape in shapes.items() if name not in in_head}
     if head_slots is None and head == "load":
         raise WeightsError(f"{where}: {scheme.title} have no place for a head of several layers; {_FRESH}")
     hint = ""
     if head_slots:  # neither a model without head nor a head that the source has no names for
         fits = in_head == {slot.name: slot.shape for slot in head_slots}
         if fits or head == "load":
-            slots, found = slots + head_slots, found | in_head
+            slots, tensors = slots + head_slots, tensors | in_head
             hint = "" if fits else f"; {_FRESH}"
-    problems = _differences({slot.name: slot.shape for slot in slots}, found)
+    problems = _differences({slot.name: slot.shape for slot in slots}, tensors)
     if problems:
         raise WeightsError(f"{where} ({scheme.title}): {'; '.join(problems)}{hint}")
     return slots
 
 
-def _differences(expected: Mapping[str, tuple], found: Mapping[str, tuple]) -> list[str]:
+def _differences(expected: _Shapes, given: _Shapes) -> list[str]:
     def listed(what: str, names: Iterable[str]) -> list[str]:
         names = list(names)
         return [f"{len(names)} {what}: {shorten(names)}"] if names else []
 
-    shapes = [f"{n} {found[n]} instead of {s}" for n, s in expected.items() if n in found and found[n] != s]
+    wrong = {name: shape for name, shape in expected.items() if name in given and given[name] != shape}
     return [
-        *listed("missing", (name for name in expected if name not in found)),
-        *listed("unexpected", (name for name in found if name not in expected)),
-        *listed("of another shape", shapes),
+        *listed("missing", (name for name in expected if name not in given)),
+        *listed("unexpected", (name for name in given if name not in expected)),
+        *listed("of another shape", (f"{name} {given[name]} instead of {shape}" for name, shape in wrong.items())),
     ]
 
 
@@ -169,7 +170,8 @@ def export_state_dict(
 
     Raises:
         WeightsError: no MixNet, or a head of several layers for timm.
-        MixNetError: unknown `names`, or the file exists or cannot be written.
+        ArgumentError: unknown `names`.
+        MixNetError: the file exists or cannot be written.
 
     Example:
         >>> from mixnet_tf import create_model
@@ -177,9 +179,7 @@ def export_state_dict(
         >>> export_state_dict(model, names="timm")["conv_stem.weight"].shape
         (8, 3, 3, 3)
     """
-    if names not in EXPORTS:
-        raise MixNetError(f"names={names!r}, expected {' or '.join(map(repr, EXPORTS))}")
-    scheme = SCHEMES[names]
+    scheme = SCHEMES[one_of("names", names, EXPORTS)]
     backbone, head = model_slots(model, scheme)
     if head is None:
         raise WeightsError(f"model {model.name!r}: {scheme.title} have no place for a head of several layers")
@@ -201,11 +201,10 @@ def _to_theirs(slot: Slot, variables: Mapping[str, keras.Variable]) -> np.ndarra
     return np.array(array.transpose(np.argsort(slot.axes)), np.float32, order="C")  # safetensors ignores strides
 
 
-def _write_safetensors(tensors: Mapping[str, np.ndarray], path: Path, *, overwrite: bool) -> None:
+def _write_safetensors(tensors: dict[str, np.ndarray], path: Path, *, overwrite: bool) -> None:
     from safetensors.numpy import save
 
-    if path.suffix != ".safetensors":
-        raise MixNetError(f"{path}: expected a name ending in .safetensors")
+    check_suffix(path, ".safetensors")
     with whole_file(path, overwrite=overwrite) as part:
         # save_file would make it readable by its owner alone, whatever the umask
         part.write_bytes(save(tensors, metadata={"format": "pt"}))

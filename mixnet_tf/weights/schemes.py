@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from mixnet_tf.errors import WeightsError
-from mixnet_tf.layers import ConvBatchNorm, MixDepthBlock
+from mixnet_tf.layers import BLOCK, HEAD, ConvBatchNorm, MixDepthBlock, numbers_of
 
 _TIMM_BLOCK = "blocks.{timm_stage}.{timm_block}"
 _TIMM = {
@@ -98,7 +98,7 @@ class Scheme:
 
     title: str
     modules: Mapping[str, str]
-    leaves: Mapping[str, Any]
+    leaves: Mapping[str, str | int]
     separator: str
     body: str
     head: str
@@ -108,8 +108,6 @@ class Scheme:
     prefix: str = ""
 
 
-_OUR_LAYER = r"(?:stem|last_conv|stage\d+_block\d+)/"
-_OUR_HEAD = r"(?:head_dense\d+|head_act\d+|predictions)/"
 SCHEMES = {
     "timm": Scheme(
         title="timm's names",
@@ -138,8 +136,8 @@ SCHEMES = {
         modules=_OURS,
         leaves={name: name for name in _TORCH_LEAVES},
         separator="/",
-        body=_OUR_LAYER + r".*[a-z]$",
-        head=_OUR_HEAD,
+        body=BLOCK + "/.*[a-z]$",
+        head=HEAD + "/",
         classifier=r"predictions()/bias",
         torch=False,
     ),
@@ -148,13 +146,12 @@ SCHEMES = {
         modules=_OURS,
         leaves=_POSITIONS,
         separator="/",
-        body=_OUR_LAYER + r".*\d$",
-        head=_OUR_HEAD,
+        body=BLOCK + r"/.*\d$",
+        head=HEAD + "/",
         classifier=r"predictions()/1",
         torch=False,
     ),
 }
-_IGNORED = re.compile(r"(?:^|[./])(?:num_batches_tracked|n_averaged|seed_generator_state)$")  # no weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,7 +168,7 @@ class Slot:
     """
 
     name: str
-    variable: Any
+    variable: keras.Variable
     shape: tuple[int, ...]
     axes: tuple[int, ...]
     variance: str | None = None
@@ -189,26 +186,22 @@ class _Module:
 
 def _mixnet_layers(model: keras.Model) -> list[keras.layers.Layer]:
     """Return the layers of the MixNet in a model, head included, blocks in order."""
-    layers = sorted(_known_layers(model), key=lambda layer: _numbers(layer.name))
+    layers = sorted(_known_layers(model), key=lambda layer: numbers_of(layer.name))
     repeated = [name for name, count in collections.Counter(layer.name for layer in layers).items() if count > 1]
     if repeated or not any(isinstance(layer, MixDepthBlock) for layer in layers):
-        found = f"{repeated[0]!r} twice" if repeated else "no layer called stage1_block1"
-        raise WeightsError(f"model {model.name!r}: {found}, expected one MixNet as create_model builds it")
+        problem = f"{repeated[0]!r} twice" if repeated else "no layer called stage1_block1"
+        raise WeightsError(f"model {model.name!r}: {problem}, expected one MixNet as create_model builds it")
     return layers
 
 
 def _known_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
-    names = re.compile(r"stem|last_conv|stage\d+_block\d+|head_dense\d+|head_act\d+|predictions")
+    names = re.compile(f"{BLOCK}|{HEAD}")
     kinds = (ConvBatchNorm, MixDepthBlock, keras.layers.Dense, keras.layers.PReLU)
     for layer in model.layers:
         if isinstance(layer, keras.Model):  # a model of the user's own around ours
             yield from _known_layers(layer)
         elif isinstance(layer, kinds) and names.fullmatch(layer.name):
             yield layer
-
-
-def _numbers(name: str) -> tuple[int, ...]:
-    return tuple(int(digits) for digits in re.findall(r"\d+", name))
 
 
 def mixnet_blocks(model: keras.Model) -> list[MixDepthBlock]:
@@ -223,7 +216,7 @@ def mixnet_blocks(model: keras.Model) -> list[MixDepthBlock]:
 def _modules(model: keras.Model) -> Iterator[_Module]:
     layers, blocks = _mixnet_layers(model), mixnet_blocks(model)
     fields = dict(_block_fields(blocks))
-    last_stage, last_block = _numbers(blocks[-1].name)
+    last_stage, last_block = numbers_of(blocks[-1].name)
     head_layers = sum(layer.name.startswith("head_dense") for layer in layers)
     for layer in layers:
         if isinstance(layer, MixDepthBlock):
@@ -235,12 +228,12 @@ def _modules(model: keras.Model) -> Iterator[_Module]:
                 yield _Module(f"{layer.name}.{part}", getattr(layer, part), place)
         else:
             part = layer.name.rstrip("0123456789")
-            number = head_layers + 1 if part == "predictions" else _numbers(layer.name)[0]
+            number = head_layers + 1 if part == "predictions" else numbers_of(layer.name)[0]
             position = 2 * number - (2 if part == "head_dense" else 1)
             yield _Module(part, layer, {"path": layer.name, "position": position})
 
 
-def _block_fields(blocks: Iterable[MixDepthBlock]) -> Iterator[tuple[str, dict]]:
+def _block_fields(blocks: Iterable[MixDepthBlock]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Number the blocks as NetsPresso does (by stage of the YAML) and as timm does.
 
     A stage of timm is a run of blocks of one shape: it starts at every block that cannot have a residual.
@@ -249,7 +242,7 @@ def _block_fields(blocks: Iterable[MixDepthBlock]) -> Iterator[tuple[str, dict]]
     for block in blocks:
         starts = timm_stage < 0 or not block.has_residual
         timm_stage, timm_block = (timm_stage + 1, 0) if starts else (timm_stage, timm_block + 1)
-        stage, number = _numbers(block.name)
+        stage, number = numbers_of(block.name)
         expands = block.expansion_ratio > 1
         yield (
             block.name,
@@ -265,9 +258,9 @@ def _block_fields(blocks: Iterable[MixDepthBlock]) -> Iterator[tuple[str, dict]]
         )
 
 
-def _block_modules(block: MixDepthBlock, fields: dict) -> Iterator[_Module]:
+def _block_modules(block: MixDepthBlock, fields: dict[str, Any]) -> Iterator[_Module]:
     for part in _NETSPRESSO:  # which names every part of a block
-        layer = block
+        layer: Any = block
         for attribute in part.split("."):
             layer = getattr(layer, attribute, None)
         if layer is None:
@@ -314,81 +307,3 @@ def _module_slots(module: _Module, scheme: Scheme, epsilon: float | None) -> Ite
             variance = f"{name}{scheme.leaves['moving_variance']}"
             slot = dataclasses.replace(slot, variance=variance, epsilons=(epsilon, module.layer.epsilon))
         yield slot
-
-
-def recognize(names: Iterable[str], where: str) -> tuple[Scheme, dict[str, str]]:
-    """Find out whose names these are, and strip what training wrappers put before them.
-
-    Where several sets of weights stand side by side, the one under a prefix with ``ema`` is taken.
-
-    Args:
-        names: of all tensors.
-        where: the file, for messages.
-
-    Returns:
-        The scheme, and the tensor's own name by its name without prefixes. Counters are left out.
-
-    Raises:
-        WeightsError: no scheme fits, or several sets of weights.
-
-    Example:
-        >>> recognize(["module.conv_stem.weight", "module.bn1.weight"], "a.pth")[1]
-        {'conv_stem.weight': 'module.conv_stem.weight', 'bn1.weight': 'module.bn1.weight'}
-    """
-    names = [name for name in names if not _IGNORED.search(name)]
-    votes = {key: _prefixes(names, scheme) for key, scheme in SCHEMES.items()}
-    key = max(votes, key=lambda key: votes[key].total())
-    scheme, prefixes = SCHEMES[key], votes[key]
-    if not prefixes:
-        shown = shorten(names) if names else "no tensor at all"
-        titles = ", ".join(scheme.title for scheme in SCHEMES.values())
-        raise WeightsError(f"{where}: not the weights of a MixNet: found {shown}, expected {titles}")
-    # A few strays under another prefix are no second set: they are reported as unexpected.
-    roots = [prefix for prefix, count in prefixes.items() if 2 * count > max(prefixes.values())]
-    ema = [prefix for prefix in roots if re.search(r"(?<![a-z])ema", prefix.lower())]
-    if len(roots) > 1 and len(ema) != 1:
-        raise WeightsError(f"{where}: found {len(roots)} sets of weights, under {shorten(roots)}, expected one")
-    chosen = ema[0] if len(roots) > 1 else roots[0]
-    return scheme, _strip(names, scheme, chosen, roots, where)
-
-
-def _prefixes(names: Iterable[str], scheme: Scheme) -> collections.Counter:
-    """Count the prefixes of backbone tensors; the ``backbone.`` next to them is no part of it."""
-    pattern = re.compile(rf"((?:.+?{re.escape(scheme.separator)})?){scheme.body}")
-    found = (pattern.match(name) for name in names)
-    return collections.Counter(match[1].removesuffix(f"backbone{scheme.separator}") for match in found if match)
-
-
-def _strip(names: Iterable[str], scheme: Scheme, root: str, roots: list[str], where: str) -> dict[str, str]:
-    """Return the names of the set under `root` without prefixes, and strays as they are."""
-    stripped: dict[str, str] = {}
-    for name in names:
-        owner = max((prefix for prefix in roots if name.startswith(prefix)), key=len, default=None)
-        if owner not in (root, None):
-            continue
-        short = name.removeprefix(root if owner is not None else "").removeprefix(f"backbone{scheme.separator}")
-        if short in stripped:
-            raise WeightsError(f"{where}: {stripped[short]!r} and {name!r} name the same tensor, expected one of them")
-        stripped[short] = name
-    return _current_head(stripped)
-
-
-def _current_head(stripped: dict[str, str]) -> dict[str, str]:
-    """Name NetsPresso's head of a single layer as version 1.4 does; others have ``classifier`` or another index."""
-    head = [name for name in stripped if name.startswith("head.")]
-    single = re.compile(r"head\.classifier(?:\.[01])?\.(weight|bias)")
-    leaves = [match[1] for name in head if (match := single.fullmatch(name))]
-    if len(head) != 2 or sorted(leaves) != ["bias", "weight"]:
-        return stripped
-    return {single.sub(r"head.classifier.1.\1", name): original for name, original in stripped.items()}
-
-
-def shorten(names: Iterable[str], limit: int = 10) -> str:
-    """Join at most `limit` names for a message, and say how many more there are.
-
-    >>> shorten(["a", "b", "c"], limit=2)
-    "'a', 'b' and 1 more"
-    """
-    names = list(names)
-    shown = ", ".join(repr(name if len(name) <= 100 else f"{name[:97]}...") for name in names[:limit])
-    return shown + (f" and {len(names) - limit} more" if len(names) > limit else "")

@@ -10,7 +10,16 @@ from mixnet_tf.schema import shipped_files
 
 
 def test_shipped_recipes_are_those_the_readme_names():
-    names = {"float32", "float16", "weight_int8", "int8", "int8_uint8_io", "int8_float_io", "int8_mixed", "int8_baseline"}
+    names = {
+        "float32",
+        "float16",
+        "weight_int8",
+        "int8",
+        "int8_uint8_io",
+        "int8_float_io",
+        "int8_mixed",
+        "int8_baseline",
+    }
     assert set(shipped_files("recipes")) == names
     assert all(load_recipe(name).name == name for name in names)
 
