@@ -3,7 +3,7 @@
 import csv
 from pathlib import Path
 
-TINY = Path(__file__).parents[1] / "tiny.yaml"
+TINY = Path(__file__).parent / "tiny.yaml"
 EPOCHS = 4
 
 
