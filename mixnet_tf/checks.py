@@ -124,10 +124,10 @@ def check_fields(settings: Any, prefix: str = "") -> None:
     Raises:
         ArgumentError: names the field, after `prefix`.
     """
-    checks: dict[Any, Callable[..., Any]] = {int: integer, float: number, bool: boolean}
+    by_type: dict[Any, Callable[..., Any]] = {int: integer, float: number, bool: boolean}
     for field in dataclasses.fields(settings):
         bounds = {key: field.metadata[key] for key in ("low", "high", "above") if key in field.metadata}
-        value = checks[field.type](f"{prefix}{field.name}", getattr(settings, field.name), **bounds)
+        value = by_type[field.type](f"{prefix}{field.name}", getattr(settings, field.name), **bounds)
         object.__setattr__(settings, field.name, value)
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import shutil
 import types
 from pathlib import Path
 
@@ -14,13 +13,13 @@ from mixnet_tf import pipeline
 from mixnet_tf.cli import main
 from mixnet_tf.config import load_config
 from mixnet_tf.data.augmentation import Augmentation
-from mixnet_tf.data.dataset import ImageData, Split
+from mixnet_tf.data.dataset import ImageData
 from mixnet_tf.data.sources import load_data
 from mixnet_tf.errors import DataError
 from mixnet_tf.evidence.comparison import compare
-from mixnet_tf.evidence.evaluation import evaluate
+from mixnet_tf.evidence.evaluation import Evaluation, evaluate
+from mixnet_tf.evidence.report import ModelResult
 from mixnet_tf.pipeline import count_confusion, run_pipeline
-from mixnet_tf.saving import load_model
 from mixnet_tf.training.config import TrainingConfig
 
 FILES = ["model.keras", "model_float32.tflite", "model_float16.tflite", "model_int8.tflite"]
@@ -92,42 +91,43 @@ def check_numbers(results: list[dict], output: Path, data: ImageData) -> None:
             distance = compare(reference, path, data)
             assert (measured["reference"], measured["agreement"]) == (str(reference), distance.agreement)
             assert measured["snr_db"] == distance.snr_db
+            assert result["latency"]["path"] == str(path)
             assert 0 < result["latency"]["min_ms"] <= result["latency"]["p95_ms"]
 
 
 @pytest.fixture
-def steps(monkeypatch, trained_nano, nano_float32, nano_int8):
-    """What `train` and `export` are given; instead of their work they hand out the committed files."""
-    given = []
+def steps(monkeypatch, trained_nano):
+    """What each step is given, by its name; instead of their work they do nothing."""
+    given = {"train": [], "source": [], "export": [], "measure": []}
+    evaluation = Evaluation(model="m", split="test", count=1, top1=1.0, top5=1.0, per_class={"0": 1.0})
 
     def train(config, data, output, **arguments):
-        output.mkdir()
-        shutil.copyfile(trained_nano, output / "model.keras")
-        given.append({"output": output, "data": data, **arguments})
-        return load_model(trained_nano)
+        given["train"].append({"config": config, "data": data, "output": output, **arguments})
+        return types.SimpleNamespace(input_shape=(None, 32, 24, 3))
 
-    def export(model, path, *, recipe, **arguments):
-        shutil.copyfile(nano_int8 if "int8" in recipe else nano_float32, path)
-        given.append({"output": path, "recipe": recipe, **arguments})
-        return types.SimpleNamespace(path=str(path), notes=(f"made with {recipe}",))
+    def export(model, output, **arguments):
+        given["export"].append((model, output, arguments))
+        return types.SimpleNamespace(path=str(output), notes=(f"made with {arguments['recipe']}",))
 
-    monkeypatch.setattr(pipeline, "train", train)
-    monkeypatch.setattr(pipeline, "export", export)
+    def measure(reference, files, data):
+        given["measure"].append((reference, files, data))
+        results = [ModelResult(file=path.name, size_bytes=1, evaluation=evaluation) for path in (reference, *files)]
+        return tuple(results), np.zeros((10, 10), int)
+
+    def source(model, **arguments):
+        given["source"].append(arguments)
+        return "the float graphs"
+
+    for name, step in (("train", train), ("export", export), ("_measure", measure), ("KerasSource", source)):
+        monkeypatch.setattr(pipeline, name, step)
+    monkeypatch.setattr(pipeline, "write_report", lambda report, folder, confusion: None)
     return given
 
 
-@pytest.fixture(scope="module")
-def few(digits) -> ImageData:
-    """Twenty of the digits."""
-    split = Split(digits.splits["test"].images[:20], digits.splits["test"].labels[:20])
-    return ImageData("few", digits.class_names, dict.fromkeys(("train", "val", "test"), split), image_size=32)
-
-
 @pytest.mark.parametrize(("graph", "int8"), [("deploy", "int8"), ("plain", "int8_baseline")])
-def test_what_is_passed_on(graph, int8, steps, few, tmp_path):
-    output = tmp_path / "run"
+def test_what_is_passed_on(graph, int8, steps, digits, tmp_path):
     asked = {
-        "image_size": 32,
+        "image_size": (32, 24),
         "training": TrainingConfig(epochs=2),
         "augmentation": Augmentation(jitter=0.0),
         "padding": "same",
@@ -136,31 +136,28 @@ def test_what_is_passed_on(graph, int8, steps, few, tmp_path):
         "resume": True,
         "overwrite": False,
     }
-    report = run_pipeline(load_config("mixnet_nano"), few, output, data_source="d", graph=graph, **asked)
-    training, *exports = steps
+    config = load_config("mixnet_nano")
+    report = run_pipeline(config, digits, tmp_path, data_source="d", graph=graph, **asked)
+    (training,) = steps["train"]
     data = training.pop("data")
-    assert data.checked_splits == {"train", "val", "test"}  # before the training, and once
-    assert training == {"output": output, **asked}
-    recipes = ["float32", "float16", int8]
-    assert [(file.pop("output").name, file.pop("recipe")) for file in exports] == list(
-        zip(FILES[1:], recipes, strict=True)
-    )
-    assert exports == [{"calibration": data, "graph": graph, "overwrite": True}] * 3
-    assert report.notes == tuple(f"made with {recipe}" for recipe in recipes)
-    assert (report.image_size, report.epochs, report.test_is_val) == (32, 2, True)
-
-
-def test_the_files_are_what_is_measured(steps, few, tmp_path, nano_int8):
-    report = run_pipeline(load_config("mixnet_nano"), few, tmp_path / "run", data_source="d")
-    check_numbers([dataclasses.asdict(result) for result in report.results], tmp_path / "run", few)
-    assert report.results[-1].size_bytes == nano_int8.stat().st_size
-    assert report.results[1].latency.ratio == 1
+    assert data.checked_splits == {"train", "val", "test"}  # once, before anything else
+    assert training == {"config": config, "output": tmp_path, **asked}
+    assert steps["source"] == [{"graph": graph}]  # once: the recipes share what is computed of the model
+    recipes = dict(zip(FILES[1:], ("float32", "float16", int8), strict=True))
+    arguments = {"calibration": data, "overwrite": True}
+    assert steps["export"] == [
+        ("the float graphs", tmp_path / file, {"recipe": recipe, **arguments}) for file, recipe in recipes.items()
+    ]
+    assert steps["measure"] == [(tmp_path / FILES[0], [tmp_path / file for file in FILES[1:]], data)]
+    assert report.notes == tuple(f"made with {recipe}" for recipe in recipes.values())
+    assert (report.image_size, report.epochs, report.test_is_val) == ((32, 24), 2, False)
+    assert [result.file for result in report.results] == FILES
 
 
 def test_bad_images_come_to_light_before_the_training(steps, pets, tmp_path):
     with pytest.raises(DataError, match=r"bad\.png"):
         run_pipeline(load_config(TINY), load_data(pets), tmp_path / "run", data_source="d")
-    assert steps == [] and not (tmp_path / "run").exists()
+    assert not any(steps.values()) and not (tmp_path / "run").exists()
 
 
 def test_confusion_by_hand():

@@ -58,7 +58,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 
 
 def add_bad_images(parser: argparse.ArgumentParser) -> None:
-    help_text = "stop at an image that cannot be read, or leave it out (default: %(default)s)"
+    help_text = "stop at an unreadable image, or leave it out (default: %(default)s)"
     parser.add_argument("--on-bad-image", choices=("error", "skip"), default="error", help=help_text)
 
 
@@ -76,7 +76,7 @@ def add_overwrite(parser: argparse.ArgumentParser) -> None:
 
 
 def add_padding(parser: argparse.ArgumentParser) -> None:
-    help_text = "of convolutions; 'same' suits the authors' own weights, tf_mixnet_* (default: %(default)s)"
+    help_text = "padding of convolutions; the authors' weights (tf_mixnet_*) need 'same' (default: %(default)s)"
     parser.add_argument("--padding", choices=("symmetric", "same"), default="symmetric", help=help_text)
 
 

@@ -11,7 +11,7 @@ HELP = "time .tflite files in turns on LiteRT"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("models", metavar="F.tflite", nargs="+", help="the files; ratios are to the first")
+    parser.add_argument("models", metavar="F.tflite", nargs="+", help="files to time; ratios are to the first")
     help_text = "CPU threads per model (default: %(default)s)"
     parser.add_argument("--threads", type=threads, default=1, metavar="N", help=help_text)
     help_text = "turns per model, of three timed runs each (default: %(default)s)"

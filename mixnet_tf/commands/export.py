@@ -26,14 +26,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, type=Path, metavar="F.tflite", help="the file to write")
     help_text = "real images for int8: 'digits', a folder or a .npz file; its training split is used"
     parser.add_argument("--calibration", metavar="D", help=help_text)
-    help_text = "calibration images (default: %(default)s)"
+    help_text = "number of calibration images (default: %(default)s)"
     parser.add_argument("--images", type=count, default=200, metavar="N", help=help_text)
-    help_text = "chooses the calibration images (default: %(default)s)"
+    help_text = "seed that chooses the calibration images (default: %(default)s)"
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help=help_text)
     add_graph(parser)
-    help_text = "keep blocks in float32, by gain, until this share of top-1 classes is equal (default: the recipe's)"
+    help_text = (
+        "keep blocks in float32, the best first, until this share of top-1 classes agrees (default: the recipe's)"
+    )
     parser.add_argument("--min-agreement", type=fraction, metavar="X", help=help_text)
-    parser.add_argument("--report", type=Path, metavar="DIR", help="write into DIR where the int8 error comes from")
+    parser.add_argument("--report", type=Path, metavar="DIR", help="write a report on the int8 error into DIR")
     add_bad_images(parser)
     add_image_size(parser, "the model's own")
     add_overwrite(parser)

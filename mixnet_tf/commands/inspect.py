@@ -11,7 +11,7 @@ HELP = "list the ops of any .tflite, and which of them run fast"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="F.tflite", type=Path, help="from anywhere")
+    parser.add_argument("model", metavar="F.tflite", type=Path, help="any .tflite file")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

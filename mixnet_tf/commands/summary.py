@@ -13,7 +13,7 @@ HELP = "show stages, parameters and MACs"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
     add_image_size(parser, "224")
-    help_text = "the network tells so many apart (default: %(default)s)"
+    help_text = "number of classes (default: %(default)s)"
     parser.add_argument("--classes", type=count, default=1000, metavar="N", help=help_text)
 
 

@@ -2,16 +2,18 @@
 
 import dataclasses
 
-from mixnet_tf.errors import MixNetError
+from mixnet_tf import checks
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainingRecipe:
+class TrainingConfig:
     """How to train. Defaults suit a few thousand images from scratch.
+
+    Every field is a flag of ``mixnet-tf train``, which its metadata describes.
 
     Attributes:
         epochs: passes over the training split.
-        batch_size: images a step.
+        batch_size: images per step.
         learning_rate: its peak, after `warmup_epochs` of linear warm-up (at most half of all epochs); a cosine takes it
             to zero.
         weight_decay: AdamW's, on kernels and the scales of batch norm. With less, or on kernels alone, rare images (of
@@ -19,27 +21,39 @@ class TrainingRecipe:
         range_penalty: weight of the penalty on tensors that few values stretch (``RangePenalty``). 0.2 was worth 2.5 dB
             of int8's logits for MixNet-S on photographs, whose problem they are, and nothing for two small networks.
             The losses of a run contain it.
+        warmup_epochs: how long the learning rate rises.
         ema_epochs: the exponential moving average of the weights looks back about so many epochs.
         seed: of initialisation, order and augmentation.
+
+    Raises:
+        ArgumentError: a value out of range.
+
+    Example:
+        >>> TrainingConfig(epochs=10).learning_rate
+        0.002
     """
 
-    epochs: int = 40
-    batch_size: int = 32
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.5
-    range_penalty: float = 0.0
-    warmup_epochs: float = 3
-    ema_epochs: float = 2
-    seed: int = 0
+    epochs: int = dataclasses.field(
+        default=40, metadata={"low": 1, "high": 1_000_000, "help": "passes over the training images"}
+    )
+    batch_size: int = dataclasses.field(default=32, metadata={"low": 1, "high": 1_000_000, "help": "images per step"})
+    learning_rate: float = dataclasses.field(
+        default=2e-3, metadata={"low": 0, "above": True, "help": "peak learning rate of AdamW"}
+    )
+    weight_decay: float = dataclasses.field(
+        default=0.5, metadata={"low": 0, "help": "of AdamW, on kernels and batch-norm scales"}
+    )
+    range_penalty: float = dataclasses.field(
+        default=0.0,
+        metadata={"low": 0, "help": "weight of the penalty on tensors that few values stretch, for int8"},
+    )
+    warmup_epochs: float = dataclasses.field(default=3, metadata={"low": 0, "help": "epochs of linear warm-up"})
+    ema_epochs: float = dataclasses.field(
+        default=2, metadata={"low": 0, "help": "epochs that the moving average of the weights looks back"}
+    )
+    seed: int = dataclasses.field(
+        default=0, metadata={"low": 0, "high": 2**32 - 1, "help": "of initialisation, order and augmentation"}
+    )
 
     def __post_init__(self) -> None:
-        for name, least in {"epochs": 1, "batch_size": 1, "seed": 0}.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
-                raise MixNetError(f"{name}={value!r}, expected an integer from {least}")
-        for name in ("learning_rate", "weight_decay", "range_penalty", "warmup_epochs", "ema_epochs"):
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or not 0 <= value < float("inf"):
-                raise MixNetError(f"{name}={value!r}, expected a number from 0")
-        if not self.learning_rate:
-            raise MixNetError(f"learning_rate={self.learning_rate}, expected a number above 0")
+        checks.check_fields(self)

@@ -5,6 +5,8 @@ may be forty times its root mean square, and sets the step of int8. Kurtosis as 
 Quantization: One Model to Rule Them All" (Shkolnik et al. 2020, arXiv:2002.07686).
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -30,7 +32,7 @@ class RangePenalty(keras.regularizers.Regularizer):
     def __init__(self, weight: float):
         self.weight = weight
 
-    def __call__(self, x):
+    def __call__(self, x: Any) -> Any:
         """Return the penalty of `x` (batch, ..., channels), times its batch size."""
         x = ops.cast(x, "float32")
         fourth = ops.mean(ops.square(ops.square(x)))
@@ -41,7 +43,8 @@ class RangePenalty(keras.regularizers.Regularizer):
 
 def penalize_ranges(model: keras.Model, weight: float) -> None:
     """Add `weight` times the mean RangePenalty over the tensors of a MixNet's trainable layers to its loss."""
-    layers = [layer for layer in model.layers if layer.trainable]
-    found = [own for layer in layers for name in _TENSORS if (own := getattr(layer, name, None)) is not None]
-    for layer in found:
-        layer.activity_regularizer = RangePenalty(weight / len(found))
+    trainable = [layer for layer in model.layers if layer.trainable]
+    parts = [getattr(layer, name, None) for layer in trainable for name in _TENSORS]
+    penalized = [part for part in parts if part is not None]
+    for part in penalized:
+        part.activity_regularizer = RangePenalty(weight / len(penalized))

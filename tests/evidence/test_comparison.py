@@ -14,13 +14,13 @@ from mixnet_tf.metrics import wilson
 
 def test_counts_by_hand():
     a = np.array([[3.0, 0], [0, 3], [3, 0], [0, 3]])
-    b = np.array([[3.0, 0], [3, 0], [3, 0], [0, 3]])
+    b = np.array([[3.0, 0], [4, 0], [3, 0], [0, 3]])
     result = compare_outputs(a, b, np.array([0, 1, 1, 1]), a="one", b="two", split="test")
     assert (result.a, result.b, result.split, result.count) == ("one", "two", "test", 4)
     assert result.top1_a == wilson(3, 4) and result.top1_b == wilson(2, 4)
     assert (result.only_a_right, result.only_b_right, result.p_value) == (1, 0, 1.0)
     assert result.agreement == 0.75 and result.cosine == pytest.approx(0.75)
-    assert result.snr_db == pytest.approx(10 * np.log10(36 / 18))  # one of four differs, in both of its outputs
+    assert result.snr_db == pytest.approx(10 * np.log10(36 / 25))  # one of four differs, in both of its outputs
 
 
 def test_the_other_one_may_be_right_too():

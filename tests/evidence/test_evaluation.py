@@ -48,10 +48,10 @@ def test_top5_of_a_score_by_hand():
 
 
 def test_distance_by_hand():
-    outputs, expected = np.array([[3.0, 4.0], [0.0, 1.0]]), np.array([[3.0, 4.0], [1.0, 0.0]])
+    outputs, expected = np.array([[3.0, 4.0], [0.0, 2.0]]), np.array([[3.0, 4.0], [1.0, 0.0]])
     result = with_distance(score("m", "test", outputs, np.array([1, 1]), ("a", "b")), outputs, "r.keras", expected)
     assert (result.reference, result.agreement, result.top1) == ("r.keras", 0.5, 1.0)
-    assert result.snr_db == pytest.approx(10 * np.log10(26 / 2))  # the power is the reference's
+    assert result.snr_db == pytest.approx(10 * np.log10(26 / 5))  # the power is the reference's
 
 
 def test_evaluation_of_a_keras_model(mean_color):

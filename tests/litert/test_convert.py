@@ -1,18 +1,23 @@
 """Keras to ``.tflite``: any functional model, at any size its layers take."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 
 from mixnet_tf.errors import MixNetError
 from mixnet_tf.litert.convert import at_image_size, convert
-from mixnet_tf.litert.flatgraph import Outputs
+from mixnet_tf.litert.flatgraph import FlatGraph
+from mixnet_tf.litert.runtime import LiteModel
 from mixnet_tf.model import create_model
+
+CONFIG = Path(__file__).parents[1] / "tiny.yaml"
 
 
 def sequential(size):
     keras.utils.set_random_seed(0)
-    backbone = create_model("mixnet_nano", include_top=False, pooling="avg")
+    backbone = create_model(CONFIG, include_top=False, pooling="avg")
     return keras.Sequential([keras.Input((size, size, 3)), backbone, keras.layers.Dense(3)], name="mine")
 
 
@@ -21,9 +26,9 @@ def test_a_sequential_model_takes_another_size_and_converts(size):
     model = at_image_size(sequential(size), 40)
     assert tuple(model.inputs[0].shape) == (None, 40, 40, 3)
     image = np.random.default_rng(0).standard_normal((1, 40, 40, 3)).astype(np.float32)
-    (found,) = Outputs(convert(model, "float32", image_size=40))(image)
+    (output,) = LiteModel(convert(model, image_size=40).content()).run(image)
     wanted = np.asarray(model(image, training=False))
-    np.testing.assert_allclose(found, wanted, atol=1e-4 * np.abs(wanted).max())
+    np.testing.assert_allclose(output, wanted, atol=1e-4 * np.abs(wanted).max())
 
 
 def test_another_size_shares_the_weights():
@@ -54,7 +59,51 @@ def vector():
     ],
 )
 def test_sizes_that_do_not_fit_are_one_line(model, size, message):
-    for use in (lambda: at_image_size(model(), size), lambda: convert(model(), "float32", image_size=size)):
+    for use in (lambda: at_image_size(model(), size), lambda: convert(model(), image_size=size)):
         with pytest.raises(MixNetError, match=message) as caught:
             use()
         assert "\n" not in str(caught.value)
+
+
+def small(act="relu"):
+    keras.utils.set_random_seed(0)
+    image = keras.Input((8, 8, 3), name="image")
+    x = keras.layers.Conv2D(4, 3, activation=act, name="conv")(image)
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    return keras.Model(image, keras.layers.Dense(2, name="scores")(x), name="small")
+
+
+def test_float16_rounds_the_weights_and_leaves_input_and_output():
+    model = small()
+    exact, half = (convert(model, image_size=8, weights=weights) for weights in ("float32", "float16"))
+    assert {half.tensor(i).dtype for i in (*half.inputs, *half.outputs)} == {"float32"}
+    kernels = {tuple(half.shape(i)): i for i in range(len(half.tensors)) if half.tensor(i).dtype == "float16"}
+    stored = np.frombuffer(half.model.buffers[half.tensors[kernels[(4, 3, 3, 3)]].buffer].data, np.float16)
+    kernel = np.transpose(model.get_layer("conv").get_weights()[0], (3, 0, 1, 2))
+    np.testing.assert_array_equal(stored, kernel.astype(np.float16).ravel())
+    assert len(exact.constant(exact.ops[0].inputs[1])) == 4
+
+
+def test_the_signature_names_image_and_outputs():
+    (signature,) = convert(small(), image_size=8).model.signatureDefs
+    assert signature.signatureKey == b"serving_default"
+    assert [tensor.name for tensor in signature.inputs] == [b"image"]
+    assert [tensor.name for tensor in signature.outputs] == [b"scores"]
+
+
+def test_weights_of_an_unknown_kind_are_refused():
+    with pytest.raises(MixNetError, match=r"weights: found 'flaot16', expected .*did you mean 'float16'"):
+        convert(small(), image_size=8, weights="flaot16")
+
+
+def test_what_the_converter_refuses_is_one_line():
+    image = keras.Input((8, 8, 3), name="image")
+    fft = keras.layers.Lambda(lambda x: keras.ops.real(keras.ops.fft2((x, x))[0]), output_shape=(8, 8, 3))
+    model = keras.Model(image, fft(image), name="fft")
+    with pytest.raises(MixNetError, match=r"^fft: the converter refused it: ") as caught:
+        convert(model, image_size=8)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_comes_back_is_a_graph():
+    assert isinstance(convert(small(), image_size=8), FlatGraph)

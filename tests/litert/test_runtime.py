@@ -1,29 +1,108 @@
-"""LiteRT's interpreter: which files are taken."""
+"""LiteRT's interpreter: which files are taken, and what comes out."""
 
+import numpy as np
 import pytest
-import tensorflow as tf
-from foreign import foreign
 
 from mixnet_tf.errors import DeployError
-from mixnet_tf.litert.runtime import LiteModel
+from mixnet_tf.litert.flatgraph import FlatGraph
+from mixnet_tf.litert.runtime import LiteModel, quantized, to_pixels
 
 
 @pytest.mark.parametrize(
-    ("shape", "dtype", "message"),
+    ("name", "message"),
     [
-        (
-            (1, None, None, 3),
-            tf.float32,
-            r"its input has shape \[1, -1, -1, 3\], expected an image: \(1, height, width,",
-        ),
-        ((2, 8, 8, 3), tf.float32, r"its input has shape \[2, 8, 8, 3\], expected an image"),
-        ((1, 8, 8, 3), tf.uint8, "its input is uint8 without a scale, expected float32 or quantized images"),
+        ("dynamic_size", r"its input has shape \[1, -1, -1, 3\], expected an image: \(1, height, width,"),
+        ("dynamic_batch", r"its input has shape \[-1, .*\], expected an image"),
+        ("batch_of_two", r"its input has shape \[2, .*\], expected an image"),
+        ("uint8_without_scale", "its input is uint8 without a scale, expected float32 or quantized images"),
+        ("two_inputs", "has 2 inputs and 1 outputs, expected one of each"),
     ],
 )
-def test_inputs_that_are_no_normalized_image_are_refused(shape, dtype, message, tmp_path):
-    path = tmp_path / "f.tflite"
-    path.write_bytes(
-        foreign(lambda image: tf.reduce_mean(tf.cast(image, tf.float32), (1, 2)), tf.TensorSpec(shape, dtype))
-    )
-    with pytest.raises(DeployError, match=message):
-        LiteModel(path)
+def test_inputs_that_are_no_normalized_image_are_refused(name, message, fixtures):
+    model = LiteModel(fixtures / "odd" / f"{name}.tflite")
+    for use in (lambda: model.image_size, model.fill_input, lambda: model.run(np.zeros((1, 8, 8, 3), np.float32))):
+        with pytest.raises(DeployError, match=rf"{name}\.tflite: {message}"):
+            use()
+
+
+def test_several_outputs_are_run_but_no_classifier(fixtures):
+    model = LiteModel(fixtures / "odd" / "two_outputs.tflite")
+    image = np.ones((1, *model.image_size, 3), np.float32)
+    assert len(model.run(image)) == 2
+    with pytest.raises(DeployError, match="has 1 inputs and 2 outputs, expected one of each"):
+        model(image)
+
+
+def test_what_cannot_be_opened_is_one_line(tmp_path, nano_float32):
+    with pytest.raises(DeployError, match=r"none\.tflite: no such file; expected a \.tflite"):
+        LiteModel(tmp_path / "none.tflite")
+    half = nano_float32.read_bytes()[:5000]
+    (tmp_path / "half.tflite").write_bytes(half)
+    for source, name in ((tmp_path / "half.tflite", r"half\.tflite"), (half, "the model")):
+        with pytest.raises(DeployError, match=f"{name}: LiteRT cannot load it: ") as caught:
+            LiteModel(source)
+        assert "\n" not in str(caught.value)
+
+
+def test_path_and_content_are_the_same_model(nano_int8):
+    image = np.random.default_rng(0).standard_normal((1, 32, 32, 3)).astype(np.float32)
+    outputs = [LiteModel(source)(image) for source in (nano_int8, str(nano_int8), nano_int8.read_bytes())]
+    assert outputs[0].shape == (1, 10)
+    np.testing.assert_array_equal(outputs[0], outputs[1])
+    np.testing.assert_array_equal(outputs[0], outputs[2])
+
+
+@pytest.mark.parametrize("kernels", ["delegate", "builtin", "reference"])
+def test_all_kernels_compute_the_convolution(fixtures, kernels):
+    path = fixtures / "tiny" / "conv_relu_conv.tflite"
+    graph, patch = FlatGraph(path.read_bytes()), np.random.default_rng(1).normal(size=(1, 4, 4, 3)).astype(np.float32)
+    x = patch
+    for op in graph.ops:
+        kernel, bias = (graph.constant(i) for i in op.inputs[1:])
+        x = x @ kernel[:, 0, 0].T + bias
+        x = np.maximum(x, 0) if op is graph.ops[0] else x
+    (output,) = LiteModel(path, kernels=kernels).run(patch)
+    np.testing.assert_allclose(output, x, rtol=1e-5, atol=1e-5)
+
+
+def test_every_tensor_of_a_run_can_be_kept(fixtures):
+    path = fixtures / "tiny" / "conv_relu_conv.tflite"
+    graph, patch = FlatGraph(path.read_bytes()), np.random.default_rng(1).normal(size=(1, 4, 4, 3)).astype(np.float32)
+    model = LiteModel(path, kernels="builtin", keep_tensors=True)
+    model.run(patch)
+    kernel, bias = (graph.constant(i) for i in graph.ops[0].inputs[1:])
+    wanted = np.maximum(patch @ kernel[:, 0, 0].T + bias, 0)
+    np.testing.assert_allclose(model.value(graph.ops[0].outputs[0]), wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_integer_outputs_become_what_their_scale_says(nano_int8):
+    model = LiteModel(nano_int8)
+    image = np.random.default_rng(0).standard_normal((1, 32, 32, 3)).astype(np.float32)
+    raw = model.run_raw(quantized(image, model.input))
+    scale, zero_point = model.output["quantization"]
+    np.testing.assert_allclose(model(image)[0], (raw.astype(np.float64) - zero_point) * scale, rtol=1e-6)
+
+
+def test_images_are_rounded_and_cut_to_the_type_of_the_input():
+    details = {"dtype": np.int8, "quantization": (0.5, -3)}
+    values = np.array([0.0, 0.26, -0.26, 1000, -1000], np.float32)
+    assert quantized(values, details).tolist() == [-3, -2, -4, 127, -128]
+    assert quantized(values, {"dtype": np.float32, "quantization": (0.0, 0)}).tolist() == values.tolist()
+
+
+def test_normalization_is_undone_to_the_pixel():
+    from mixnet_tf.data.pixels import preprocess_input
+
+    pixels = np.arange(256 * 3).reshape(256, 3) % 256
+    np.testing.assert_array_equal(to_pixels(preprocess_input(pixels)), pixels)
+    details = {"dtype": np.uint8, "quantization": (1.0, 0)}
+    np.testing.assert_array_equal(quantized(preprocess_input(pixels), details), pixels)
+
+
+def test_random_input_is_seeded_and_of_the_inputs_type(nano_int8):
+    model = LiteModel(nano_int8)
+    inputs = []
+    for seed in (0, 0, 1):
+        model.fill_input(seed)
+        inputs.append(model.value(model.input["index"]).copy())
+    assert inputs[0].dtype == np.int8 and (inputs[0] == inputs[1]).all() and (inputs[0] != inputs[2]).any()

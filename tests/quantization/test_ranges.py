@@ -8,7 +8,7 @@ from mixnet_tf.errors import DeployError
 from mixnet_tf.litert.convert import convert
 from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.quantization import ranges
-from mixnet_tf.quantization.ranges import _Histogram, _swish, constant_tensors, measure_extremes, measure_ranges
+from mixnet_tf.quantization.ranges import Histogram, constant_tensors, measure_extremes, measure_ranges, swish
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def graph() -> FlatGraph:
     x = keras.layers.Activation("silu", name="swish")(x)
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
     model = keras.Model(image, keras.layers.Dense(2, kernel_initializer="ones", name="dense")(x), name="net")
-    return FlatGraph(convert(model, "float32", image_size=8))
+    return convert(model, image_size=8)
 
 
 @pytest.fixture
@@ -27,18 +27,20 @@ def images() -> list[np.ndarray]:
 
 
 def test_extremes_of_the_input_are_numpys(graph, images):
-    own = measure_extremes(graph, images)[graph.inputs[0]]
+    channels = measure_extremes(graph, images)[graph.inputs[0]]
     pixels = np.concatenate(images).reshape(-1, 3)
-    np.testing.assert_array_equal(own.low, pixels.min(axis=0))
-    np.testing.assert_array_equal(own.high, pixels.max(axis=0))
-    np.testing.assert_allclose(own.norm, (pixels**4).mean(axis=0) ** 0.25, rtol=1e-6)
+    np.testing.assert_array_equal(channels.low, pixels.min(axis=0))
+    np.testing.assert_array_equal(channels.high, pixels.max(axis=0))
+    np.testing.assert_allclose(channels.norm, (pixels**4).mean(axis=0) ** 0.25, rtol=1e-6)
 
 
 @pytest.mark.parametrize("method", ["minmax", "percentile", "mse", "error"])
 def test_ranges_do_not_depend_on_the_order_of_images(graph, images, method):
     def measured(ordered):
         extremes = measure_extremes(graph, ordered)
-        return {i: own.norm.tolist() for i, own in extremes.items()}, measure_ranges(graph, extremes, ordered, method)
+        return {i: channels.norm.tolist() for i, channels in extremes.items()}, measure_ranges(
+            graph, extremes, ordered, method
+        )
 
     assert measured(images) == measured(images[::-1])
 
@@ -56,7 +58,7 @@ def test_one_extreme_image_does_not_decide(graph, images):
 def test_the_error_range_is_the_best_of_its_candidates_when_counted_out():
     """Quantize every value really, for many clips of one side, and compare with what the histogram chose."""
     values = np.random.default_rng(0).laplace(size=200_000).astype(np.float32)
-    histogram = _Histogram(values.min(), values.max(), lambda x: x)
+    histogram = Histogram(values.min(), values.max(), lambda x: x)
     histogram.add(values)
 
     def error(low, high):
@@ -71,11 +73,11 @@ def test_the_error_range_is_the_best_of_its_candidates_when_counted_out():
     assert chosen < error(values.min(), values.max()) / 1.2
 
 
-def test_what_swish_makes_flat_is_clipped():
+def test_whatswish_makes_flat_is_clipped():
     values = np.random.default_rng(0).normal(-5, 8, 100_000).astype(np.float32)
     lows = {}
-    for name, curve in (("swish", _swish), ("itself", lambda x: x)):
-        histogram = _Histogram(values.min(), values.max(), curve)
+    for name, curve in (("swish", swish), ("itself", lambda x: x)):
+        histogram = Histogram(values.min(), values.max(), curve)
         histogram.add(values)
         lows[name] = histogram.error()[0]
     assert lows["swish"] > lows["itself"] / 2 and lows["swish"] < -3
@@ -83,7 +85,7 @@ def test_what_swish_makes_flat_is_clipped():
 
 def test_percentile_leaves_out_its_share():
     values = np.random.default_rng(0).standard_normal(1_000_000).astype(np.float32)
-    histogram = _Histogram(values.min(), values.max(), lambda x: x)
+    histogram = Histogram(values.min(), values.max(), lambda x: x)
     histogram.add(values)
     low, high = histogram.percentile()
     np.testing.assert_allclose(
@@ -94,7 +96,7 @@ def test_percentile_leaves_out_its_share():
 def test_ranges_contain_zero():
     values = np.linspace(2, 3, 1000, dtype=np.float32)
     for method in ("percentile", "mse", "error"):
-        histogram = _Histogram(values.min(), values.max(), lambda x: x)
+        histogram = Histogram(values.min(), values.max(), lambda x: x)
         histogram.add(values)
         low, high = getattr(histogram, method)()
         assert low <= 0 <= high

@@ -1,6 +1,6 @@
-"""Training: exact resume after kill -9, checkpoints, hostile folders and data."""
+"""Training: exact resume, checkpoints, the schedule, what is frozen, and what is refused."""
 
-import csv
+import dataclasses
 import json
 import shutil
 import signal
@@ -12,285 +12,323 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from PIL import Image
+from quick_run import EPOCHS, TINY, history
 
-from mixnet_tf.cli import main
 from mixnet_tf.config import LossConfig, load_config, to_dict
-from mixnet_tf.errors import MixNetError
+from mixnet_tf.data.batches import evaluation_dataset, steps_per_epoch
+from mixnet_tf.data.sources import load_data
+from mixnet_tf.errors import DataError, MixNetError
 from mixnet_tf.model import create_model
 from mixnet_tf.saving import load_model
-from mixnet_tf.training import fit as training
-from mixnet_tf.training.fit import TrainingRecipe, train
-
-EPOCHS = 4
-CONFIG = Path(__file__).parents[1] / "tiny.yaml"
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    """Arguments of a quick run: 64 random images of two classes, in a folder of its own."""
-    folder = tmp_path_factory.mktemp("data")
-    rng = np.random.default_rng(0)
-    x, y = rng.integers(0, 255, (80, 16, 16, 3), dtype=np.uint8), np.arange(80) % 2
-    x[y == 1, :8] //= 2
-    np.savez(folder / "tiny.npz", x_train=x[:64], y_train=y[:64], x_test=x[64:], y_test=y[64:])
-    return [str(CONFIG), "--data", str(folder / "tiny.npz"), "--batch-size", "16", "--epochs", str(EPOCHS)]
-
-
-@pytest.fixture(scope="module")
-def whole_run(tiny, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("whole")
-    assert main(["train", *tiny, "--output", str(folder)]) == 0
-    return folder
-
-
-def history(folder: Path) -> list[dict]:
-    with (folder / "history.csv").open(newline="") as handle:
-        return list(csv.DictReader(handle))
+from mixnet_tf.training import callbacks, fit
+from mixnet_tf.training.config import TrainingConfig
+from mixnet_tf.training.fit import train
 
 
 def test_a_run_leaves_its_files(whole_run):
     names = {path.name for path in whole_run.iterdir()}
     assert names == {"model.keras", "best.keras", "last.keras", "labels.txt", "history.csv", "training.json", "logs"}
     assert (whole_run / "labels.txt").read_text() == "0\n1\n"
-    assert [row["epoch"] for row in history(whole_run)] == [str(i) for i in range(EPOCHS)]
+    assert [row["epoch"] for row in history(whole_run)] == list(range(EPOCHS))
     assert list((whole_run / "logs").rglob("events.out.tfevents.*"))
     model = load_model(whole_run / "model.keras")
     assert model.output_shape == (None, 2) and not hasattr(model, "optimizer")
 
 
-def test_best_is_the_average_that_was_validated(whole_run, tiny):
-    """Scoring best.keras by itself gives the best val_accuracy of the log, so the EMA weights were saved."""
-    from mixnet_tf.data.batches import load_data
-    from mixnet_tf.evidence.evaluation import evaluate
+def test_a_run_says_what_was_asked(whole_run, config, data, quick):
+    asked = json.loads((whole_run / "training.json").read_text())
+    assert load_config(asked.pop("config")) == config
+    assert {name: count for name, (count, _) in asked.pop("images").items()} == {"train": 58, "val": 6, "test": 16}
+    assert asked == {
+        "data": "images",
+        "class_names": ["0", "1"],
+        "image_size": [16, 16],
+        "padding": "symmetric",
+        "training": dataclasses.asdict(quick),
+        "augmentation": dataclasses.asdict(data.augmentation),
+        "weights": None,
+        "freeze_backbone": False,
+    }
 
-    own = evaluate(whole_run / "best.keras", load_data(tiny[2]), split="val")
-    assert own.top1 == pytest.approx(max(float(row["val_accuracy"]) for row in history(whole_run)), abs=1e-6)
-    last = load_model(whole_run / "last.keras")
-    raw = last.trainable_variables[0]
-    average = last.optimizer._model_variables_moving_average[0]
+
+def test_best_is_the_average_that_was_validated(whole_run, data):
+    """Scoring best.keras by itself gives the best val_accuracy of the log, so the EMA weights were saved."""
+    model, last = load_model(whole_run / "best.keras"), load_model(whole_run / "last.keras")
+    hits = [
+        np.argmax(model(images), axis=1) == labels
+        for images, labels in evaluation_dataset(data, "val", image_size=16, batch_size=16)
+    ]
+    assert np.concatenate(hits).mean() == pytest.approx(max(row["val_accuracy"] for row in history(whole_run)))
+    raw, average = last.trainable_variables[0], last.optimizer._model_variables_moving_average[0]
     assert np.abs(np.asarray(raw) - np.asarray(average)).max() > 0
 
 
-def kill_after_epoch(arguments: list[str], folder: Path, epochs: int) -> None:
-    process = subprocess.Popen([sys.executable, "-m", "mixnet_tf", "train", *arguments, "--output", str(folder)])
-    log = folder / "history.csv"
+def assert_same_run(folder: Path, whole: Path) -> None:
+    for ours, theirs in zip(history(folder), history(whole), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-6)
+    ours, theirs = (load_model(path / "model.keras").get_weights() for path in (folder, whole))
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture
+def cut_run(config, data, quick, tmp_path, monkeypatch) -> Path:
+    """A run that ended after its second epoch, in the third of which the log was ahead of the checkpoint."""
+    save = callbacks.LastModel.on_epoch_end
+
+    def interrupted(self, epoch, logs=None):
+        if epoch == 2:
+            raise KeyboardInterrupt
+        save(self, epoch, logs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.LastModel, "on_epoch_end", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, data, tmp_path / "cut", training=quick)
+    return tmp_path / "cut"
+
+
+def test_resume_continues_exactly(cut_run, whole_run, config, data, quick):
+    """Batches, learning rates, dropout, EMA and the best model up to now are those of a run that nothing cut."""
+    assert len(history(cut_run)) == 3 and not (cut_run / "model.keras").exists()
+    log = cut_run / "history.csv"
+    names, *rows = log.read_text().splitlines()
+    assert names.split(",")[3] == "val_accuracy"
+    rows[2] = ",".join([*rows[2].split(",")[:3], "2.0", *rows[2].split(",")[4:]])  # an epoch that does not count
+    log.write_text("\n".join([names, *rows]) + "\n")
+    (cut_run / ".best-0.part.keras").write_bytes(b"half")  # what a kill in the middle of a save would leave
+    train(config, data, cut_run, training=quick, resume=True)
+    assert not list(cut_run.glob(".*.part*"))
+    assert_same_run(cut_run, whole_run)
+
+
+KILLED = """
+import sys
+from mixnet_tf.config import load_config
+from mixnet_tf.data.sources import load_data
+from mixnet_tf.training.config import TrainingConfig
+from mixnet_tf.training.fit import train
+config, data, output = sys.argv[1:]
+train(load_config(config), load_data(data), output, training=TrainingConfig(batch_size=16, epochs={EPOCHS}))
+"""
+
+
+@pytest.mark.slow
+def test_resume_after_kill_9_continues_exactly(whole_run, config, images, data, quick, tmp_path):
+    folder, log = tmp_path / "killed", tmp_path / "killed" / "history.csv"
+    (tmp_path / "c.yaml").write_text(json.dumps(to_dict(config)))
+    code = KILLED.replace("{EPOCHS}", str(EPOCHS))
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "c.yaml"), str(images), str(folder)])
     deadline = time.monotonic() + 240
-    while time.monotonic() < deadline and not (log.is_file() and log.read_text().count("\n") > epochs):
+    while time.monotonic() < deadline and not (log.is_file() and log.read_text().count("\n") > 2):
         assert process.poll() is None, "the run ended before it could be killed"
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-
-
-def test_resume_after_kill_9_continues_exactly(whole_run, tiny, tmp_path):
-    folder = tmp_path / "killed"
-    kill_after_epoch(tiny, folder, 2)
     assert not (folder / "model.keras").exists()
-    kept = int(load_model(folder / "last.keras").optimizer.iterations) // 3  # 57 images are left for training
+    kept = int(load_model(folder / "last.keras").optimizer.iterations) // 3
     assert 1 <= kept < EPOCHS
-    (folder / ".best-0.part.keras").write_bytes(b"half")  # what a kill in the middle of a save would leave
-    assert main(["train", *tiny, "--output", str(folder), "--resume"]) == 0
-    assert not list(folder.glob(".*.part*"))
-    for killed, whole in zip(history(folder), history(whole_run), strict=True):
-        for key in whole:
-            assert float(killed[key]) == pytest.approx(float(whole[key]), rel=1e-5, abs=1e-6), key
-    ours, theirs = load_model(folder / "model.keras"), load_model(whole_run / "model.keras")
-    for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    train(config, data, folder, training=quick, resume=True)
+    assert_same_run(folder, whole_run)
 
 
-def test_resumed_dropout_draws_what_it_would_have_drawn(tiny, tmp_path, monkeypatch):
-    config = to_dict(load_config(CONFIG))
-    config["model"]["architecture"]["backbone"]["params"]["dropout_rate"] = 0.5
-    (tmp_path / "c.yaml").write_text(json.dumps(config))
-    arguments = ["train", str(tmp_path / "c.yaml"), *tiny[1:-1], "2", "--output"]
-    assert main([*arguments, str(tmp_path / "whole")]) == 0
-    real = training._LastModel.on_epoch_end
-
-    def interrupted(self, epoch, logs=None):
-        real(self, epoch, logs)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(training._LastModel, "on_epoch_end", interrupted)
-        assert main([*arguments, str(tmp_path / "cut")]) == 130
-    assert len(history(tmp_path / "cut")) == 1
-    assert main([*arguments, str(tmp_path / "cut"), "--resume"]) == 0
-    losses = [[float(row["loss"]) for row in history(tmp_path / name)] for name in ("whole", "cut")]
-    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+def test_resume_of_a_finished_run_changes_nothing(whole_run, config, data, quick):
+    before = (whole_run / "history.csv").read_bytes()
+    train(config, data, whole_run, training=quick, resume=True)
+    assert (whole_run / "history.csv").read_bytes() == before
 
 
-def test_the_best_epoch_is_the_later_of_equals(tmp_path):
-    (tmp_path / "history.csv").write_text("epoch,val_accuracy\n0,0.5\n1,0.75\n2,0.75\n3,0.7\n")
-    assert training.best_epoch(tmp_path) == (2, 0.75)
+def test_resume_refuses_another_run_and_damaged_files(whole_run, config, data, quick, tmp_path):
+    arguments = {"training": quick, "resume": True}
+    train_split = data.splits["train"]
+    turned = dataclasses.replace(train_split, images=train_split.images[::-1])
+    for changes, message in (
+        ({"training": dataclasses.replace(quick, learning_rate=0.5)}, "training learning_rate 0.002"),
+        ({"image_size": 20}, r"image_size \[0\] 16"),
+        ({"padding": "same"}, "padding symmetric"),
+        ({"augmentation": dataclasses.replace(data.augmentation, jitter=0.3)}, "augmentation jitter 0.2"),
+        ({"data": dataclasses.replace(data, splits={**data.splits, "train": turned})}, r"images train \[1\]"),
+        ({"freeze_backbone": True}, "freeze_backbone False"),
+    ):
+        with pytest.raises(MixNetError, match=f"training.json: the run was started with {message}"):
+            train(config, changes.pop("data", data), whole_run, **arguments | changes)
+    with pytest.raises(MixNetError, match="holds a training run; give --resume"):
+        train(config, data, whole_run, training=quick)
+    for name, content in (("history.csv", "epoch,loss\nx,1\n"), ("training.json", "[1]")):
+        folder = shutil.copytree(whole_run, tmp_path / name.split(".")[0])
+        (folder / name).write_text(content)
+        with pytest.raises(MixNetError, match=f"{name}: "):
+            train(config, data, folder, **arguments)
+
+
+def test_files_of_the_user_are_not_touched(config, data, one_epoch, tmp_path):
+    (tmp_path / "history.csv").write_text("mine\n")
+    for resume in (False, True):
+        with pytest.raises(MixNetError, match="holds files already"):
+            train(config, data, tmp_path, training=one_epoch, resume=resume)
+    assert {path.name for path in tmp_path.iterdir()} == {"history.csv"}
+    assert (tmp_path / "history.csv").read_text() == "mine\n"
+
+
+def test_weights_that_are_missing_leave_an_earlier_run_as_it_is(config, data, quick, whole_run):
+    before = (whole_run / "model.keras").read_bytes()
+    with pytest.raises(MixNetError, match=r"missing\.safetensors"):
+        train(config, data, whole_run, training=quick, weights="missing.safetensors", overwrite=True)
+    assert (whole_run / "model.keras").read_bytes() == before
+
+
+def test_schedule_warms_up_and_ends_at_zero(whole_run):
+    model = load_model(whole_run / "last.keras")
+    schedule, steps = model.optimizer._learning_rate, 3
+    assert isinstance(schedule, keras.optimizers.schedules.CosineDecay)
+    assert float(schedule(0)) == 0
+    assert float(schedule(EPOCHS // 2 * steps)) == pytest.approx(2e-3)  # 3 epochs were asked for, more than half
+    assert float(schedule(EPOCHS * steps)) == pytest.approx(0, abs=1e-9)
 
 
 def test_a_short_run_warms_up_for_half_of_it():
-    model = create_model(CONFIG, classes=2, input_shape=(32, 32, 3))
-    training._compile(model, LossConfig(), TrainingRecipe(epochs=2, learning_rate=0.5), steps=10)
+    model = create_model(TINY, classes=2, input_shape=(32, 32, 3))
+    fit._compile(model, LossConfig(), TrainingConfig(epochs=2, learning_rate=0.5), steps=10)
     rates = [float(model.optimizer._learning_rate(step)) for step in range(21)]
     assert max(rates) == rates[10] == 0.5 and rates[20] == 0
 
 
-def test_a_range_penalty_is_in_the_loss_and_not_in_the_model(whole_run, tiny, tmp_path):
-    assert main(["train", *tiny, "--output", str(tmp_path / "run"), "--range-penalty", "100", "--epochs", "1"]) == 0
-    plain, penalized = (float(history(folder)[0]["loss"]) for folder in (whole_run, tmp_path / "run"))
+def test_decay_is_on_kernels_and_scales():
+    model = create_model(TINY, classes=3, input_shape=(32, 32, 3), classifier_activation=None)
+    for variable in model.trainable_variables:
+        variable.assign(np.ones(variable.shape))
+    fit._compile(model, LossConfig(), TrainingConfig(learning_rate=0.1, weight_decay=0.5, warmup_epochs=0), 10)
+    model.optimizer.apply([np.zeros(v.shape, "float32") for v in model.trainable_variables], model.trainable_variables)
+    after = {(v.name, round(float(np.max(v)), 4)) for v in model.trainable_variables}
+    assert after == {("kernel", 0.95), ("gamma", 0.95), ("beta", 1.0), ("bias", 1.0)}
+
+
+@pytest.mark.parametrize(("ema_epochs", "momentum"), [(0, 0.0), (0.05, 0.0), (2, 0.95), (50, 0.998)])
+def test_the_average_looks_back_so_many_epochs(ema_epochs, momentum):
+    model = create_model(TINY, classes=2, input_shape=(16, 16, 3))
+    fit._compile(model, LossConfig(), TrainingConfig(ema_epochs=ema_epochs), steps=10)
+    assert model.optimizer.use_ema and model.optimizer.ema_momentum == pytest.approx(momentum)
+
+
+def test_a_range_penalty_is_in_the_loss_and_not_in_the_model(config, data, one_epoch, tmp_path, eagerly):
+    for weight in (0, 100):
+        training = dataclasses.replace(one_epoch, range_penalty=weight)
+        train(config, data, tmp_path / str(weight), training=training)
+    plain, penalized = (history(tmp_path / weight)[0]["loss"] for weight in ("0", "100"))
     assert penalized > plain + 100  # a tensor's penalty is about 1.1 at least
-    model = load_model(tmp_path / "run" / "model.keras")
+    model = load_model(tmp_path / "100" / "model.keras")
     model(np.random.default_rng(0).normal(size=(2, *model.input_shape[1:])))
     assert not model.losses
 
 
-def test_resume_of_a_finished_run_changes_nothing(whole_run, tiny):
-    before = (whole_run / "history.csv").read_bytes()
-    assert main(["train", *tiny, "--output", str(whole_run), "--resume"]) == 0
-    assert (whole_run / "history.csv").read_bytes() == before
-
-
-def test_decay_is_on_kernels_and_scales():
-    model = create_model(CONFIG, classes=3, input_shape=(32, 32, 3), classifier_activation=None)
-    for variable in model.trainable_variables:
-        variable.assign(np.ones(variable.shape))
-    recipe = TrainingRecipe(learning_rate=0.1, weight_decay=0.5, warmup_epochs=0)
-    training._compile(model, LossConfig(), recipe, 10)
-    model.optimizer.apply([np.zeros(v.shape, "float32") for v in model.trainable_variables], model.trainable_variables)
-    found = {(v.name, round(float(np.max(v)), 4)) for v in model.trainable_variables}
-    assert found == {("kernel", 0.95), ("gamma", 0.95), ("beta", 1.0), ("bias", 1.0)}
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"epochs": 0},
-        {"epochs": "3"},
-        {"batch_size": 2.5},
-        {"seed": -1},
-        {"learning_rate": 0},
-        {"learning_rate": float("nan")},
-        {"weight_decay": -0.1},
-        {"range_penalty": -1},
-        {"warmup_epochs": None},
-    ],
-)
-def test_impossible_recipes(wrong):
-    (name,) = wrong
-    with pytest.raises(MixNetError, match=f"^{name}="):
-        TrainingRecipe(**wrong)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ([], "--resume"),
-        (["--resume", "--learning-rate", "0.5"], "learning_rate"),
-        (["--resume", "--image-size", "20"], "image_size"),
-        (["--epochs", "0"], "--epochs"),
-        (["--learning-rate", "0", "--overwrite"], "learning_rate=0"),
-        (["--learning-rate", "nan"], "--learning-rate"),
-        (["--weights", "missing.safetensors", "--overwrite"], "missing.safetensors"),
-        (["--resume", "--overwrite"], "not allowed with"),
-        (["--resume", "--padding", "same"], "padding"),
-        (["--epochs", "1" + "0" * 23], "--epochs"),
-    ],
-)
-def test_refused(whole_run, tiny, changes, message, capsys):
-    before = (whole_run / "model.keras").read_bytes()
-    try:
-        status = main(["train", *tiny, "--output", str(whole_run), *changes])
-    except SystemExit as error:  # argparse's own way out
-        status = error.code
-    errors = capsys.readouterr().err.strip().splitlines()
-    assert status == 2 and message in errors[-1]
-    assert (whole_run / "model.keras").read_bytes() == before
-
-
-def test_divergence_is_named_and_leaves_no_model(tiny, tmp_path):
-    from mixnet_tf.data.batches import load_data
-
-    recipe = TrainingRecipe(epochs=2, batch_size=16, learning_rate=1e30, warmup_epochs=0)
-    with pytest.raises(MixNetError, match="training diverged"):
-        train(load_config(CONFIG), load_data(tiny[2]), tmp_path / "run", image_size=16, recipe=recipe)
+def test_divergence_is_named_and_leaves_no_model(config, data, tmp_path, eagerly):
+    training = TrainingConfig(epochs=2, batch_size=16, learning_rate=1e30, warmup_epochs=0)
+    with pytest.raises(MixNetError, match=r"training diverged: the loss is nan at batch .*; lower the learning rate"):
+        train(config, data, tmp_path / "run", training=training)
     assert not list((tmp_path / "run").glob("*.keras"))
 
 
-def test_frozen_backbone(tiny, whole_run, tmp_path):
-    arguments = [*tiny[:-1], "1", "--output", str(tmp_path), "--freeze-backbone", "--learning-rate", "0.1"]
-    assert main(["train", *arguments, "--weights", str(whole_run / "model.keras")]) == 0
+def test_a_frozen_backbone_stays_resumes_and_loads_frozen(config, data, one_epoch, whole_run, tmp_path, eagerly):
+    arguments = {
+        "training": dataclasses.replace(one_epoch, learning_rate=0.1),
+        "weights": whole_run / "model.keras",
+        "freeze_backbone": True,
+    }
+    train(config, data, tmp_path, **arguments)
     before, after = load_model(whole_run / "model.keras"), load_model(tmp_path / "model.keras")
     for a, b in zip(before.variables, after.variables, strict=True):
-        assert np.array_equal(np.asarray(a), np.asarray(b)) == (not a.path.startswith("predictions")), a.path
-
-
-def test_frozen_runs_resume_and_load_frozen(tiny, tmp_path):
-    arguments = [*tiny[:-1], "1", "--output", str(tmp_path), "--freeze-backbone"]
-    assert main(["train", *arguments]) == 0
+        if "seed_generator" not in a.path:
+            assert np.array_equal(np.asarray(a), np.asarray(b)) == (not a.path.startswith("predictions")), a.path
     frozen = load_model(tmp_path / "last.keras")
     assert [variable.path for variable in frozen.trainable_variables] == ["predictions/kernel", "predictions/bias"]
-    assert main(["train", *arguments, "--resume"]) == 0
+    train(config, data, tmp_path, **arguments, resume=True)
 
 
-def test_the_configuration_can_freeze_and_name_weights(tiny, whole_run, tmp_path):
-    data = to_dict(load_config(CONFIG))
-    data["model"] |= {"freeze_backbone": True, "checkpoint": {"path": str(whole_run / "model.keras")}}
-    (tmp_path / "c.yaml").write_text(json.dumps(data))
-    assert main(["train", str(tmp_path / "c.yaml"), *tiny[1:-1], "1", "--output", str(tmp_path / "run")]) == 0
-    before, after = (load_model(folder / "model.keras") for folder in (whole_run, tmp_path / "run"))
-    np.testing.assert_array_equal(np.asarray(before.variables[0]), np.asarray(after.variables[0]))
+class StoppedError(Exception):
+    """A run got as far as its first epoch."""
 
 
-def test_files_of_the_user_are_not_touched(tiny, tmp_path, capsys):
-    (tmp_path / "history.csv").write_text("mine\n")
-    (tmp_path / "logs").mkdir()
-    (tmp_path / "logs" / "mine.txt").write_text("mine")
-    for resume in ([], ["--resume"]):
-        assert main(["train", *tiny, "--output", str(tmp_path), *resume]) == 2
-        (line,) = capsys.readouterr().err.splitlines()
-        assert "holds files already" in line
-    assert {path.name for path in tmp_path.iterdir()} == {"history.csv", "logs"}
-    assert (tmp_path / "history.csv").read_text() == "mine\n"
-    assert main(["train", *tiny[:-1], "1", "--output", str(tmp_path), "--overwrite"]) == 0
-    assert (tmp_path / "logs" / "mine.txt").read_text() == "mine"  # only what a run left is deleted
-    assert main(["train", *tiny[:-1], "1", "--output", str(tmp_path / "new"), "--resume"]) == 0
-    assert "new: holds no run to resume; starting one" in capsys.readouterr().err
+@pytest.fixture
+def stop_before_fitting(monkeypatch) -> list[keras.Model]:
+    """Ends a run where its model is ready, and keeps the model."""
+    models = []
+
+    def stop(model, *arguments):
+        models.append(model)
+        raise StoppedError
+
+    monkeypatch.setattr(fit, "_fit", stop)
+    return models
 
 
-def test_resume_refuses_other_images_and_damaged_files(tiny, whole_run, tmp_path, capsys):
-    folder = tmp_path / "run"
-    shutil.copytree(whole_run, folder)
-    arrays = dict(np.load(tiny[2]))
-    np.savez(tmp_path / "tiny.npz", **(arrays | {"x_train": arrays["x_train"][::-1]}))
-    other = [*tiny[:2], str(tmp_path / "tiny.npz"), *tiny[3:]]
-    assert main(["train", *other, "--output", str(folder), "--resume"]) == 2
-    assert "the run was started with images" in capsys.readouterr().err
-    for name, content in (("history.csv", "epoch,loss\nx,1\n"), ("training.json", "[1]")):
-        (folder / name).write_text(content)
-        assert main(["train", *tiny, "--output", str(folder), "--resume"]) == 2
-        assert f"{name}: " in capsys.readouterr().err
+def test_the_configuration_can_freeze_and_name_weights(config, data, whole_run, tmp_path, stop_before_fitting):
+    whole = to_dict(config)
+    whole["model"] |= {"freeze_backbone": True, "checkpoint": {"path": str(whole_run / "model.keras")}}
+    with pytest.raises(StoppedError):
+        train(load_config(whole), data, tmp_path)
+    (model,) = stop_before_fitting
+    assert [variable.path for variable in model.trainable_variables] == ["predictions/kernel", "predictions/bias"]
+    expected = load_model(whole_run / "model.keras")
+    np.testing.assert_array_equal(model.trainable_variables[0], expected.get_layer("predictions").kernel)
+    asked = json.loads((tmp_path / "training.json").read_text())
+    assert asked["freeze_backbone"] and asked["weights"] == str(whole_run / "model.keras")
 
 
-def test_images_that_are_not_square(tmp_path):
+def make_folder(root: Path, bad: int = 0) -> Path:
+    """Ten images each of two classes, `bad` of them of the first class no images."""
+    for name in ("a", "b"):
+        (root / name).mkdir(parents=True)
+        for i in range(10):
+            Image.new("RGB", (20, 30), (i, 0, 0)).save(root / name / f"{i}.png")
+    for i in range(bad):
+        (root / "a" / f"{i}.png").write_bytes(b"")
+    return root
+
+
+def test_images_of_many_sizes_are_trained_at_224_pixels(config, tmp_path, stop_before_fitting):
+    with pytest.raises(StoppedError):
+        train(config, load_data(make_folder(tmp_path / "data")), tmp_path / "run")
+    assert stop_before_fitting[0].input_shape == (None, 224, 224, 3)
+
+
+def test_the_data_says_what_becomes_of_bad_images(config, tmp_path, stop_before_fitting):
+    source = make_folder(tmp_path / "data", bad=2)
+    with pytest.raises(DataError, match="not a readable image"):
+        train(config, load_data(source), tmp_path / "run", image_size=16)
+    assert not (tmp_path / "run").exists()
+    data = load_data(source, on_bad_image="skip")
+    with pytest.raises(StoppedError):
+        train(config, data, tmp_path / "run", image_size=16)
+    asked = json.loads((tmp_path / "run" / "training.json").read_text())["images"]
+    assert sum(count for count, _ in asked.values()) == 18
+
+
+@pytest.mark.parametrize("image_size", [0, (16,), "16", True])
+def test_wrong_image_sizes(config, data, tmp_path, image_size):
+    with pytest.raises(MixNetError, match="image_size: found"):
+        train(config, data, tmp_path / "run", image_size=image_size)
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_that_are_not_square_and_class_weights(config, one_epoch, tmp_path, eagerly):
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 255, (40, 16, 20, 3), dtype=np.uint8), np.arange(40) % 2
     np.savez(tmp_path / "wide.npz", x_train=x[:30], y_train=y[:30], x_test=x[30:], y_test=y[30:])
-    arguments = [
-        str(CONFIG),
-        "--data",
-        str(tmp_path / "wide.npz"),
-        "--epochs",
-        "1",
-        "--output",
-        str(tmp_path / "run"),
-    ]
-    assert main(["train", *arguments]) == 0
+    data, weighted = load_data(tmp_path / "wide.npz"), to_dict(config)
+    weighted["model"]["losses"][0]["weight"] = [1e-6, 1e-6]
+    train(load_config(weighted), data, tmp_path / "run", training=one_epoch)
     assert load_model(tmp_path / "run" / "model.keras").input_shape == (None, 16, 20, 3)
+    assert steps_per_epoch(data, batch_size=16) == 1
+    (row,) = history(tmp_path / "run")
+    assert row["loss"] < 1e-5 < 0.1 < row["val_loss"]  # the classes' weights are in the loss of training alone
 
 
-def test_class_weights_count_must_fit(tiny, tmp_path, capsys):
-    data = to_dict(load_config(CONFIG))
-    data["model"]["losses"][0]["weight"] = [1, 2, 3]
-    (tmp_path / "c.yaml").write_text(json.dumps(data))
-    assert main(["train", str(tmp_path / "c.yaml"), *tiny[1:], "--output", str(tmp_path / "run")]) == 2
-    assert "losses[0].weight: found 3 numbers, expected one for each of 2 classes" in capsys.readouterr().err
+def test_class_weights_count_must_fit(data, tmp_path):
+    config = to_dict(load_config(TINY))
+    config["model"]["losses"][0]["weight"] = [1, 2, 3]
+    with pytest.raises(MixNetError, match=r"^losses\[0\].weight: found 3 numbers, expected one for each of 2 classes"):
+        train(load_config(config), data, tmp_path / "run")
 
 
 @pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04" + bytes(100)])
@@ -307,12 +345,3 @@ def test_truncated_keras_file(whole_run, tmp_path):
         (tmp_path / "half.keras").write_bytes(content[:size])
         with pytest.raises(MixNetError, match=r"half\.keras: not a readable \.keras model"):
             load_model(tmp_path / "half.keras")
-
-
-def test_schedule_warms_up_and_ends_at_zero(whole_run):
-    model = load_model(whole_run / "last.keras")
-    schedule, steps = model.optimizer._learning_rate, 3
-    assert isinstance(schedule, keras.optimizers.schedules.CosineDecay)
-    assert float(schedule(0)) == 0
-    assert float(schedule(EPOCHS // 2 * steps)) == pytest.approx(2e-3)  # 3 epochs were asked for, more than half
-    assert float(schedule(EPOCHS * steps)) == pytest.approx(0, abs=1e-9)

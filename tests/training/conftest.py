@@ -1,0 +1,71 @@
+"""A quick run: one block, 64 random images of two classes."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from quick_run import EPOCHS, TINY
+
+from mixnet_tf.config import ModelConfig, load_config, to_dict
+from mixnet_tf.data.dataset import ImageData
+from mixnet_tf.data.sources import load_data
+from mixnet_tf.training import fit
+from mixnet_tf.training.config import TrainingConfig
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory) -> Path:
+    """The ``.npz`` of 80 images of 16 x 16; 58 are left for training."""
+    path = tmp_path_factory.mktemp("images") / "images.npz"
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 255, (80, 16, 16, 3), dtype=np.uint8), np.arange(80) % 2
+    x[y == 1, :8] //= 2
+    np.savez(path, x_train=x[:64], y_train=y[:64], x_test=x[64:], y_test=y[64:])
+    return path
+
+
+@pytest.fixture(scope="session")
+def data(images: Path) -> ImageData:
+    return load_data(images)
+
+
+@pytest.fixture(scope="session")
+def config() -> ModelConfig:
+    """The second block of tiny.yaml, with dropout, whose seeds a resumed run must continue."""
+    config = to_dict(load_config(TINY))
+    backbone = config["model"]["architecture"]["backbone"]
+    backbone["params"]["dropout_rate"] = 0.2
+    backbone["stage_params"] = [{name: values[1:] for name, values in backbone["stage_params"][0].items()}]
+    return load_config(config)
+
+
+@pytest.fixture(scope="session")
+def quick() -> TrainingConfig:
+    """Three batches per epoch."""
+    return TrainingConfig(batch_size=16, epochs=EPOCHS)
+
+
+@pytest.fixture(scope="session")
+def one_epoch(quick: TrainingConfig) -> TrainingConfig:
+    return dataclasses.replace(quick, epochs=1)
+
+
+@pytest.fixture
+def eagerly(monkeypatch) -> None:
+    """Train without a graph: one epoch takes a fifth of the time that tracing takes."""
+    compile_model = fit._compile
+
+    def compile_eagerly(model, *arguments):
+        compile_model(model, *arguments)
+        model.run_eagerly = True
+
+    monkeypatch.setattr(fit, "_compile", compile_eagerly)
+
+
+@pytest.fixture(scope="session")
+def whole_run(config: ModelConfig, data: ImageData, quick: TrainingConfig, tmp_path_factory) -> Path:
+    """The folder of a run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    fit.train(config, data, folder, training=quick)
+    return folder

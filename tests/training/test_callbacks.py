@@ -1,0 +1,63 @@
+"""What happens between epochs, one callback at a time."""
+
+import keras
+import numpy as np
+import pytest
+
+from mixnet_tf.errors import MixNetError
+from mixnet_tf.training import callbacks
+from mixnet_tf.training.callbacks import BestModel, DropoutSeeds, LastModel, StopOnNaN
+
+
+@pytest.fixture
+def model() -> keras.Model:
+    return keras.Sequential([keras.Input((4,)), keras.layers.Dropout(0.5, seed=7), keras.layers.Dense(2)])
+
+
+def test_dropout_begins_an_epoch_after_the_steps_of_those_before(model):
+    def seeds() -> list[list[int]]:
+        return [np.asarray(v).tolist() for v in model.variables if "seed_generator" in v.path]
+
+    kernel = np.asarray(model.layers[-1].kernel)
+    callback = DropoutSeeds(steps=3)
+    callback.set_model(model)
+    assert seeds() == [[7, 0]]
+    for epoch, counted in ((0, 0), (2, 6), (5, 15)):
+        callback.on_epoch_begin(epoch)
+        assert seeds() == [[7, counted]]
+    np.testing.assert_array_equal(model.layers[-1].kernel, kernel)
+
+
+def test_the_best_model_is_saved_and_the_later_of_equals(model, monkeypatch, tmp_path):
+    saved = []
+    monkeypatch.setattr(callbacks, "save_model", lambda model, path: saved.append((model, path)))
+    callback = BestModel(tmp_path / "best.keras", best=0.4)
+    callback.set_model(model)
+    counts = []
+    for accuracy in (0.3, 0.5, 0.4, 0.5, 0.45, 0.6):
+        callback.on_test_end({"accuracy": accuracy})
+        counts.append(len(saved))
+    assert counts == [0, 1, 1, 2, 2, 3] and set(saved) == {(model, tmp_path / "best.keras")}
+
+
+def test_the_last_model_is_saved_whole_or_not_at_all(model, tmp_path, monkeypatch):
+    callback = LastModel(tmp_path / "last.keras")
+    callback.set_model(model)
+    callback.on_epoch_end(0)
+    whole = (tmp_path / "last.keras").read_bytes()
+
+    def die(path):
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(model, "save", die)
+    with pytest.raises(KeyboardInterrupt):
+        callback.on_epoch_end(1)
+    assert (tmp_path / "last.keras").read_bytes() == whole and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf"), -float("inf")])
+def test_a_loss_that_is_not_finite_ends_the_run(loss):
+    StopOnNaN().on_train_batch_end(0, {"loss": 1e30})
+    with pytest.raises(MixNetError, match=f"^training diverged: the loss is {loss} at batch 3; lower the learning"):
+        StopOnNaN().on_train_batch_end(3, {"loss": loss})
