@@ -74,8 +74,15 @@ def test_the_committed_int8_file_comes_out_again(nano_float32, nano_int8, digits
             assert (difference == 0).mean() >= 0.9
 
 
-@pytest.mark.parametrize("graph", ["deploy", "plain"])
-@pytest.mark.parametrize("recipe", ["float32", "float16"])
+@pytest.mark.parametrize(
+    ("graph", "recipe"),
+    [
+        ("deploy", "float32"),
+        ("plain", "float16"),
+        pytest.param("deploy", "float16", marks=pytest.mark.slow),
+        pytest.param("plain", "float32", marks=pytest.mark.slow),
+    ],
+)
 def test_both_graphs_compute_what_the_model_computes(graph, recipe, model, tmp_path):
     made = export(model, tmp_path / "f.tflite", recipe=recipe, graph=graph, image_size=40)
     assert made.calibration is None and made.backend is None and made.notes == ()
@@ -118,6 +125,7 @@ def test_a_deploy_graph_that_differs_is_never_written(recipe, model, digits, tmp
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_sequential_model_around_ours(tmp_path):
     backbone = create_model(CONFIG, include_top=False, pooling="avg")
     model = keras.Sequential([keras.Input((None, None, 3)), backbone, keras.layers.Dense(3)])

@@ -35,7 +35,12 @@ def images(*shape):
     return np.random.default_rng(0).standard_normal(shape).astype("float32")
 
 
-@pytest.mark.parametrize("name", CHANNELS)
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "name", ["mixnet_s", pytest.param("mixnet_m", marks=SLOW), pytest.param("mixnet_l", marks=SLOW), "mixnet_xl"]
+)
 def test_feature_extractors(name):
     model = create_feature_extractor(name, input_shape=(96, 64, 3))
     expected = [(96 // s, 64 // s, c) for s, c in zip((4, 8, 16, 32), CHANNELS[name], strict=True)]
@@ -76,9 +81,15 @@ def test_keras_applications_signature():
     tensor = keras.Input((64, 64, 3))
     model = mixnet_tf.MixNetS(True, None, tensor, None, None, 7, "softmax", name="mine")
     assert model.output_shape == (None, 7) and model.name == "mine" and model.input is tensor
-    assert mixnet_tf.MixNetM(include_top=False, pooling="avg").output_shape == (None, 1536)
     head = keras.layers.Dense(2)(mixnet_tf.MixNetS(include_top=False, input_tensor=tensor, pooling="max").output)
     assert keras.Model(tensor, head).output_shape == (None, 2)
+
+
+@SLOW
+@pytest.mark.parametrize("name", ["MixNetS", "MixNetM", "MixNetL", "MixNetXL"])
+def test_every_constructor(name):
+    model = getattr(mixnet_tf, name)(include_top=False, pooling="avg")
+    assert model.output_shape == (None, 1536) and model.name == name.replace("MixNet", "mixnet_").lower()
 
 
 def test_layer_names_read_as_a_path():

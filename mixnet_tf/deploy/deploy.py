@@ -11,9 +11,10 @@ What changes, and why (measurements: tflite/README.md; graphs: ``mixnet_tf.deplo
 - dropout is gone, shapes are static, everything is float32.
 """
 
+import contextlib
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -73,7 +74,19 @@ def deploy_model(
     shape = _input_shape(model, image_size, batch_size)
     lanes = TARGETS[one_of("target", target, TARGETS)]
     _check_finite(model)
-    return _rebuild(model, shape, lanes)
+    with float32_policy():
+        return _rebuild(model, shape, lanes)
+
+
+@contextlib.contextmanager
+def float32_policy() -> Iterator[None]:
+    """Build models in float32, whatever the global dtype policy is: a nested one would cast its input."""
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(policy)
 
 
 def _rebuild(model: keras.Model, shape: tuple[int, ...], lanes: int, name: str | None = None) -> keras.Model:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import keras
 import numpy as np
 
-from mixnet_tf.deploy.deploy import functional
+from mixnet_tf.deploy.deploy import float32_policy, functional
 from mixnet_tf.deploy.emitter import FLOAT32, output_chunk
 from mixnet_tf.errors import DeployError
 from mixnet_tf.layers import ConvBatchNorm, MixDepthBlock
@@ -19,6 +19,7 @@ _TOLERANCE = 1e-4
 """Largest difference of a layer's output, as a share of its largest value; rounding alone is about 1e-6."""
 
 
+@float32_policy()
 def verify_deploy(model: keras.Model, deployed: keras.Model, images: np.ndarray | None = None) -> float:
     """Check on real and random images that the deploy graph computes what the model computes, layer by layer.
 
@@ -60,16 +61,23 @@ def verify_deploy(model: keras.Model, deployed: keras.Model, images: np.ndarray 
 
 
 def _in_float32(model: keras.Model) -> keras.Model:
-    model = functional(model)
     if _is_float32(model):
-        return model
-    twin = keras.models.clone_model(
-        model,
-        clone_function=lambda layer: type(layer).from_config(layer.get_config() | FLOAT32),
-        recursive=True,  # into nested models
-    )
+        return functional(model)
+    twin = _float32_twin(model)
     twin.set_weights(model.get_weights())
     return twin
+
+
+def _float32_twin(model: keras.Model) -> keras.Model:
+    """Return the model with fresh weights and float32 throughout: the inputs of nested models, too."""
+
+    def clone(layer: keras.layers.Layer) -> keras.layers.Layer:
+        if isinstance(layer, keras.Model):
+            return _float32_twin(layer)
+        return type(layer).from_config(layer.get_config() | FLOAT32)
+
+    image = keras.Input(batch_shape=model.inputs[0].shape, **FLOAT32)
+    return keras.models.clone_model(functional(model), input_tensors=image, clone_function=clone)
 
 
 def _is_float32(model: keras.Model) -> bool:

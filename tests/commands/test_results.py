@@ -88,7 +88,23 @@ def test_inspect(job, fixtures, capsys):
     result = results(capsys, "inspect", large)
     (cliff,) = [op for op in result["ops"] if op["cliff"]]
     assert cliff["inputs"][1][1] == 7
-    assert "1 performance cliffs" in shown(capsys, "inspect", result)
+    last = shown(capsys, "inspect", result).splitlines()[-1]
+    assert last == f"{large}: 0.00 MB, 3 ops, 0 outside the delegate, 1 performance cliffs"
+
+
+def test_inspect_shows_why_an_op_is_slow(fixtures, capsys):
+    text = shown(capsys, "inspect", results(capsys, "inspect", fixtures / "ops" / "float32_cumsum.tflite"))
+    (row,) = [line for line in text.splitlines() if "CUMSUM" in line]
+    assert "1x8x8x8" in row and "NO: XNNPACK does not take this op" in row
+    assert text.endswith("3 ops, 1 outside the delegate, 0 performance cliffs\n")
+
+
+def test_inspect_shows_what_int8_input_means(job, capsys):
+    result = results(capsys, "inspect", job / "model_int8.tflite")
+    image = result["inputs"][0]
+    assert image["scale"] > 0
+    line = f"int8 1x32x32x3, scale {image['scale']:.6g}, zero point {image['zero_point']}"
+    assert line in shown(capsys, "inspect", result)
 
 
 def test_benchmark(job, capsys):

@@ -15,6 +15,8 @@ from mixnet_tf.model import create_feature_extractor, create_model
 from mixnet_tf.schema import shipped_files
 from mixnet_tf.sublayers import PADDINGS
 
+ONE_BLOCK = backbone(block(expansion_ratio=2, out_channels=8, kernel_sizes=[3, 5], num_poi_groups=2))
+
 
 def largest_difference(model, deployed, seed=0):
     images = np.random.default_rng(seed).standard_normal(deployed.input_shape).astype(np.float32)
@@ -49,22 +51,23 @@ def random_backbone(rng, stages: int, kernels: tuple[int, ...], branches: tuple[
     return backbone(*stage_params, stem=12)
 
 
+def check_logits(config, padding, *cases):
+    model = with_random_weights(create_model(config, classes=10, classifier_activation=None, padding=padding))
+    for target, sizes in cases:
+        assert largest_difference(model, deploy_model(model, image_size=sizes, target=target)) < 1e-5
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("config", "padding"),
-    [
-        ("mixnet_nano", "symmetric"),
-        *(
-            pytest.param(config, "symmetric", marks=pytest.mark.slow)
-            for config in shipped_files("configs")
-            if config != "mixnet_nano"
-        ),
-        pytest.param("mixnet_m", "same", marks=pytest.mark.slow),
-    ],
+    ("config", "padding"), [*((config, "symmetric") for config in shipped_files("configs")), ("mixnet_m", "same")]
 )
 def test_shipped_configs_keep_their_logits(config, padding):
-    model = with_random_weights(create_model(config, classes=10, classifier_activation=None, padding=padding))
-    for target, sizes in (("int8", (64, 64)), ("int8", (65, 97)), ("float", (65, 97))):
-        assert largest_difference(model, deploy_model(model, image_size=sizes, target=target)) < 1e-5
+    check_logits(config, padding, ("int8", (64, 64)), ("int8", (65, 97)), ("float", (65, 97)))
+
+
+@pytest.mark.parametrize(("target", "sizes"), [("int8", (64, 64)), ("float", (65, 97))])
+def test_the_smallest_shipped_config_keeps_its_logits(target, sizes):
+    check_logits("mixnet_nano", "symmetric", (target, sizes))
 
 
 def check_random_config(config, rng, padding, targets):
@@ -74,7 +77,7 @@ def check_random_config(config, rng, padding, targets):
         assert largest_difference(model, deploy_model(model, image_size=sizes, target=target)) < 1e-5
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("target", TARGETS)
 def test_random_configs_keep_their_outputs(seed, padding, target):
@@ -121,7 +124,7 @@ def test_every_activation(act_type):
     ],
 )
 def test_every_kind_of_model(arguments):
-    model = with_random_weights(create_model(SMALL, classes=4, **arguments))
+    model = with_random_weights(create_model(ONE_BLOCK, classes=4, **arguments))
     deployed = deploy_model(model, image_size=32, batch_size=2)
     assert largest_difference(model, deployed) < 1e-5
     assert deployed.input_shape[0] == deployed.output_shape[0] == 2
@@ -232,9 +235,6 @@ def pooled_classes(x):
     return keras.layers.Dense(4)(keras.layers.GlobalAveragePooling2D()(x))
 
 
-ONE_BLOCK = backbone(block(expansion_ratio=2, out_channels=8, kernel_sizes=[3, 5], num_poi_groups=2))
-
-
 def test_a_nested_model_called_twice():
     backbone_model = create_model(ONE_BLOCK, include_top=False)
     image = keras.Input((32, 32, 3))
@@ -242,7 +242,7 @@ def test_a_nested_model_called_twice():
     model = with_random_weights(keras.Model(image, pooled_classes(x)))
     deployed = deploy_model(model, image_size=32)
     assert largest_difference(model, deployed) < 1e-5
-    assert verify_deploy(model, deployed) < 1e-5
+    assert verify_deploy(model, deployed) < 5e-5  # float32 rounds differently from CPU to CPU
 
 
 def test_what_a_normalization_layer_has_learned_is_kept():
@@ -269,33 +269,40 @@ def test_a_shared_layer_keeps_its_weights_in_both_places():
     model = with_random_weights(keras.Model(image, block(block(image))))
     deployed = deploy_model(model, image_size=8)
     assert largest_difference(model, deployed) < 1e-5
-    assert verify_deploy(model, deployed) < 1e-5
+    assert verify_deploy(model, deployed) < 5e-5  # float32 rounds differently from CPU to CPU
 
 
-def test_mixed_precision_deploys_in_float32():
-    exact = with_random_weights(create_model(SMALL, classes=4))
-    try:
-        keras.config.set_dtype_policy("mixed_float16")
-        model = create_model(SMALL, classes=4)
-        model.set_weights(exact.get_weights())
-        deployed = deploy_model(model, image_size=32)
-        assert verify_deploy(model, deployed) < 1e-5
-    finally:
-        keras.config.set_dtype_policy("float32")
-    assert {layer.compute_dtype for layer in deployed.layers[1:]} == {deployed.inputs[0].dtype} == {"float32"}
+@pytest.fixture
+def mixed_float16():
+    keras.config.set_dtype_policy("mixed_float16")
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
+def policies(model) -> set[str]:
+    nested = [layer for layer in model.layers if isinstance(layer, keras.Model)]
+    layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
+    return {layer.dtype_policy.name for layer in (model, *layers)}.union(*map(policies, nested))
+
+
+def test_mixed_precision_deploys_in_float32(mixed_float16):
+    model = with_random_weights(create_model(ONE_BLOCK, classes=4))
+    deployed = deploy_model(model, image_size=32)
+    assert verify_deploy(model, deployed) < 5e-5  # float32 rounds differently from CPU to CPU
+    assert policies(deployed) == {"float32"} and keras.config.dtype_policy().name == "mixed_float16"
+    keras.config.set_dtype_policy("float32")
+    exact = create_model(ONE_BLOCK, classes=4)
+    exact.set_weights(model.get_weights())
     assert largest_difference(exact, deployed) < 1e-5
 
 
-def test_a_nested_model_in_mixed_precision_deploys_in_float32():
-    try:
-        keras.config.set_dtype_policy("mixed_float16")
-        image = keras.Input((32, 32, 3))
-        inner = keras.Sequential([create_model(ONE_BLOCK, include_top=False), keras.layers.Activation("relu")])
-        model = with_random_weights(keras.Model(image, pooled_classes(inner(image))))
-        deployed = deploy_model(model, image_size=32)
-    finally:
-        keras.config.set_dtype_policy("float32")
-    assert verify_deploy(model, deployed) < 1e-5
+def test_a_nested_model_in_mixed_precision_deploys_in_float32(mixed_float16):
+    image = keras.Input((32, 32, 3))
+    inner = keras.Sequential([create_model(ONE_BLOCK, include_top=False), keras.layers.Activation("relu")])
+    model = with_random_weights(keras.Model(image, pooled_classes(inner(image))))
+    deployed = deploy_model(model, image_size=32)
+    assert verify_deploy(model, deployed) < 2e-6  # half precision anywhere would be ten times that
+    assert policies(deployed) == {"float32"}
 
 
 class Custom(keras.layers.Layer):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from golden.golden_weights import golden_images, golden_state_dict
 from safetensors.numpy import save
+from small import SMALL
 
 from mixnet_tf.errors import MixNetError, WeightsError
 from mixnet_tf.model import MixNetS, create_model
@@ -84,9 +85,12 @@ def model() -> keras.Model:
 def test_the_constructor_downloads_once_and_loads(server, cache, content, weights):
     server.answer = lambda handler: handler.send(content[weights])
     expected = np.load(HERE / f"timm_{'tf_' if weights == 'imagenet_tf' else ''}mixnet_s.npz")["logits_97"]
-    for _ in range(2):
-        model = MixNetS(weights=weights, classifier_activation=None)
-        assert np.abs(model(golden_images(2, 97), training=False) - expected).max() < 1e-4 * np.abs(expected).max()
+    model = MixNetS(weights=weights, classifier_activation=None)
+    assert np.abs(model(golden_images(2, 97), training=False) - expected).max() < 1e-4 * np.abs(expected).max()
+    values = model.get_weights()
+    model.set_weights([np.zeros_like(value) for value in values])
+    load_weights(model, weights)  # from the cache
+    assert all(np.array_equal(a, b) for a, b in zip(values, model.get_weights(), strict=True))
     assert server.requests == [f"/{PATHS[weights]}/resolve/main/model.safetensors"]
     assert [file.name for file in cache.iterdir()] == [f"{PATHS[weights]}.safetensors"]
     assert (cache / f"{PATHS[weights]}.safetensors").read_bytes() == content[weights]
@@ -159,7 +163,7 @@ def test_addresses_are_timms():
     assert pretrained.URL.format(repository="x") == "https://huggingface.co/timm/x/resolve/main/model.safetensors"
 
 
-@pytest.mark.parametrize("size", ["s", "m", "l", "xl"])
+@pytest.mark.parametrize("size", [*(pytest.param(size, marks=pytest.mark.slow) for size in "sml"), "xl"])
 def test_every_architecture_finds_its_own_file(server, size):
     asked = [f"/mixnet_{size}.{'ra' if size == 'xl' else 'ft'}_in1k/resolve/main/model.safetensors"]
     features = create_model(f"mixnet_{size}", include_top=False, name="any")
@@ -171,10 +175,12 @@ def test_every_architecture_finds_its_own_file(server, size):
 def test_what_is_not_published_is_refused_before_any_download(server, model):
     with pytest.raises(WeightsError, match=r"imagenet_tf.* need padding='same', the model is built with 'symmetric'"):
         load_weights(model, "imagenet_tf")
-    with pytest.raises(WeightsError, match="published for mixnet_s, mixnet_m, mixnet_l only"):
-        load_weights(create_model("mixnet_xl", padding="same", include_top=False), "imagenet_tf")
-    with pytest.raises(WeightsError, match="not for this architecture"):
-        load_weights(create_model("mixnet_nano"), "imagenet")
+    with pytest.raises(
+        WeightsError, match="published for mixnet_s, mixnet_m, mixnet_l only, not for this architecture"
+    ):
+        load_weights(create_model(SMALL, padding="same", include_top=False), "imagenet_tf")
+    with pytest.raises(WeightsError, match="mixnet_l, mixnet_xl only, not for this architecture"):
+        load_weights(create_model(SMALL), "imagenet")
     with pytest.raises(WeightsError, match="one layer and 1000 classes"):
         MixNetS(weights="imagenet", classes=10)
     assert not server.requests

@@ -11,6 +11,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from small import SMALL
 
 from mixnet_tf.errors import WeightsError
 from mixnet_tf.model import create_model
@@ -47,7 +48,7 @@ def equal(found: dict, expected: dict) -> bool:
 def files(tmp_path_factory) -> dict[str, Path]:
     """One good file of every suffix."""
     folder = tmp_path_factory.mktemp("files")
-    model = create_model("mixnet_nano", classes=3)
+    model = create_model(SMALL, classes=3)
     save_file(STATE, folder / "weights.safetensors")
     np.savez(folder / "weights.npz", **STATE)
     model.save(folder / "weights.keras")
@@ -63,7 +64,7 @@ def test_containers_of_arrays_give_back_what_went_in(files, tmp_path):
 
 
 def test_keras_files_are_named_by_layer_and_position(tmp_path):
-    model = create_model("mixnet_nano", classes=3)
+    model = create_model(SMALL, classes=3)
     positions = {"kernel": 0, "bias": 1, "gamma": 0, "beta": 1, "moving_mean": 2, "moving_variance": 3}
     expected = {}
     for seed, variable in enumerate(model.variables):
