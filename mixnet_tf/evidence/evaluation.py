@@ -10,11 +10,10 @@ from tqdm import tqdm
 from mixnet_tf import checks
 from mixnet_tf.checks import ImageSize
 from mixnet_tf.data.batches import evaluation_dataset
+from mixnet_tf.data.choices import IMAGE_SIZE
 from mixnet_tf.data.dataset import ImageData
 from mixnet_tf.errors import MixNetError
 from mixnet_tf.metrics import in_top5, same_class, signal_to_noise
-
-_ANY_SIZE = 224  # pixels: where neither the model, nor the data, nor the user says how large images are
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -162,7 +161,7 @@ def _check_labels(predictor: Predictor, data: ImageData) -> None:
 
 def _fit(predictor: Predictor, data: ImageData, asked: ImageSize | None) -> tuple[int, int]:
     """Return the (height, width) to feed a model: its own, else what was asked for, the data set's, or 224."""
-    wishes = (asked, data.image_size, _ANY_SIZE)
+    wishes = (asked, data.image_size, IMAGE_SIZE)
     height, width = checks.image_size(next(size for size in wishes if size is not None))
     fixed = predictor.image_size
     if asked is not None and (fixed[0] not in (None, height) or fixed[1] not in (None, width)):
