@@ -145,8 +145,8 @@ def export(
     written.
 
     Args:
-        model: a Keras model, a ``.keras`` file, or a float ``.tflite`` from anywhere; or a KerasSource, whose `graph` and
-            `image_size` then hold. A ``.tflite`` is taken as it is, whatever `graph` says.
+        model: a Keras model, a ``.keras`` file, or a float ``.tflite`` from anywhere; or a KerasSource, whose
+            `graph` and `image_size` then hold. A ``.tflite`` is taken as it is, whatever `graph` says.
         output: the file to write.
         recipe: name or path, see ``load_recipe``.
         calibration: real images, for recipes with int8 arithmetic: `images` of its training split are used.
@@ -179,9 +179,8 @@ def export(
         calibration = check_reportable(float_graph, calibration)
     judges = _judges(recipe, chosen)
     made, result = _make(float_graph, recipe, chosen, judges)
-    skipped = {
-        path for source_of in (chosen, judges, calibration) if source_of is not None for path in source_of.skipped
-    }
+    sources = [chosen, judges, calibration]
+    skipped = {path for data in sources if data is not None for path in data.skipped}
     exported = _describe(output, made.content(), recipe, source, chosen, result, tuple(sorted(skipped)))
     _write(exported, made.content(), overwrite)
     if report is not None and calibration is not None and result is not None and chosen is not None:

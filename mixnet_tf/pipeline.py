@@ -24,7 +24,7 @@ _RECIPES = {
     "deploy": {"float32": "float32", "float16": "float16", "int8": "int8"},
     "plain": {"float32": "float32", "float16": "float16", "int8": "int8_baseline"},
 }
-"""Graph → number format in the name of the file → recipe. The plain files have no step of ours but the measured ranges."""
+"""Graph → number format in the name of the file → recipe. The plain files have no step but the ranges."""
 
 
 def run_pipeline(
