@@ -20,11 +20,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from mixnet_tf.data.sources import load_data
+    from mixnet_tf.evidence.evaluation import check_model, evaluate
 
+    check_model(args.model)
     data = load_data(args.data, on_bad_image=args.on_bad_image).checked(args.split)
     load_tensorflow()
-    from mixnet_tf.evidence.evaluation import evaluate
-
     result = evaluate(args.model, data, split=args.split, image_size=args.image_size)
     return dataclasses.asdict(result) | about_images(data, args.split)
 

@@ -70,11 +70,22 @@ def open_predictor(path: str | Path) -> Predictor:
         >>> open_predictor("model_int8.tflite").image_size                                       # doctest: +SKIP
         (32, 32)
     """
-    path = Path(path)
+    check_model(path)
     openers = {".keras": _open_keras, ".tflite": _open_lite}
-    if path.suffix not in openers:
+    return openers[Path(path).suffix](Path(path))
+
+
+def check_model(path: str | Path) -> None:
+    """Refuse what is no model by its name, before anything is computed.
+
+    Raises:
+        MixNetError: another suffix than ``.keras`` or ``.tflite``, or no such file.
+    """
+    suffix = Path(path).suffix
+    if suffix not in (".keras", ".tflite"):
         raise MixNetError(f"{path}: expected a .keras or a .tflite file")
-    return openers[path.suffix](path)
+    if not Path(path).is_file():
+        raise MixNetError(f"{path}: no such file; expected a {suffix} model")
 
 
 def _open_lite(path: Path) -> Predictor:
