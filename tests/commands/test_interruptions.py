@@ -106,7 +106,7 @@ def test_kill_9_during_export_leaves_no_half_file(job, tmp_path):
     ("arguments", "hint"),
     [
         (["train", "mixnet_nano", "--data", "digits", "--output", "{tmp}/run"], "; continue with --resume"),
-        (["evaluate", "model.keras", "--data", "digits"], ""),
+        (["evaluate", "{tmp}/model.keras", "--data", "digits"], ""),
     ],
 )
 def test_ctrl_c_says_how_to_go_on(arguments, hint, tmp_path, monkeypatch, capsys):
@@ -116,6 +116,7 @@ def test_ctrl_c_says_how_to_go_on(arguments, hint, tmp_path, monkeypatch, capsys
     def interrupted(*arguments, **settings):
         raise KeyboardInterrupt
 
+    (tmp_path / "model.keras").touch()
     monkeypatch.setattr(fit, "train", interrupted)
     monkeypatch.setattr(evaluation, "evaluate", interrupted)
     assert main([argument.format(tmp=tmp_path) for argument in arguments]) == 130
