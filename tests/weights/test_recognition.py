@@ -56,6 +56,12 @@ def test_several_sets_and_ambiguous_names_are_refused(loaded, target):
     _, state = loaded
     with pytest.raises(WeightsError, match=r"found 2 sets of weights, under 'student\.', 'teacher\.', expected one"):
         load_weights(target, under("student.", state) | under("teacher.", state))
+    incomplete = {name: value for name, value in state.items() if not name.startswith("blocks.1.1.")}
+    with pytest.raises(WeightsError, match=r"found 2 sets of weights, under 'student\.', 'teacher\.', expected one"):
+        load_weights(target, under("student.", state) | under("teacher.", incomplete))
+    strays = under("teacher.", {name: state[name] for name in ("conv_stem.weight", "blocks.0.0.bn1.weight")})
+    with pytest.raises(WeightsError, match=r"2 unexpected: 'teacher\.conv_stem\.weight', 'teacher\.blocks\.0\.0"):
+        load_weights(target, under("student.", state) | strays)
     twice = state | {"backbone.conv_stem.weight": state["conv_stem.weight"]}
     with pytest.raises(WeightsError, match=r"'conv_stem.weight' and 'backbone.conv_stem.weight' name the same tensor"):
         load_weights(target, twice)
