@@ -10,9 +10,10 @@ import keras
 import numpy as np
 from ai_edge_litert.schema_py_generated import TensorType
 
-from mixnet_tf.checks import ImageSize, one_of
+from mixnet_tf.checks import ImageSize, number, one_of
 from mixnet_tf.checks import image_size as checked_size
-from mixnet_tf.data.calibration import CALIBRATION_IMAGES, CalibrationSet
+from mixnet_tf.data.calibration import CalibrationSet
+from mixnet_tf.data.choices import CALIBRATION_IMAGES
 from mixnet_tf.data.sources import ImageData
 from mixnet_tf.deploy.deploy import deploy_model
 from mixnet_tf.deploy.verify import verify_deploy
@@ -45,6 +46,7 @@ class KerasSource:
         model: a classifier, or another model of one image.
         image_size: pixels: a side, or (height, width); default: the model's own.
         graph: ``"deploy"`` for the rewritten graph that LiteRT runs fast, ``"plain"`` for the model as it is.
+        where: the model's file, for messages.
 
     Raises:
         MixNetError: the model takes images of any size and none is given, or not of this one.
@@ -52,14 +54,22 @@ class KerasSource:
 
     notes: tuple[str, ...] = ()
 
-    def __init__(self, model: keras.Model, *, image_size: ImageSize | None = None, graph: str = "deploy"):
+    def __init__(
+        self,
+        model: keras.Model,
+        *,
+        image_size: ImageSize | None = None,
+        graph: str = "deploy",
+        where: str | None = None,
+    ):
         one_of("graph", graph, GRAPHS)
         if image_size is None and None in model.inputs[0].shape[1:3]:
-            raise DeployError(f"{model.name}: takes images of any size; give the image size (--image-size)")
+            raise DeployError(f"{where or model.name}: takes images of any size; give the image size (--image-size)")
         size = model.inputs[0].shape[1:3] if image_size is None else image_size
         self._model, self._graph = at_image_size(model, size), graph
         self.image_size: tuple[int, int] = checked_size(tuple(self._model.inputs[0].shape[1:3]))
         self._deployed: dict[str, keras.Model] = {}
+        self._converted: dict[tuple[str, str], FlatGraph] = {}
 
     def float_graph(self, recipe: Recipe, images: Images) -> FlatGraph:
         """Return the graph to start from, in float16 where the recipe says so.
@@ -72,22 +82,26 @@ class KerasSource:
             DeployError: the deploy graph differs from the model, or one of them cannot be built or converted.
         """
         weights = "float16" if recipe.weights == "float16" else "float32"
-        if self._graph == "plain":
-            return convert(self._model, image_size=self.image_size, weights=weights)
-        target = "int8" if recipe.quantized else "float"
+        target = self._graph if self._graph == "plain" else "int8" if recipe.quantized else "float"
+        if (target, weights) not in self._converted:
+            model = self._model if target == "plain" else self._deploy(target, images)
+            self._converted[target, weights] = convert(model, image_size=self.image_size, weights=weights)
+        return self._converted[target, weights]
+
+    def _deploy(self, target: str, images: Images) -> keras.Model:
         if target not in self._deployed:
             deployed = deploy_model(self._model, image_size=self.image_size, target=target)
             verify_deploy(self._model, deployed, np.concatenate(list(images)) if len(images) else None)
             self._deployed[target] = deployed
-        return convert(self._deployed[target], image_size=self.image_size, weights=weights)
+        return self._deployed[target]
 
 
 class TfliteSource:
     """A float32 ``.tflite`` from anywhere, taken as it is."""
 
     def __init__(self, path: Path, image_size: ImageSize | None = None):
-        self._path = path
-        self.image_size = LiteModel(path).image_size
+        self._path, model = path, LiteModel(path)
+        self.image_size, _ = model.image_size, model.output
         self.notes = (f"{path.name} is taken as it is: only a .keras file can be rewritten as the deploy graph",)
         self._wanted_size = image_size
 
@@ -97,7 +111,8 @@ class TfliteSource:
         Raises:
             DeployError: it is small already, has several subgraphs, or the recipe needs a Keras model.
         """
-        graph, size = FlatGraph(self._path.read_bytes(), str(self._path)), self.image_size
+        verbatim = not recipe.quantized and recipe.weights == "float32"  # then the file is written as it was
+        graph, size = FlatGraph(self._path.read_bytes(), str(self._path), verbatim=verbatim), self.image_size
         if {tensor.type for tensor in graph.tensors} & _SMALL_TYPES or recipe.weights == "float16":
             expected = "a .keras file" if recipe.weights == "float16" else "a float32 .tflite or a .keras file"
             raise DeployError(f"{self._path}: cannot be quantized with recipe {recipe.name}; expected {expected}")
@@ -130,7 +145,8 @@ def export(
     written.
 
     Args:
-        model: a Keras model, a ``.keras`` file, or a float ``.tflite`` from anywhere.
+        model: a Keras model, a ``.keras`` file, or a float ``.tflite`` from anywhere; or a KerasSource, whose
+            `graph` and `image_size` then hold. A ``.tflite`` is taken as it is, whatever `graph` says.
         output: the file to write.
         recipe: name or path, see ``load_recipe``.
         calibration: real images, for recipes with int8 arithmetic: `images` of its training split are used.
@@ -153,7 +169,7 @@ def export(
     """
     recipe, output = load_recipe(recipe), Path(output)
     if min_agreement is not None:
-        recipe = dataclasses.replace(recipe, min_agreement=min_agreement)
+        recipe = dataclasses.replace(recipe, min_agreement=number("min_agreement", min_agreement, 0, 1))
     one_of("graph", graph, GRAPHS)
     _check_request(recipe, calibration, output, report, overwrite)
     source = _open(model, image_size, graph)
@@ -161,12 +177,14 @@ def export(
     float_graph = source.float_graph(recipe, chosen.part(0, _VERIFY_IMAGES) if chosen else [])
     if report is not None and calibration is not None:
         calibration = check_reportable(float_graph, calibration)
-    made, result = _make(float_graph, recipe, chosen)
-    exported = _describe(output, made.content(), recipe, source, chosen, result)
+    judges = _judges(recipe, chosen)
+    made, result = _make(float_graph, recipe, chosen, judges)
+    sources = [chosen, judges, calibration]
+    skipped = {path for data in sources if data is not None for path in data.skipped}
+    exported = _describe(output, made.content(), recipe, source, chosen, result, tuple(sorted(skipped)))
     _write(exported, made.content(), overwrite)
     if report is not None and calibration is not None and result is not None and chosen is not None:
         write_diagnosis(exported, result, chosen, calibration, report, overwrite=overwrite)
-        exported = dataclasses.replace(exported, skipped_images=tuple(sorted({*chosen.skipped, *calibration.skipped})))
     return exported
 
 
@@ -198,9 +216,9 @@ def _open(
         return model
     if isinstance(model, str | Path) and Path(model).suffix == ".tflite":
         return TfliteSource(Path(model), image_size)
-    return KerasSource(
-        model if isinstance(model, keras.Model) else load_model(model), image_size=image_size, graph=graph
-    )
+    if isinstance(model, keras.Model):
+        return KerasSource(model, image_size=image_size, graph=graph)
+    return KerasSource(load_model(model), image_size=image_size, graph=graph, where=str(model))
 
 
 def _choose(
@@ -213,15 +231,21 @@ def _choose(
     return CalibrationSet.choose(calibration, image_size=size, count=count, seed=seed)
 
 
-def _make(graph: FlatGraph, recipe: Recipe, chosen: CalibrationSet | None) -> tuple[FlatGraph, Int8Result | None]:
+def _judges(recipe: Recipe, chosen: CalibrationSet | None) -> CalibrationSet | None:
+    """Return the images that say whether a recipe's agreement is reached."""
+    if chosen is None or recipe.min_agreement is None:
+        return None
+    size, seed = chosen.image_size, chosen.seed
+    return CalibrationSet.choose(chosen.data, image_size=size, count=JUDGES, seed=seed, split="val")
+
+
+def _make(
+    graph: FlatGraph, recipe: Recipe, chosen: CalibrationSet | None, judges: CalibrationSet | None
+) -> tuple[FlatGraph, Int8Result | None]:
     """Return the graph that the recipe makes of a float one, and how it came about where it has int8 arithmetic."""
     if chosen is None or not recipe.quantized:
         return (weights_to_int8(graph) if recipe.weights == "int8" else graph), None
-    judges: Images = []
-    if recipe.min_agreement is not None:
-        size, seed = chosen.image_size, chosen.seed
-        judges = CalibrationSet.choose(chosen.data, image_size=size, count=JUDGES, seed=seed, split="val")
-    result = quantize(graph, recipe, chosen, judges)
+    result = quantize(graph, recipe, chosen, judges or [])
     return result.graph, result
 
 
@@ -232,6 +256,7 @@ def _describe(
     source: KerasSource | TfliteSource,
     chosen: CalibrationSet | None,
     result: Int8Result | None,
+    skipped: tuple[str, ...],
 ) -> Exported:
     calibrated = result.calibrated if result else None
     return Exported(
@@ -244,7 +269,7 @@ def _describe(
         equalization_error=calibrated.equalization_error if calibrated else None,
         fallback=_with_costs(result) if result else None,
         notes=(*source.notes, *(calibrated.notes if calibrated else ()), *(chosen.notes if chosen and result else ())),
-        skipped_images=chosen.skipped if chosen else (),
+        skipped_images=skipped,
         versions=environment(),
     )
 

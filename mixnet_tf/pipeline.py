@@ -9,7 +9,8 @@ import numpy as np
 from mixnet_tf.checks import ImageSize
 from mixnet_tf.config import ModelConfig
 from mixnet_tf.data.augmentation import Augmentation
-from mixnet_tf.data.dataset import SPLITS, ImageData
+from mixnet_tf.data.choices import SPLITS
+from mixnet_tf.data.dataset import ImageData
 from mixnet_tf.evidence.benchmark import benchmark
 from mixnet_tf.evidence.evaluation import open_predictor, predict, score, with_distance
 from mixnet_tf.evidence.report import ModelResult, Report, write_report
@@ -23,7 +24,7 @@ _RECIPES = {
     "deploy": {"float32": "float32", "float16": "float16", "int8": "int8"},
     "plain": {"float32": "float32", "float16": "float16", "int8": "int8_baseline"},
 }
-"""Graph → number format in the name of the file → recipe. The plain files are TensorFlow's own work."""
+"""Graph → number format in the name of the file → recipe. The plain files have no step but the ranges."""
 
 
 def run_pipeline(

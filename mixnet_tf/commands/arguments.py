@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mixnet_tf import checks
+from mixnet_tf.data.choices import ON_BAD_IMAGE, SPLITS
 from mixnet_tf.errors import ArgumentError
 
 
@@ -24,19 +25,19 @@ def real(text: str) -> float:
         raise argparse.ArgumentTypeError(checks.complaint("", text, "a number")) from None
 
 
-def integer_from(low: int, high: int) -> Callable[[str], int]:
-    """Return the type of an argument that is an integer from `low` to `high`."""
+def integer_from(low: int, high: int | None = None) -> Callable[[str], int]:
+    """Return the type of an argument that is an integer from `low` (to `high`)."""
     return lambda text: _within(checks.integer, whole(text), low, high)
 
 
-def number_from(low: float, high: float) -> Callable[[str], float]:
-    """Return the type of an argument that is a number from `low` to `high`."""
-    return lambda text: _within(checks.number, real(text), low, high)
+def number_from(low: float, high: float | None = None, *, above: bool = False) -> Callable[[str], float]:
+    """Return the type of an argument that is a number from `low` (to `high`); with `above`, `low` itself is refused."""
+    return lambda text: _within(checks.number, real(text), low, high, above=above)
 
 
-def _within(check: Callable[..., Any], value: float, low: float, high: float) -> Any:
+def _within(check: Callable[..., Any], value: float, *bounds: float | None, **switches: bool) -> Any:
     try:
-        return check("", value, low, high)
+        return check("", value, *bounds, **switches)
     except ArgumentError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
@@ -59,12 +60,12 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 
 def add_bad_images(parser: argparse.ArgumentParser) -> None:
     help_text = "stop at an unreadable image, or leave it out (default: %(default)s)"
-    parser.add_argument("--on-bad-image", choices=("error", "skip"), default="error", help=help_text)
+    parser.add_argument("--on-bad-image", choices=ON_BAD_IMAGE, default="error", help=help_text)
 
 
 def add_split(parser: argparse.ArgumentParser) -> None:
     help_text = "the part of the data to measure on (default: %(default)s)"
-    parser.add_argument("--split", choices=("train", "val", "test"), default="test", help=help_text)
+    parser.add_argument("--split", choices=SPLITS, default="test", help=help_text)
 
 
 def add_image_size(parser: argparse.ArgumentParser, default: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from mixnet_tf.commands.arguments import add_data, add_image_size, add_split
 from mixnet_tf.commands.output import about_images, load_tensorflow, show_about, show_table, snr_text
+from mixnet_tf.data.choices import IMAGE_SIZE
 
 HELP = "compare two models on the same images"
 
@@ -15,16 +16,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("b", metavar="B", help="the model to compare with it: a .keras or .tflite file")
     add_data(parser)
     add_split(parser)
-    add_image_size(parser, "the models', else the data's, else 224")
+    add_image_size(parser, f"the models', else the data's, else {IMAGE_SIZE}")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from mixnet_tf.data.sources import load_data
+    from mixnet_tf.evidence.comparison import compare
+    from mixnet_tf.evidence.evaluation import check_model
 
+    check_model(args.a)
+    check_model(args.b)
     data = load_data(args.data, on_bad_image=args.on_bad_image).checked(args.split)
     load_tensorflow()
-    from mixnet_tf.evidence.comparison import compare
-
     result = compare(args.a, args.b, data, split=args.split, image_size=args.image_size)
     return dataclasses.asdict(result) | about_images(data, args.split)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from mixnet_tf.commands.arguments import add_data, add_image_size, add_split
 from mixnet_tf.commands.output import about_images, load_tensorflow, show_about, show_table
+from mixnet_tf.data.choices import IMAGE_SIZE
 
 HELP = "measure the accuracy of a model"
 
@@ -14,16 +15,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a .keras or .tflite file")
     add_data(parser)
     add_split(parser)
-    add_image_size(parser, "the model's, else the data's, else 224")
+    add_image_size(parser, f"the model's, else the data's, else {IMAGE_SIZE}")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from mixnet_tf.data.sources import load_data
+    from mixnet_tf.evidence.evaluation import check_model, evaluate
 
+    check_model(args.model)
     data = load_data(args.data, on_bad_image=args.on_bad_image).checked(args.split)
     load_tensorflow()
-    from mixnet_tf.evidence.evaluation import evaluate
-
     result = evaluate(args.model, data, split=args.split, image_size=args.image_size)
     return dataclasses.asdict(result) | about_images(data, args.split)
 

@@ -15,6 +15,7 @@ from mixnet_tf.commands.arguments import (
     seed,
 )
 from mixnet_tf.commands.output import load_tensorflow, show_about
+from mixnet_tf.data.choices import CALIBRATION_IMAGES
 
 HELP = "convert a model to .tflite, in float or in int8"
 
@@ -27,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help_text = "real images for int8: 'digits', a folder or a .npz file; its training split is used"
     parser.add_argument("--calibration", metavar="D", help=help_text)
     help_text = "number of calibration images (default: %(default)s)"
-    parser.add_argument("--images", type=count, default=200, metavar="N", help=help_text)
+    parser.add_argument("--images", type=count, default=CALIBRATION_IMAGES, metavar="N", help=help_text)
     help_text = "seed that chooses the calibration images (default: %(default)s)"
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help=help_text)
     add_graph(parser)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mixnet_tf.commands.arguments import add_image_size, add_overwrite, add_padding
 from mixnet_tf.commands.output import load_tensorflow, show_table
+from mixnet_tf.data.choices import CROP_FRACTION, IMAGE_SIZE
 
 if TYPE_CHECKING:  # --help does without them
     import keras
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         classifier_activation=None,
         allow_nan=args.allow_nan,
     )
-    best = {} if image is None else {"best": _best_classes(_scores(model, image, args.image_size or 224))}
+    best = {} if image is None else {"best": _best_classes(_scores(model, image, args.image_size or IMAGE_SIZE))}
     save_model(model, args.output, overwrite=args.overwrite)
     return {"path": str(args.output), "classes": model.output_shape[-1]} | best
 
@@ -55,7 +56,7 @@ def _scores(model: "keras.Model", image: "Image.Image", size: int) -> "np.ndarra
 
     from mixnet_tf.data.pixels import evaluation_pixels, preprocess_input
 
-    logits = model.predict(preprocess_input(evaluation_pixels(image, size, 0.875)[None]), verbose=0)
+    logits = model.predict(preprocess_input(evaluation_pixels(image, size, CROP_FRACTION)[None]), verbose=0)
     return keras.activations.softmax(keras.ops.array(logits)).numpy()
 
 

@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from mixnet_tf.commands.output import show_table
+from mixnet_tf.data.choices import IMAGE_SIZE
 
 HELP = "list the shipped configurations and recipes"
 
@@ -19,7 +20,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     configs = {}
     for name in shipped_files("configs"):
-        stages = count_stages(load_config(name), image_size=(224, 224), classes=1000)
+        stages = count_stages(load_config(name), image_size=(IMAGE_SIZE, IMAGE_SIZE), classes=1000)
         parameters, macs = sum(stage.parameters for stage in stages), sum(stage.macs for stage in stages)
         configs[name] = {"parameters": parameters, "macs": macs}
     return {"configs": configs, "recipes": list(shipped_files("recipes"))}
@@ -30,5 +31,5 @@ def show(result: dict[str, Any]) -> None:
         (name, f"{counts['parameters']:,}", f"{counts['macs'] / 1e6:.1f} M")
         for name, counts in result["configs"].items()
     ]
-    show_table(("config", "parameters", "MACs at 224 px, 1000 classes"), rows)
+    show_table(("config", "parameters", f"MACs at {IMAGE_SIZE} px, 1000 classes"), rows)
     print(f"\nrecipes: {', '.join(result['recipes'])}")

@@ -6,13 +6,14 @@ from typing import Any
 
 from mixnet_tf.commands.arguments import add_config, add_image_size, count
 from mixnet_tf.commands.output import shape_text, show_table
+from mixnet_tf.data.choices import IMAGE_SIZE
 
 HELP = "show stages, parameters and MACs"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
-    add_image_size(parser, "224")
+    add_image_size(parser, str(IMAGE_SIZE))
     help_text = "number of classes (default: %(default)s)"
     parser.add_argument("--classes", type=count, default=1000, metavar="N", help=help_text)
 
@@ -21,7 +22,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from mixnet_tf.config import load_config
     from mixnet_tf.counting import count_stages
 
-    config, size = load_config(args.config), args.image_size or 224
+    config, size = load_config(args.config), args.image_size or IMAGE_SIZE
     stages = count_stages(config, image_size=(size, size), classes=args.classes)
     return {
         "name": config.name,

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mixnet_tf.commands.arguments import add_config, add_data, add_image_size, add_padding, real, whole
+from mixnet_tf.commands.arguments import add_config, add_data, add_image_size, add_padding, integer_from, number_from
 from mixnet_tf.commands.output import load_tensorflow, show_skipped
 from mixnet_tf.data.augmentation import Augmentation
+from mixnet_tf.data.choices import IMAGE_SIZE, SPLITS
 from mixnet_tf.training.config import TrainingConfig
 
 if TYPE_CHECKING:  # data needs numpy, which --help does without
@@ -17,14 +18,14 @@ if TYPE_CHECKING:  # data needs numpy, which --help does without
 
 HELP = "train a classifier"
 
-_TYPES: dict[object, Callable[[str], float]] = {int: whole, float: real}
+_TYPES: dict[object, Callable[..., Callable[[str], float]]] = {int: integer_from, float: number_from}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
     add_data(parser)
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="the run's folder")
-    add_image_size(parser, "the data's, else 224")
+    add_image_size(parser, f"the data's, else {IMAGE_SIZE}")
     _add_fields(parser)
     parser.add_argument("--weights", metavar="FILE", help="start from these weights")
     add_padding(parser)
@@ -44,7 +45,13 @@ def _add_fields(parser: argparse.ArgumentParser) -> None:
             if field.type is bool:
                 parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=help_text)
             else:
-                parser.add_argument(flag, type=_TYPES[field.type], metavar="N", help=help_text)
+                parser.add_argument(flag, type=_type_of(field), metavar="N", help=help_text)
+
+
+def _type_of(field: dataclasses.Field) -> Callable[[str], float]:
+    """Return the type of a field's flag, with the field's bounds."""
+    bounds = {name: field.metadata[name] for name in ("low", "high", "above") if name in field.metadata}
+    return _TYPES[field.type](**bounds)
 
 
 def _given(cls: type, args: argparse.Namespace) -> dict[str, Any]:
@@ -74,7 +81,6 @@ def training_arguments(args: argparse.Namespace, data: "ImageData") -> dict[str,
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from mixnet_tf.config import load_config
-    from mixnet_tf.data.dataset import SPLITS
     from mixnet_tf.data.sources import load_data
 
     config, data = load_config(args.config), load_data(args.data, on_bad_image=args.on_bad_image)

@@ -13,7 +13,8 @@ import numpy as np
 
 from mixnet_tf import checks
 from mixnet_tf.data.augmentation import Augmentation
-from mixnet_tf.data.dataset import SPLITS, ImageData
+from mixnet_tf.data.choices import SPLITS
+from mixnet_tf.data.dataset import ImageData
 from mixnet_tf.data.pixels import (
     DRAWS,
     evaluation_pixels,

@@ -8,12 +8,10 @@ import numpy as np
 from tqdm import tqdm
 
 from mixnet_tf import checks
-from mixnet_tf.data.dataset import SPLITS, ImageData, Split
+from mixnet_tf.data.choices import CALIBRATION_IMAGES, SPLITS
+from mixnet_tf.data.dataset import ImageData, Split
 from mixnet_tf.data.pixels import evaluation_pixels, preprocess_input
 from mixnet_tf.errors import DataError
-
-CALIBRATION_IMAGES = 200
-"""How many images calibrate where nobody says how many."""
 
 FEW_IMAGES = 32
 """Below so many, ranges are chance."""
@@ -71,7 +69,8 @@ class CalibrationSet:
         seed: int = 0,
         split: str = "train",
     ) -> "CalibrationSet":
-        """Choose images of a split; the classes take turns. Every candidate is decoded once, here.
+        """Choose images of a split; the classes take turns. Every candidate is decoded here; the pixels of the
+        first ones, up to 64 MiB, are kept.
 
         Args:
             data: from `load_data`; its `on_bad_image` says whether a bad image is an error or another one is taken.
@@ -91,8 +90,7 @@ class CalibrationSet:
             >>> len(calibration), next(iter(calibration)).shape, sorted(calibration.labels)
             (10, (1, 32, 32, 3), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
         """
-        checks.integer("count", count, 1)
-        checks.integer("seed", seed, 0)
+        count, seed = checks.integer("count", count, 1), checks.integer("seed", seed, 0)
         size, whole = checks.image_size(image_size), data.splits[checks.one_of("split", split, SPLITS)]
         whole = whole.listed or whole
         data, indices, pixels = _read(data, whole, size, count, seed)

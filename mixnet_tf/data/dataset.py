@@ -1,4 +1,4 @@
-"""A data set of labelled images. What becomes of an image file that cannot be read is decided here, and only here."""
+"""A data set of labelled images. Whether a bad image is an error or left out is one of its fields."""
 
 import dataclasses
 import os
@@ -13,11 +13,9 @@ from tqdm import tqdm
 
 from mixnet_tf import checks
 from mixnet_tf.data.augmentation import Augmentation
+from mixnet_tf.data.choices import ON_BAD_IMAGE, SPLITS
 from mixnet_tf.data.pixels import decode
 from mixnet_tf.errors import DataError
-
-SPLITS = ("train", "val", "test")
-ON_BAD_IMAGE = ("error", "skip")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

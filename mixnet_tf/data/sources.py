@@ -10,7 +10,8 @@ from PIL import Image
 
 from mixnet_tf import checks
 from mixnet_tf.data.augmentation import Augmentation
-from mixnet_tf.data.dataset import ON_BAD_IMAGE, SPLITS, ImageData, Split
+from mixnet_tf.data.choices import CROP_FRACTION, ON_BAD_IMAGE, SPLITS
+from mixnet_tf.data.dataset import ImageData, Split
 from mixnet_tf.errors import DataError, did_you_mean
 
 _IGNORED_NAMES = ("thumbs.db", "desktop.ini", "__macosx")  # and all that begin with a dot
@@ -125,7 +126,7 @@ def _load_folder(folder: Path, seed: int) -> ImageData:
     _check_class_count(folder, class_names)
     listed = {name: _list_images(root, class_names) for name, root in roots.items()}
     splits, held_out = _complete_splits(listed, class_names, seed)
-    return ImageData(folder.resolve().name, class_names, splits, crop_fraction=0.875, held_out=held_out)
+    return ImageData(folder.resolve().name, class_names, splits, crop_fraction=CROP_FRACTION, held_out=held_out)
 
 
 def _list(folder: Path, *, folders: bool) -> list[str]:

@@ -24,7 +24,7 @@ from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.litert.op_table import inspect_model
 from mixnet_tf.litert.runtime import LiteModel
 from mixnet_tf.quantization.fallback import EXACT_DB, rank_blocks
-from mixnet_tf.quantization.quantize import CORRECTION_IMAGES, calibrate, int8_graph
+from mixnet_tf.quantization.steps import CORRECTION_IMAGES, calibrate, int8_graph
 from mixnet_tf.quantization.types import Calibrated, Exported, Images, Int8Result
 
 _FILES = ("report.json", "error.png", "report.md")

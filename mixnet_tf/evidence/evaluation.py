@@ -10,11 +10,10 @@ from tqdm import tqdm
 from mixnet_tf import checks
 from mixnet_tf.checks import ImageSize
 from mixnet_tf.data.batches import evaluation_dataset
+from mixnet_tf.data.choices import IMAGE_SIZE
 from mixnet_tf.data.dataset import ImageData
 from mixnet_tf.errors import MixNetError
 from mixnet_tf.metrics import in_top5, same_class, signal_to_noise
-
-_ANY_SIZE = 224  # pixels: where neither the model, nor the data, nor the user says how large images are
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,11 +70,22 @@ def open_predictor(path: str | Path) -> Predictor:
         >>> open_predictor("model_int8.tflite").image_size                                       # doctest: +SKIP
         (32, 32)
     """
-    path = Path(path)
+    check_model(path)
     openers = {".keras": _open_keras, ".tflite": _open_lite}
-    if path.suffix not in openers:
+    return openers[Path(path).suffix](Path(path))
+
+
+def check_model(path: str | Path) -> None:
+    """Refuse what is no model by its name, before anything is computed.
+
+    Raises:
+        MixNetError: another suffix than ``.keras`` or ``.tflite``, or no such file.
+    """
+    suffix = Path(path).suffix
+    if suffix not in (".keras", ".tflite"):
         raise MixNetError(f"{path}: expected a .keras or a .tflite file")
-    return openers[path.suffix](path)
+    if not Path(path).is_file():
+        raise MixNetError(f"{path}: no such file; expected a {suffix} model")
 
 
 def _open_lite(path: Path) -> Predictor:
@@ -162,7 +172,7 @@ def _check_labels(predictor: Predictor, data: ImageData) -> None:
 
 def _fit(predictor: Predictor, data: ImageData, asked: ImageSize | None) -> tuple[int, int]:
     """Return the (height, width) to feed a model: its own, else what was asked for, the data set's, or 224."""
-    wishes = (asked, data.image_size, _ANY_SIZE)
+    wishes = (asked, data.image_size, IMAGE_SIZE)
     height, width = checks.image_size(next(size for size in wishes if size is not None))
     fixed = predictor.image_size
     if asked is not None and (fixed[0] not in (None, height) or fixed[1] not in (None, width)):

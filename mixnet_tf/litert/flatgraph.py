@@ -66,6 +66,7 @@ class FlatGraph:
     Args:
         content: the file.
         where: the file's name, for messages.
+        verbatim: as long as nothing changes, `content` is what was read, and not packed anew.
 
     Attributes:
         model: the file in LiteRT's schema. Change it through the methods below: `ops` and `content` are remembered.
@@ -80,7 +81,7 @@ class FlatGraph:
         ('SOFTMAX', (1, 10))
     """
 
-    def __init__(self, content: bytes, where: str = "the model"):
+    def __init__(self, content: bytes, where: str = "the model", *, verbatim: bool = False):
         content = bytes(content)
         if content[4:8] != IDENTIFIER:
             raise DeployError(f"{where}: not a .tflite (bytes 4 to 8 are {content[4:8]!r}, expected {IDENTIFIER!r})")
@@ -91,6 +92,8 @@ class FlatGraph:
             self._check()
         except _DAMAGE as error:
             raise DeployError(f"{where}: truncated or damaged .tflite, its tables cannot be read") from error
+        if verbatim:
+            self.__dict__["_content"] = content
 
     def _check(self) -> None:
         """Read everything once, so that damage is known now."""
@@ -199,7 +202,7 @@ class FlatGraph:
         if sum(reader.inputs.count(old) for reader in self.ops) > 1:
             tensor = _like(tensor, name=f"{tensor.name.decode()}_{op.outputs[0]}".encode())
             self.tensors.append(tensor)
-            (operator,) = [each for each in self._subgraph.operators if each.outputs[0] == op.outputs[0]]
+            (operator,) = [writer for writer in self._subgraph.operators if writer.outputs[0] == op.outputs[0]]
             operator.inputs = np.array(operator.inputs)
             operator.inputs[position] = len(self.tensors) - 1
         self._fill(tensor, content)

@@ -16,14 +16,14 @@ from mixnet_tf.quantization.types import Ranges
 from mixnet_tf.quiet import quiet
 
 
-def to_int8(graph: FlatGraph, ranges: Ranges, backend: str, float_names: Sequence[str] = ()) -> FlatGraph:
+def to_int8(graph: FlatGraph, ranges: Ranges, backend: str, blocks: Sequence[str] = ()) -> FlatGraph:
     """Quantize weights, activations, input and output of a float graph to int8.
 
     Args:
         graph: not changed.
         ranges: of every computed tensor.
         backend: ``"litert-quantizer"`` or ``"tf.lite"``.
-        float_names: operators whose output's name holds one of these stay in float32 (litert-quantizer only).
+        blocks: stay in float32: operators whose output's name holds one of these (litert-quantizer only).
 
     Raises:
         DeployError: a tensor has no range, or the back end is not installed or refuses the graph.
@@ -31,7 +31,7 @@ def to_int8(graph: FlatGraph, ranges: Ranges, backend: str, float_names: Sequenc
     missing = [graph.name(index) for index in graph.float_tensors() if index not in ranges]
     if missing:
         raise DeployError(f"tensor {min(missing)!r} has no range; expected one of every computed tensor")
-    return _run(_INT8[backend], graph, ranges, float_names)
+    return _run(_INT8[backend], graph, ranges, blocks)
 
 
 def weights_to_int8(graph: FlatGraph) -> FlatGraph:
@@ -68,23 +68,23 @@ def _weights_litert(graph: FlatGraph) -> bytes:
     return _litert_quantizer(graph, recipe.weight_only_wi8_afp32(), None, ())
 
 
-def _int8_litert(graph: FlatGraph, ranges: Ranges, float_names: Sequence[str]) -> bytes:
+def _int8_litert(graph: FlatGraph, ranges: Ranges, blocks: Sequence[str]) -> bytes:
     from litert_quantizer import recipe
 
     limits = {graph.name(i): {"min": np.array([low]), "max": np.array([high])} for i, (low, high) in ranges.items()}
-    return _litert_quantizer(graph, recipe.static_wi8_ai8(), limits, float_names)
+    return _litert_quantizer(graph, recipe.static_wi8_ai8(), limits, blocks)
 
 
-def _litert_quantizer(graph: FlatGraph, recipe: Any, limits: dict | None, float_names: Sequence[str]) -> bytes:
+def _litert_quantizer(graph: FlatGraph, recipe: Any, limits: dict | None, blocks: Sequence[str]) -> bytes:
     from litert_quantizer.qtyping import TFLOperationName
     from litert_quantizer.quantizer import AlgorithmName, Quantizer
 
     logging.getLogger("absl").setLevel(logging.ERROR)
     quantizer = Quantizer(bytearray(graph.content()))
     quantizer.load_quantization_recipe(recipe)
-    for name in float_names:
+    for block in blocks:
         quantizer.update_quantization_recipe(
-            regex=f".*{re.escape(name)}.*",
+            regex=f".*/{re.escape(block)}_.*",
             operation_name=TFLOperationName.ALL_SUPPORTED,
             algorithm_key=AlgorithmName.NO_QUANTIZE,
         )
@@ -92,7 +92,7 @@ def _litert_quantizer(graph: FlatGraph, recipe: Any, limits: dict | None, float_
     return bytes(result.quantized_model)
 
 
-def _int8_tf_lite(graph: FlatGraph, ranges: Ranges, float_names: Sequence[str]) -> bytes:
+def _int8_tf_lite(graph: FlatGraph, ranges: Ranges, blocks: Sequence[str]) -> bytes:
     import tensorflow as tf
     from tensorflow.lite.python.convert import mlir_quantize  # what TFLiteConverter calls after its own calibration
 

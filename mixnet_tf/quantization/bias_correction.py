@@ -21,6 +21,9 @@ def correct_biases(graph: FlatGraph, reference: FlatGraph, images: Images) -> No
     by the inverse of its power in the tensor: otherwise a few extreme images, which are clipped, would decide. A graph
     without an integer bias stays as it is.
 
+    Given: x (1, h, w, i) int8 → CONV_2D, bias (o,) int32 → y (1, h, w, o) int8, whose channel means are m, in float n.
+    Result: the same with bias + (n - m) / scale of the bias.
+
     Args:
         graph: int8; tensors are called as in the float graph.
         reference: the float graph.
@@ -35,9 +38,9 @@ def correct_biases(graph: FlatGraph, reference: FlatGraph, images: Images) -> No
     weights = dict(zip(tensors, (1 / power / (1 / power).sum(axis=0)).T, strict=True))
     wanted = {tensor: _weighted(weights[tensor], rows) for tensor, rows in zip(tensors, means, strict=True)}
     for members in _by_depth(graph, ops):
-        of = [twins[graph.name(op.outputs[0])] for op in members]
-        reached = _int8_means(graph, [op.outputs[0] for op in members], [weights[tensor] for tensor in of], images)
-        for op, tensor, mean in zip(members, of, reached, strict=True):
+        floats = [twins[graph.name(op.outputs[0])] for op in members]
+        reached = _int8_means(graph, [op.outputs[0] for op in members], [weights[tensor] for tensor in floats], images)
+        for op, tensor, mean in zip(members, floats, reached, strict=True):
             _shift(graph, op, wanted[tensor] - mean)
 
 

@@ -1,7 +1,6 @@
 """Which blocks lose most in int8, and those that must stay in float32 for an agreement to be reached."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
 
 import numpy as np
 from tqdm import tqdm
@@ -12,7 +11,9 @@ from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.litert.runtime import LiteModel
 from mixnet_tf.metrics import signal_to_noise
 from mixnet_tf.quantization.backends import to_int8
-from mixnet_tf.quantization.types import Calibrated, Images
+from mixnet_tf.quantization.recipe import Recipe
+from mixnet_tf.quantization.steps import int8_graph
+from mixnet_tf.quantization.types import Calibrated, Fallback, Images
 
 EXACT_DB = 200.0
 """The signal-to-noise ratio of what shows no difference at all."""
@@ -33,11 +34,6 @@ def block_names(graph: FlatGraph) -> tuple[str, ...]:
     return tuple(dict.fromkeys(block for block in blocks if block))
 
 
-def float_names(blocks: Iterable[str]) -> tuple[str, ...]:
-    """Return what the names of a block's tensors hold."""
-    return tuple(f"/{block}_" for block in blocks)
-
-
 def rank_blocks(calibrated: Calibrated, backend: str, images: Images) -> list[Sensitivity]:
     """Return every block by the SNR regained when it stays in float32, largest first.
 
@@ -49,7 +45,7 @@ def rank_blocks(calibrated: Calibrated, backend: str, images: Images) -> list[Se
     wanted = _logits(calibrated.reference, images)
 
     def snr_without(*blocks: str) -> float:
-        graph = to_int8(calibrated.equalized, calibrated.ranges, backend, float_names(blocks))
+        graph = to_int8(calibrated.equalized, calibrated.ranges, backend, blocks)
         snr = signal_to_noise(wanted, _logits(graph, images))
         return EXACT_DB if snr is None else snr
 
@@ -60,41 +56,39 @@ def rank_blocks(calibrated: Calibrated, backend: str, images: Images) -> list[Se
 
 
 def float_blocks_for(
-    min_agreement: float,
-    calibrated: Calibrated,
-    backend: str,
-    images: Images,
-    corrected: Callable[[tuple[str, ...]], FlatGraph],
-) -> tuple[tuple[str, ...], float]:
-    """Return the blocks, taken by their gain, that reach an agreement with the float graph, and that agreement.
+    recipe: Recipe, calibrated: Calibrated, backend: str, images: Images, judges: Images, throughout: FlatGraph
+) -> tuple[Fallback, FlatGraph]:
+    """Return the blocks, taken by their gain, that reach the recipe's agreement with the float graph, and that graph.
 
     Args:
-        min_agreement: share of images with the same top-1 class.
+        recipe: with ``min_agreement``, the least share of images with the same top-1 class.
         calibrated: the float graph.
         backend: a quantizer that can leave operators in float32.
-        images: to measure on.
-        corrected: makes the finished graph with these blocks in float32.
+        images: for the bias correction.
+        judges: to measure on.
+        throughout: the graph with no block in float32.
 
     Raises:
         DeployError: all blocks together do not reach it, or there is nothing to choose from or to compare.
     """
-    graph = calibrated.equalized
+    graph, least = calibrated.equalized, recipe.min_agreement or 0.0
     names = block_names(graph)
     if not names:
         raise DeployError("min_agreement: the model has no stages and blocks; expected one made by this package")
     if [len(graph.shape(i)) for i in graph.outputs] != [2]:
         raise DeployError("min_agreement: expected a classifier, with one output (1, classes)")
-    wanted = _logits(calibrated.reference, images).argmax(axis=1)
+    wanted = _logits(calibrated.reference, judges).argmax(axis=1)
     ranked: list[Sensitivity] = []
     for count in range(len(names) + 1):
         if count == 1:
-            ranked = rank_blocks(calibrated, backend, images)
+            ranked = rank_blocks(calibrated, backend, judges)
         blocks = tuple(row.block for row in ranked[:count])
-        agreement = float((_logits(corrected(blocks), images).argmax(axis=1) == wanted).mean())
-        if agreement >= min_agreement:
-            return blocks, agreement
+        made = int8_graph(calibrated, recipe, backend, images, blocks) if blocks else throughout
+        agreement = float((_logits(made, judges).argmax(axis=1) == wanted).mean())
+        if agreement >= least:
+            return Fallback(blocks=blocks, images=len(judges), agreement=agreement), made
     raise DeployError(
-        f"min_agreement {min_agreement}: with every block in float32 {agreement:.4f} of {len(images)} images "
+        f"min_agreement {least}: with every block in float32 {agreement:.4f} of {len(judges)} images "
         "agree; expected a smaller number"
     )
 

@@ -14,6 +14,10 @@ from mixnet_tf.litert.flatgraph import FlatGraph
 def set_types(graph: FlatGraph, input_type: str, output_type: str) -> None:
     """Give a graph with int8 input and output other types, by operators in front of it and behind it.
 
+    Given: x (1, h, w, 3) int8 → graph → y (1, c) int8.
+    Result, float32 in and out: x float32 → QUANTIZE → graph → DEQUANTIZE → y float32. Result, uint8 in and out:
+    pixels uint8 → QUANTIZE → normalization (below) → graph → QUANTIZE → y uint8.
+
     Args:
         graph: changed in place.
         input_type: ``"int8"`` or ``"float32"`` (normalized images), or ``"uint8"`` (pixels 0 to 255).
@@ -35,7 +39,11 @@ def set_types(graph: FlatGraph, input_type: str, output_type: str) -> None:
 
 
 def _normalize_first(graph: FlatGraph) -> None:
-    """Put the normalization of pixels first, as a 1x1 depthwise convolution in int8: padding still pads with zeros."""
+    """Put the normalization of pixels first, as a 1x1 depthwise convolution in int8: padding still pads with zeros.
+
+    Given: x (1, h, w, 3) int8, normalized → graph.
+    Result: pixels (1, h, w, 3) int8, less 128 → DEPTHWISE_CONV_2D, kernel (1, 1, 1, 3) → x → graph.
+    """
     channels = graph.shape(graph.inputs[0])[-1]
     if channels != len(IMAGENET_MEAN):
         raise DeployError(f"input: uint8 needs a model of RGB images, found {channels} channels")

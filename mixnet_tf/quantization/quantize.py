@@ -3,30 +3,18 @@
 Equalized channels → ranges over real images → int8 → corrected biases → input and output types.
 """
 
-import functools
 import itertools
-from collections.abc import Iterable
 
 import numpy as np
-from tqdm import tqdm
 
 from mixnet_tf.errors import DeployError
 from mixnet_tf.litert.flatgraph import FlatGraph
-from mixnet_tf.litert.runtime import LiteModel
-from mixnet_tf.quantization.backends import choose_backend, to_int8
-from mixnet_tf.quantization.bias_correction import correct_biases
-from mixnet_tf.quantization.equalize import equalize
-from mixnet_tf.quantization.fallback import float_blocks_for, float_names
+from mixnet_tf.quantization.backends import choose_backend
+from mixnet_tf.quantization.fallback import float_blocks_for
 from mixnet_tf.quantization.io_types import set_types
-from mixnet_tf.quantization.ranges import constant_tensors, measure_extremes, measure_ranges
 from mixnet_tf.quantization.recipe import Recipe
-from mixnet_tf.quantization.types import Calibrated, Fallback, Images, Int8Result
-
-CORRECTION_IMAGES = 64
-"""Images of the bias correction: three times as many gained 0.0 to 0.1 dB."""
-
-_TOLERANCE = 1e-3  # of the largest output: float32 rounding of another order of magnitudes is about 1e-5
-_CHECK_IMAGES = 4
+from mixnet_tf.quantization.steps import CORRECTION_IMAGES, calibrate, int8_graph
+from mixnet_tf.quantization.types import Images, Int8Result
 
 
 def quantize(graph: FlatGraph, recipe: Recipe, images: Images, judges: Images = ()) -> Int8Result:
@@ -46,22 +34,18 @@ def quantize(graph: FlatGraph, recipe: Recipe, images: Images, judges: Images = 
         >>> result = quantize(graph, load_recipe("int8"), images)                                # doctest: +SKIP
         >>> Path("model_int8.tflite").write_bytes(result.graph.content())                        # doctest: +SKIP
     """
+    if recipe.min_agreement is not None and not len(judges):
+        raise DeployError("min_agreement: no images to judge by; expected at least one that does not calibrate")
     backend = backend_of(recipe)
     calibrated = calibrate(graph, recipe, images)
-    few = list(itertools.islice(images, CORRECTION_IMAGES))
-
-    @functools.cache  # each takes a bias correction, and the search asks again for what is made here
-    def corrected(blocks: tuple[str, ...]) -> FlatGraph:
-        return int8_graph(calibrated, recipe, backend, few, blocks)
-
+    few: list[np.ndarray] = list(itertools.islice(images, CORRECTION_IMAGES))
+    throughout = made = int8_graph(calibrated, recipe, backend, few)
     fallback = None
     if recipe.min_agreement is not None:
-        blocks, agreement = float_blocks_for(recipe.min_agreement, calibrated, backend, judges, corrected)
-        fallback = Fallback(blocks=blocks, images=len(judges), agreement=agreement)
-    graphs = [corrected(blocks) for blocks in dict.fromkeys([(), fallback.blocks if fallback else ()])]
-    for made in graphs:
-        set_types(made, recipe.input, recipe.output)
-    return Int8Result(graph=graphs[-1], throughout=graphs[0], calibrated=calibrated, backend=backend, fallback=fallback)
+        fallback, made = float_blocks_for(recipe, calibrated, backend, few, judges, throughout)
+    for finished in [made] if made is throughout else [made, throughout]:
+        set_types(finished, recipe.input, recipe.output)
+    return Int8Result(graph=made, throughout=throughout, calibrated=calibrated, backend=backend, fallback=fallback)
 
 
 def backend_of(recipe: Recipe) -> str:
@@ -72,57 +56,3 @@ def backend_of(recipe: Recipe) -> str:
     """
     leaves_float = recipe.min_agreement is not None or not recipe.quantized
     return choose_backend("litert-quantizer" if leaves_float else recipe.backend)  # tf.lite cannot
-
-
-def calibrate(graph: FlatGraph, recipe: Recipe, images: Images) -> Calibrated:
-    """Equalize a float graph and find the ranges of its tensors.
-
-    Args:
-        graph: not changed.
-        recipe: how.
-        images: to calibrate with.
-
-    Raises:
-        DeployError: no images, a tensor that is not finite, or an equalization that changes the output.
-    """
-    extremes = measure_extremes(graph, _shown(images, "calibrate"))
-    notes = [f"tensor {name!r} never changes on the calibration images" for name in constant_tensors(graph, extremes)]
-    equalized, error = graph, None
-    if recipe.equalize.streams or recipe.equalize.relu:
-        equalized, extremes = equalize(graph, extremes, streams=recipe.equalize.streams, relu=recipe.equalize.relu)
-        error = _largest_change(graph, equalized, itertools.islice(images, _CHECK_IMAGES))
-    ranges = measure_ranges(equalized, extremes, _shown(images, "ranges"), recipe.ranges)
-    return Calibrated(reference=graph, equalized=equalized, ranges=ranges, equalization_error=error, notes=tuple(notes))
-
-
-def _shown(images: Images, step: str) -> Iterable[np.ndarray]:
-    return tqdm(images, desc=step, unit="image", leave=False, disable=None)
-
-
-def _largest_change(before: FlatGraph, after: FlatGraph, images: Iterable[np.ndarray]) -> float:
-    models = [LiteModel(graph.content(), num_threads=2) for graph in (before, after)]
-    worst = 0.0
-    for image in images:
-        for wanted, output in zip(*(model.run(image) for model in models), strict=True):
-            worst = max(worst, float(np.abs(output - wanted).max() / max(np.abs(wanted).max(), 1e-30)))
-    if not worst <= _TOLERANCE:
-        raise DeployError(f"equalization changes the output by {worst:.2g} of the largest, expected below {_TOLERANCE}")
-    return worst
-
-
-def int8_graph(
-    calibrated: Calibrated, recipe: Recipe, backend: str, images: Images, blocks: tuple[str, ...] = ()
-) -> FlatGraph:
-    """Return the graph with int8 arithmetic, corrected biases, and int8 input and output.
-
-    Args:
-        calibrated: the float graph.
-        recipe: how.
-        backend: which quantizer.
-        images: for the bias correction.
-        blocks: stay in float32.
-    """
-    graph = to_int8(calibrated.equalized, calibrated.ranges, backend, float_names(blocks))
-    if recipe.bias_correction:
-        correct_biases(graph, calibrated.equalized, images)
-    return graph

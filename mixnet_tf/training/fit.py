@@ -11,7 +11,8 @@ from mixnet_tf import checks
 from mixnet_tf.config import LossConfig, ModelConfig, to_dict
 from mixnet_tf.data.augmentation import Augmentation
 from mixnet_tf.data.batches import evaluation_dataset, fingerprint, steps_per_epoch, training_dataset
-from mixnet_tf.data.dataset import SPLITS, ImageData
+from mixnet_tf.data.choices import IMAGE_SIZE, SPLITS
+from mixnet_tf.data.dataset import ImageData
 from mixnet_tf.errors import MixNetError
 from mixnet_tf.files import whole_file
 from mixnet_tf.model import create_model
@@ -33,8 +34,6 @@ from mixnet_tf.training.run_folder import (
     start_run,
 )
 from mixnet_tf.weights.loading import load_weights
-
-_DEFAULT_SIZE = 224  # pixels, where neither caller nor data set has one
 
 
 def train(
@@ -87,7 +86,7 @@ def train(
         (None, 10)
     """
     output, training = Path(output), training or TrainingConfig()
-    size = checks.image_size((data.image_size or _DEFAULT_SIZE) if image_size is None else image_size)
+    size = checks.image_size((data.image_size or IMAGE_SIZE) if image_size is None else image_size)
     augmentation = augmentation or data.augmentation
     weights = weights or config.checkpoint.path
     freeze_backbone = freeze_backbone or config.freeze_backbone

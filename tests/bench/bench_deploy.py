@@ -76,7 +76,8 @@ def differing_logits(path: Path, arm: Path | None, number: int = 4) -> dict[str,
     if arm:
         with tempfile.TemporaryDirectory() as folder:
             np.save(f"{folder}/in.npy", inputs)
-            command = [arm / "python", HERE / "invoke.py", path, "1", f"{folder}/in.npy", f"{folder}/out.npy"]
+            script, arrays = str(HERE / "invoke.py"), (f"{folder}/in.npy", f"{folder}/out.npy")
+            command = [str(arm / "python"), script, str(path), "1", *arrays]
             subprocess.run(command, check=True, capture_output=True)
             texts["arm64"] = difference(here, np.load(f"{folder}/out.npy"))
     return texts

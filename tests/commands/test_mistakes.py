@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from command_line import refused
 
+from mixnet_tf.cli import main
+
 KERAS, LITE = "model.keras", "model_int8.tflite"
 EXPORT = ["--recipe", "float32", "--output", "{tmp}/x.tflite"]
 MISTAKES = [
@@ -22,12 +24,17 @@ MISTAKES = [
     (["train", "mixnet_nano", "--data", "digits", "--output", "{tmp}/file"], "is a file"),
     (["train", "mixnet_nano", "--data", "digits", "--output", "{job}"], "holds files already"),
     (["train", "mixnet_nano", "--data", "digits", "--output", "{tmp}/x", "--weights", "{tmp}/none"], "none"),
-    (["train", "mixnet_nano", "--data", "digits", "--output", "{tmp}/x", "--min-area", "7"], "min_area"),
-    (["train", "mixnet_nano", "--data", "digits", "--output", "{tmp}/x", "--epochs", "0"], "epochs: found 0, expected"),
+    (["train", "mixnet_nano", "--data", "digits", "--output", "{tmp}/x", "--min-area", "7"], "--min-area: found 7"),
+    (["train", "mixnet_nano", "--data", "digits", "--output", "{tmp}/x", "--epochs", "0"], "--epochs: found 0"),
     (["train", "mixnet_nano", "--data", "digits", "--output", "{tmp}/x", "--epochs", "x"], "--epochs: found 'x'"),
-    (["train", "mixnet_nano", "--data", "digits", "--output", "{tmp}/x", "--jitter", "nan"], "jitter: found nan"),
+    (["train", "mixnet_nano", "--data", "digits", "--output", "{tmp}/x", "--jitter", "nan"], "--jitter: found nan"),
     (["train", "mixnet_nano", "--data", "digits", "--output", "{tmp}/x", "--weights", "{tmp}/same.keras"], "padding"),
+    (["train", "mixnet_nano", "--data", "digits", "--output", "{tmp}/x", "--epochs", "9" * 30], "--epochs: found 9"),
+    (["train", "mixnet_nano", "--data", "digits", "--output", "{tmp}/x", "--learning-rate", "0"], "number above 0"),
+    (["train", "mixnet_nano", "--data", "digits", "--output", "{tmp}/x", "--learning-rate", "nan"], "--learning-rate"),
+    (["train", "mixnet_nano", "--data", "digits", "--output", "{tmp}/x", "--resume", "--overwrite"], "not allowed"),
     (["evaluate", "{tmp}/none.keras", "--data", "digits"], "none.keras: no such file"),
+    (["evaluate", "{tmp}/none.keras", "--data", "{tmp}/no-data"], "none.keras: no such file"),
     (["evaluate", "{tmp}/none.tflite", "--data", "digits"], "none.tflite: no such file"),
     (["evaluate", "{tmp}/file", "--data", "digits"], "expected a .keras or a .tflite file"),
     (["evaluate", "{tmp}/half.tflite", "--data", "digits"], "half.tflite: LiteRT cannot load it"),
@@ -98,3 +105,11 @@ def test_a_mistake_gets_one_line_and_writes_nothing(arguments, message, broken, 
     line = refused(capsys, *(argument.format(**names) for argument in arguments))
     assert message.format(**names) in line
     assert sorted([*broken.rglob("*"), *job.rglob("*")]) == before
+
+
+def test_a_resume_without_a_run_says_that_it_starts_one(tmp_path, capsys):
+    arguments = ["train", "mixnet_nano", "--data", "digits", "--output", tmp_path / "new", "--resume"]
+    assert main([*map(str, arguments), "--weights", str(tmp_path / "none.npz")]) == 2
+    first, *_, last = capsys.readouterr().err.strip().splitlines()
+    assert first == f"{tmp_path / 'new'}: holds no run to resume; starting one"
+    assert last.startswith("mixnet-tf train: error: ") and "none.npz: no such file" in last

@@ -1,5 +1,7 @@
 """Which blocks stay in float32: against a search by brute force."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -7,13 +9,18 @@ from mixnet_tf.errors import DeployError
 from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.litert.runtime import LiteModel
 from mixnet_tf.quantization.backends import to_int8
-from mixnet_tf.quantization.fallback import block_names, float_blocks_for, float_names, rank_blocks
-from mixnet_tf.quantization.quantize import calibrate
+from mixnet_tf.quantization.fallback import block_names, float_blocks_for, rank_blocks
 from mixnet_tf.quantization.recipe import Equalization, Recipe
+from mixnet_tf.quantization.steps import calibrate
 from mixnet_tf.quantization.types import Calibrated
 
 PLAIN = Recipe(
-    name="plain", weights="int8", activations="int8", equalize=Equalization(streams=False, relu=False), ranges="minmax"
+    bias_correction=False,
+    name="plain",
+    weights="int8",
+    activations="int8",
+    equalize=Equalization(streams=False, relu=False),
+    ranges="minmax",
 )
 BACKEND = "litert-quantizer"
 
@@ -36,7 +43,6 @@ def test_blocks_are_named_in_graph_order(tiny, nano_float32):
     assert block_names(tiny("residual")) == ("stem", "stage1_block1", "stage1_block2")
     nano = block_names(FlatGraph(nano_float32.read_bytes()))
     assert nano[0] == "stem" and nano[-1] == "last_conv" and "stage2_block2" in nano and len(nano) == 7
-    assert float_names(("stem",)) == ("/stem_",)
 
 
 def test_blocks_are_ranked_by_what_each_alone_regains(calibrated, patches):
@@ -44,8 +50,7 @@ def test_blocks_are_ranked_by_what_each_alone_regains(calibrated, patches):
     wanted = outputs(calibrated.reference, patches)
 
     def snr(*blocks: str) -> float:
-        names = [f"/{block}_" for block in blocks]
-        return power_ratio(wanted, outputs(to_int8(calibrated.equalized, calibrated.ranges, BACKEND, names), patches))
+        return power_ratio(wanted, outputs(to_int8(calibrated.equalized, calibrated.ranges, BACKEND, blocks), patches))
 
     assert sorted(row.block for row in ranked) == ["stage1_block1", "stage1_block2", "stem"]
     assert [row.gain_db for row in ranked] == sorted((row.gain_db for row in ranked), reverse=True)
@@ -68,38 +73,53 @@ def nano(nano_float32, digits) -> tuple[Calibrated, list[np.ndarray]]:
     )
 
 
+def asking(agreement: float) -> Recipe:
+    return dataclasses.replace(PLAIN, min_agreement=agreement)
+
+
 def test_as_few_blocks_as_reach_the_agreement_are_taken_by_gain(nano):
     calibrated, images = nano
     wanted = outputs(calibrated.reference, images)[:, 0].argmax(axis=1)
-    made: dict[tuple[str, ...], FlatGraph] = {}
 
-    def corrected(blocks: tuple[str, ...]) -> FlatGraph:
-        made[blocks] = to_int8(calibrated.equalized, calibrated.ranges, BACKEND, float_names(blocks))
-        return made[blocks]
+    def made(*blocks: str) -> FlatGraph:
+        return to_int8(calibrated.equalized, calibrated.ranges, BACKEND, blocks)
 
-    def agreement(blocks: tuple[str, ...]) -> float:
-        return float((outputs(made[blocks], images)[:, 0].argmax(axis=1) == wanted).mean())
+    def agreement(*blocks: str) -> float:
+        return float((outputs(made(*blocks), images)[:, 0].argmax(axis=1) == wanted).mean())
 
-    assert float_blocks_for(0.0, calibrated, BACKEND, images, corrected)[0] == ()
-    lowest = agreement(())
+    def search(least: float):
+        return float_blocks_for(asking(least), calibrated, BACKEND, [], images, throughout)
+
+    throughout = made()
+    lowest = agreement()
     assert lowest < 1
-    blocks, reached = float_blocks_for(lowest + 1e-6, calibrated, BACKEND, images, corrected)
-    assert blocks and reached == agreement(blocks) > lowest
+    assert search(0.0)[0].blocks == () and search(lowest)[1] is throughout
+    fallback, graph = search(min(1.0, lowest + 1e-6))
+    assert fallback.blocks and fallback.images == len(images)
+    assert fallback.agreement == agreement(*fallback.blocks) > lowest
+    np.testing.assert_array_equal(outputs(graph, images), outputs(made(*fallback.blocks), images))
     ranked = tuple(row.block for row in rank_blocks(calibrated, BACKEND, images))
-    assert blocks == ranked[: len(blocks)]
-    assert all(agreement(ranked[:count]) <= lowest for count in range(len(blocks)))
-    with pytest.raises(DeployError, match=r"min_agreement 1\.1: with every block in float32 \d"):
-        float_blocks_for(1.1, calibrated, BACKEND, images, corrected)
+    assert fallback.blocks == ranked[: len(fallback.blocks)]
+    assert all(agreement(*ranked[:count]) <= lowest for count in range(len(fallback.blocks)))
+
+
+def test_an_agreement_that_no_blocks_reach_is_refused(tiny, patches):
+    made = calibrate(tiny("classifier"), PLAIN, patches)
+    wrong = tiny("classifier")  # as if int8 answered another class, whatever stays in float
+    flipped = wrong.constant(wrong.ops[-1].inputs[2]) * -100
+    wrong.set_constant(wrong.ops[-1], 2, flipped)
+    other = Calibrated(reference=wrong, equalized=made.equalized, ranges=made.ranges, equalization_error=None, notes=())
+    with pytest.raises(DeployError, match=r"min_agreement 1\.0: with every block in float32 0\.\d+ of 8 images agree"):
+        float_blocks_for(asking(1.0), other, BACKEND, [], patches, to_int8(made.equalized, made.ranges, BACKEND))
 
 
 def test_it_needs_blocks_and_classes(tiny, patches):
-    many, classes = (calibrate(tiny(name), PLAIN, patches) for name in ("split", "classifier"))
+    many = calibrate(tiny("split"), PLAIN, patches)
     with pytest.raises(DeployError, match="expected a classifier, with one output"):
-        float_blocks_for(0.5, many, BACKEND, patches, lambda blocks: many.reference)
-    assert float_blocks_for(0.5, classes, BACKEND, patches, lambda blocks: classes.reference) == ((), 1.0)
+        float_blocks_for(asking(0.5), many, BACKEND, [], patches, many.reference)
     foreign = tiny("classifier")
     for i, tensor in enumerate(foreign.tensors):
         tensor.name = f"tensor{i}".encode()
     made = calibrate(FlatGraph(foreign.content()), PLAIN, patches)
     with pytest.raises(DeployError, match="the model has no stages and blocks"):
-        float_blocks_for(0.5, made, BACKEND, patches, lambda blocks: made.reference)
+        float_blocks_for(asking(0.5), made, BACKEND, [], patches, made.reference)

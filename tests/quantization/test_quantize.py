@@ -13,8 +13,9 @@ from mixnet_tf.errors import DeployError
 from mixnet_tf.litert.convert import convert
 from mixnet_tf.litert.flatgraph import FlatGraph, convolutions
 from mixnet_tf.litert.runtime import LiteModel
-from mixnet_tf.quantization.quantize import backend_of, calibrate, int8_graph, quantize
+from mixnet_tf.quantization.quantize import backend_of, quantize
 from mixnet_tf.quantization.recipe import Equalization, Recipe, load_recipe
+from mixnet_tf.quantization.steps import calibrate, int8_graph
 from mixnet_tf.saving import load_model
 
 INT8 = load_recipe("int8")
@@ -76,7 +77,7 @@ def test_an_equalization_that_changes_the_function_is_refused(tiny, patches, mon
         twin.set_constant(twin.ops[-1], 2, twin.constant(twin.ops[-1].inputs[2]) + 100)
         return twin, extremes
 
-    monkeypatch.setattr("mixnet_tf.quantization.quantize.equalize", wrong)
+    monkeypatch.setattr("mixnet_tf.quantization.steps.equalize", wrong)
     with pytest.raises(
         DeployError, match=r"^equalization changes the output by .* of the largest, expected below 0\.001"
     ):
@@ -164,3 +165,8 @@ def test_float_blocks_and_what_they_leave(nano, calibration):
 def test_a_backend_that_cannot_leave_float_is_not_taken():
     assert backend_of(dataclasses.replace(INT8, backend="tf.lite")) == "tf.lite"
     assert backend_of(load_recipe("int8_mixed")) == backend_of(load_recipe("weight_int8")) == "litert-quantizer"
+
+
+def test_an_agreement_needs_judges(nano, calibration):
+    with pytest.raises(DeployError, match="min_agreement: no images to judge by"):
+        quantize(nano, dataclasses.replace(PLAIN, min_agreement=0.5), calibration)

@@ -1,0 +1,13 @@
+"""What may be chosen about images, and what is taken where nobody chooses. Imports nothing."""
+
+SPLITS = ("train", "val", "test")
+ON_BAD_IMAGE = ("error", "skip")
+
+IMAGE_SIZE = 224
+"""Pixels per side, where neither the user, nor the model, nor the data says."""
+
+CROP_FRACTION = 0.875
+"""The part of a resized photograph that evaluation keeps: timm's ``crop_pct``."""
+
+CALIBRATION_IMAGES = 200
+"""How many images calibrate where nobody says how many."""
