@@ -48,8 +48,9 @@ def wheel(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def python(wheel, tmp_path) -> Path:
+def python(wheel, tmp_path, monkeypatch) -> Path:
     """The Python of a fresh environment with the wheel; the dependencies are those of this one."""
+    monkeypatch.delenv("PYTHONPATH", raising=False)  # the checkout must not be importable there
     venv.create(tmp_path / "fresh", with_pip=True)
     python = tmp_path / "fresh" / "bin" / "python"
     subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel], check=True)
@@ -75,9 +76,7 @@ def test_wheel_holds_what_it_must_and_no_more(wheel):
 
 
 @pytest.mark.slow
-def test_installed_wheel_runs_anywhere(python, tmp_path, monkeypatch):
-    monkeypatch.delenv("PYTHONPATH", raising=False)  # the checkout must not be importable here
-
+def test_installed_wheel_runs_anywhere(python, tmp_path):
     def run(*arguments):
         done = subprocess.run([python.parent / "mixnet-tf", *arguments], capture_output=True, text=True, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
