@@ -23,8 +23,9 @@ from mixnet_tf.deploy.deploy import deploy_model
 from mixnet_tf.litert.convert import convert
 from mixnet_tf.litert.op_table import inspect_model
 from mixnet_tf.quantization.io_types import set_types
-from mixnet_tf.quantization.quantize import backend_of, calibrate, int8_graph
+from mixnet_tf.quantization.quantize import backend_of
 from mixnet_tf.quantization.recipe import load_recipe
+from mixnet_tf.quantization.steps import calibrate, int8_graph
 
 RECIPES = ("float32", "float16", "weight_int8", "int8", "int8_uint8_io", "int8_float_io")
 FLOAT_BLOCK = "stage4_block1"
