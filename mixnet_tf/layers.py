@@ -64,7 +64,7 @@ def numbers_of(name: str) -> tuple[int, ...]:
 
 @keras.saving.register_keras_serializable("mixnet_tf")
 class GroupedPointwiseConv2D(Composite):
-    """1x1 convolution in `groups` independent groups: one Conv2D a group, on equal channel chunks, concatenated.
+    """1x1 convolution in `groups` independent groups: one Conv2D per group, on equal channel chunks, concatenated.
 
     Input and output shape: (batch, height, width, channels).
 
@@ -104,7 +104,7 @@ class MixConv2D(Composite):
     Input shape (batch, height, width, channels); at stride s the output is ceil(height / s) x ceil(width / s).
 
     Args:
-        kernel_sizes: odd kernel sizes, one a branch, in channel order.
+        kernel_sizes: odd kernel sizes, one per branch, in channel order.
         strides: 1 or 2.
         padding: ``"symmetric"`` (k // 2 on every side, as PyTorch) or ``"same"`` (as TensorFlow).
 

@@ -144,7 +144,7 @@ def create_feature_extractor(
         name: name of the model; default: the name in the configuration and ``_features``.
 
     Returns:
-        A functional ``keras.Model`` with a list of outputs, one (batch, h, w, channels) map a stage.
+        A functional ``keras.Model`` with a list of outputs, one (batch, h, w, channels) map per stage.
 
     Raises:
         ArgumentError: an argument is none of its values.

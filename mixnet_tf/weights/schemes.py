@@ -1,6 +1,6 @@
 """What every variable of a MixNet is called elsewhere, and how it lies in memory there.
 
-One table a naming scheme: timm's (Ross Wightman's pytorch-image-models), NetsPresso Trainer's, ours (the variables'
+One table per naming scheme: timm's (Ross Wightman's pytorch-image-models), NetsPresso Trainer's, ours (the variables'
 paths) and that of Keras' weight files. The tables are read in both directions, by loading and by exporting.
 """
 
