@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 from foreign import foreign
 from PIL import Image
+from recipes import PLAIN
 
 from mixnet_tf import exporting
 from mixnet_tf.data.dataset import Split
@@ -21,17 +22,9 @@ from mixnet_tf.exporting import KerasSource, export
 from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.litert.runtime import LiteModel
 from mixnet_tf.model import create_model
-from mixnet_tf.quantization.recipe import Equalization, Recipe
+from mixnet_tf.quantization.recipe import Recipe
 
 CONFIG = Path(__file__).with_name("tiny.yaml")
-PLAIN = Recipe(
-    name="plain",
-    weights="int8",
-    activations="int8",
-    equalize=Equalization(streams=False, relu=False),
-    ranges="minmax",
-    bias_correction=False,
-)
 
 
 @pytest.fixture(scope="module")

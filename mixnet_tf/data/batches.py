@@ -85,13 +85,14 @@ def training_dataset(
     import tensorflow as tf
 
     height, width = checks.image_size(image_size)
-    checks.integer("batch_size", batch_size, 1)
+    checks.integer("batch_size", batch_size, 1)  # before any image is read
     for name, value in (("seed", seed), ("first_epoch", first_epoch), ("epochs", epochs)):
         checks.integer(name, value, 0)
-    split = data.checked("train").splits["train"]
+    data = data.checked("train")
+    split = data.splits["train"]
     augmentation = augmentation or data.augmentation
+    steps = steps_per_epoch(data, batch_size=batch_size)
     batch_size = min(batch_size, len(split))
-    steps = len(split) // batch_size
     labels, at_least = tf.constant(split.labels), pixels_to_decode(image_size, augmentation)
 
     def plan_epoch(epoch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -4,24 +4,17 @@ import dataclasses
 
 import numpy as np
 import pytest
+from recipes import PLAIN
 
 from mixnet_tf.errors import DeployError
 from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.litert.runtime import LiteModel
 from mixnet_tf.quantization.backends import to_int8
 from mixnet_tf.quantization.fallback import block_names, float_blocks_for, rank_blocks
-from mixnet_tf.quantization.recipe import Equalization, Recipe
+from mixnet_tf.quantization.recipe import Recipe
 from mixnet_tf.quantization.steps import calibrate
 from mixnet_tf.quantization.types import Calibrated
 
-PLAIN = Recipe(
-    bias_correction=False,
-    name="plain",
-    weights="int8",
-    activations="int8",
-    equalize=Equalization(streams=False, relu=False),
-    ranges="minmax",
-)
 BACKEND = "litert-quantizer"
 
 

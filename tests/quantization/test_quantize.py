@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from recipes import PLAIN
 from rescale import rescale_streams
 
 from mixnet_tf.data.calibration import CalibrationSet
@@ -14,19 +15,11 @@ from mixnet_tf.litert.convert import convert
 from mixnet_tf.litert.flatgraph import FlatGraph, convolutions
 from mixnet_tf.litert.runtime import LiteModel
 from mixnet_tf.quantization.quantize import backend_of, quantize
-from mixnet_tf.quantization.recipe import Equalization, Recipe, load_recipe
+from mixnet_tf.quantization.recipe import load_recipe
 from mixnet_tf.quantization.steps import calibrate, int8_graph
 from mixnet_tf.saving import load_model
 
 INT8 = load_recipe("int8")
-PLAIN = Recipe(
-    name="plain",
-    weights="int8",
-    activations="int8",
-    equalize=Equalization(streams=False, relu=False),
-    ranges="minmax",
-    bias_correction=False,
-)
 
 
 def limits_by_hand(images: list) -> tuple[float, float]:
