@@ -1,0 +1,12 @@
+"""The readers by name. Each makes the case of one mutant from a random generator, in an empty folder."""
+
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+from tests.fuzz.cases import Case
+from tests.fuzz.readers import yaml_files
+
+READERS: dict[str, Callable[[Random, Path], Case]] = {
+    **yaml_files.READERS,
+}

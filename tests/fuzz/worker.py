@@ -1,0 +1,107 @@
+"""Runs cases one after another in this process: a line ``READER SEED`` in, a line of JSON out. See ``python -m tests.fuzz``."""
+
+import contextlib
+import json
+import os
+import re
+import resource
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+from random import Random
+
+GIB = 2**30
+SECONDS, MEMORY = 10, 2 * GIB
+_LIMIT = 12 * GIB  # of the address space that a case may fill before it ends in MemoryError: keeps the machine alive
+
+
+def outcome(reader: str, seed: int) -> dict:
+    """Return ``{"kind": "refused" | "accepted" | "finding", "what": …}`` for one mutant."""
+    from tests.fuzz.readers import READERS
+
+    with tempfile.TemporaryDirectory() as name, _captured() as (output, errors):
+        folder = Path(name)
+        case = READERS[reader](Random(f"{reader} {seed}"), folder)
+        Path("/proc/self/clear_refs").write_text("5")  # starts the peak anew
+        started = time.monotonic()
+        try:
+            problem, status = None, _run(case.arguments)
+        except BaseException as error:
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            problem, status = f"{type(error).__name__}: {error} at {where.filename}:{where.lineno}", 1
+        seconds, peak = time.monotonic() - started, _peak()
+        said, error_text = output(), errors()
+    problem = problem or _problem(status, said, error_text) or (case.wrong(said) if status == 0 else None)
+    if problem is None and seconds > SECONDS:
+        problem = f"takes {seconds:.0f} s"
+    if problem is None and peak > MEMORY:
+        problem = f"takes {peak / GIB:.1f} GiB"
+    kind = "finding" if problem else "refused" if status == 2 else "accepted"
+    return {"kind": kind, "what": problem or error_text.strip().split("\n")[-1][-300:], "arguments": case.arguments}
+
+
+def _run(arguments: list[str]) -> int:
+    from mixnet_tf.cli import main
+
+    try:
+        return main(arguments)
+    except SystemExit as error:  # argparse's way out
+        return error.code if isinstance(error.code, int) else 1
+
+
+def _problem(status: int, output: str, errors: str) -> str | None:
+    """Return what is wrong with how a command ended: 0, or 2 and one printable line."""
+    lines = [line for line in re.split(r"[\r\n]+", errors) if line.strip() and not re.search(r"\d+%\|", line)]
+    if status not in (0, 2):
+        return f"exit status {status}: {errors[-500:]}"
+    if status == 2 and (len(lines) != 1 or not lines[0].startswith("mixnet-tf")):
+        return f"{len(lines)} lines, expected 1: {errors[-500:]!r}"
+    if "Traceback" in errors:
+        return f"a traceback: {errors[-500:]}"
+    bad = [line for line in [*lines, *output.splitlines()] if not line.replace("\t", " ").isprintable()]
+    return f"not printable: {bad[0][:200]!r}" if bad else None
+
+
+@contextlib.contextmanager
+def _captured():
+    """Send file descriptors 1 and 2 to files, native libraries' words included; yield how to read them."""
+    with tempfile.TemporaryFile("w+b") as output, tempfile.TemporaryFile("w+b") as errors:
+        kept = os.dup(1), os.dup(2)
+        os.dup2(output.fileno(), 1)
+        os.dup2(errors.fileno(), 2)
+
+        def reader(stream, file):
+            def read():
+                stream.flush()
+                file.seek(0)
+                return file.read().decode(errors="backslashreplace")
+
+            return read
+
+        try:
+            yield reader(sys.stdout, output), reader(sys.stderr, errors)
+        finally:
+            for number, old in enumerate(kept, 1):
+                os.dup2(old, number)
+                os.close(old)
+
+
+def _peak() -> int:
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) * 1024
+
+
+def main() -> None:
+    """Answer until the input ends. The answers leave by a descriptor of their own."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    resource.setrlimit(resource.RLIMIT_DATA, (_LIMIT, _LIMIT))
+    for line in sys.stdin:
+        reader, seed = line.split()
+        print(json.dumps(outcome(reader, int(seed))), file=answers)
+
+
+if __name__ == "__main__":
+    main()
