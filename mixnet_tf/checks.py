@@ -5,16 +5,20 @@ Integers and numbers may be Python's or numpy's, never booleans. This module doe
 
 import dataclasses
 import math
+import reprlib
 from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 from typing import Any
 
-from mixnet_tf.errors import ArgumentError, did_you_mean
+from mixnet_tf.errors import ArgumentError, did_you_mean, printable
 
 ImageSize = int | tuple[int, int]
 """A square side, or (height, width), in pixels."""
 
 _LONGEST = 80  # characters of a value that a message shows
+_SHORT = reprlib.Repr()  # what is shown is computed no further either: lists of lists may be endless
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 4, 2 * _LONGEST, 2 * _LONGEST, 2 * _LONGEST
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxset = _SHORT.maxdict = _LONGEST // 3
 
 
 def shown(value: object) -> str:
@@ -24,7 +28,7 @@ def shown(value: object) -> str:
     ("'text'", 'xxxxx...')
     """
     try:
-        text = " ".join(repr(value).split())
+        text = printable(" ".join(_SHORT.repr(value).split()))
     except ValueError:  # of an integer with thousands of digits
         text = f"a very large {type(value).__name__}"
     return text if len(text) < _LONGEST else text[: _LONGEST - 3] + "..."

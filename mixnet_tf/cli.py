@@ -5,6 +5,7 @@ line and exit status 2. TensorFlow is imported by the commands that need it, so 
 """
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn, Protocol
 
 from mixnet_tf import __version__
+from mixnet_tf.checks import shown
 from mixnet_tf.commands import (
     benchmark,
     compare,
@@ -24,7 +26,7 @@ from mixnet_tf.commands import (
     summary,
     train,
 )
-from mixnet_tf.errors import MixNetError
+from mixnet_tf.errors import MixNetError, printable
 
 
 class Command(Protocol):
@@ -56,11 +58,21 @@ COMMANDS: dict[str, Command] = {
 }
 
 
+_LONGEST = 2000  # characters of an error: some systems allow names of 4,096
+
+
 class _Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
+    """An argument parser whose errors are one line, and not a long one."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self._given = list(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}; see {self.prog} --help\n")
+        for value in self._given:
+            for text in (repr(value), value) if len(value) > len(shown(value)) else ():
+                message = message.replace(text, shown(value))
+        self.exit(2, printable(f"{self.prog}: error: {' '.join(message.split())}; see {self.prog} --help") + "\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,6 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         >>> main(["summary", "no/such.yaml"])                                                    # doctest: +SKIP
         2
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what the terminal or pipe cannot encode is no error
     args = _parser().parse_args(argv)
     command = COMMANDS[args.command]
     try:
@@ -93,7 +107,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(command: str, message: str) -> int:
-    print(f"mixnet-tf {command}: error: {' '.join(message.split())}", file=sys.stderr)
+    line = printable(" ".join(message.split()))
+    if len(line) > _LONGEST:
+        line = f"{line[: _LONGEST // 2]} … {line[-_LONGEST // 2 :]}"
+    print(f"mixnet-tf {command}: error: {line}", file=sys.stderr)
     return 2
 
 

@@ -33,6 +33,7 @@ from mixnet_tf.schema import (
 )
 
 ACTIVATIONS = ("relu", "relu6", "prelu", "leaky_relu", "gelu", "silu", "swish", "hard_swish")
+MOST_BLOCKS = 1000
 LAST_CONV_FILTERS = 1536  # not scaled by wid_mul: NetsPresso and the authors keep it
 
 _CHANNELS = integer(1, 2**16)
@@ -213,7 +214,7 @@ def expand_blocks(backbone: BackboneConfig) -> tuple[tuple[BlockConfig, ...], ..
     """Return the blocks of every stage, with `wid_mul`, `dep_mul` and `num_blocks` applied.
 
     Raises:
-        ConfigError: lists of unequal length, or channels that do not divide by kernels or groups.
+        ConfigError: lists of unequal length, channels that do not divide by kernels or groups, or too many blocks.
 
     Example:
         >>> stages = expand_blocks(load_config("mixnet_s").architecture.backbone)
@@ -222,12 +223,16 @@ def expand_blocks(backbone: BackboneConfig) -> tuple[tuple[BlockConfig, ...], ..
     """
     params = backbone.params
     channels = scale_channels(params.stem_channels, params.wid_mul)
-    stages = []
+    stages, count = [], 0
     for s, stage in enumerate(backbone.stage_params):
         _check_equal_lengths(stage, f"architecture.backbone.stage_params[{s}]")
         blocks = []
         for i, repeats in enumerate(stage.num_blocks):
             repeats = repeats if params.dep_mul == 1.0 else math.ceil(params.dep_mul * repeats)
+            count += repeats
+            if count > MOST_BLOCKS:
+                where = f"architecture.backbone.stage_params[{s}].num_blocks[{i}]"
+                raise ConfigError(f"{where}: found more than {MOST_BLOCKS:,} blocks up to here, expected fewer")
             for repeat in range(repeats):
                 block = BlockConfig(
                     path=f"architecture.backbone.stage_params[{s}].{{field}}[{i}]",

@@ -5,7 +5,13 @@ from collections.abc import Iterable
 
 
 class MixNetError(Exception):
-    """Base of every error raised for a mistake in the input: what is wrong, where, and what would be right."""
+    """Base of every error raised for a mistake in the input: what is wrong, where, and what would be right.
+
+    Whatever names the message holds, it is one printable line.
+    """
+
+    def __init__(self, message: str):
+        super().__init__(printable(" ".join(message.split())))
 
 
 class ArgumentError(MixNetError, ValueError):
@@ -28,11 +34,26 @@ class DeployError(MixNetError, ValueError):
     """A model or file that cannot be converted, quantized or run on LiteRT."""
 
 
+def printable(text: str) -> str:
+    r"""Return a text on one line: what would move the cursor, color the terminal or hide is written as its escape.
+
+    >>> printable("a\x1b[31m")
+    'a\\x1b[31m'
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
+
+
 def did_you_mean(name: object, candidates: Iterable[str]) -> str:
     """Return `` (did you mean 'x'?)`` for the candidate nearest to a text, or an empty string.
 
     >>> did_you_mean("swihs", ["relu", "swish"])
     " (did you mean 'swish'?)"
     """
-    nearest = difflib.get_close_matches(name, list(candidates), n=1) if isinstance(name, str) else []
+    is_name = isinstance(name, str) and len(name) < 100
+    nearest = difflib.get_close_matches(name, list(candidates), n=1) if is_name else []
     return f" (did you mean {nearest[0]!r}?)" if nearest else ""

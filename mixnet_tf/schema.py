@@ -5,6 +5,7 @@ names, in one line, the path of whatever is wrong, what was found, and what woul
 """
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -83,9 +84,10 @@ def text(value: Any, path: str) -> str:
 
 
 def file_name(value: Any, path: str) -> str:
-    """Read a text that can be part of a file's name."""
-    if not isinstance(value, str) or not re.fullmatch(r"[\w.-]+", value):
-        raise wrong(path, value, "a name of letters, digits, '_', '-' and '.'")
+    """Read a text that can be part of a file's name, of a layer's, and of an argument."""
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{,63}", value):
+        expected = "a name of up to 64 letters, digits, '_', '-' and '.' that begins with a letter or digit"
+        raise wrong(path, value, expected)
     return value
 
 
@@ -155,18 +157,49 @@ def child(path: str, key: object) -> str:
     return f"{path}.{name}" if path else name
 
 
+_MOST_BYTES = 200_000  # of a file: the largest network that ships has 5,000
+_MOST_VALUES = 50_000  # with aliases followed
+_LONGEST_SCALAR = 1000
+
+
 class _StrictLoader(yaml.SafeLoader):
-    """YAML with duplicate keys refused: PyYAML would silently keep the last one."""
+    """Plain YAML: no tags, nothing that grows when it is read, no duplicate keys, of which PyYAML keeps the last."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        if node is not None and _count_values(node, {}) > _MOST_VALUES:
+            raise ConfigError(f"holds more than {_MOST_VALUES:,} values once its aliases are followed")
+        return node
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event = self.peek_event()
+        line = event.start_mark.line + 1
+        if getattr(event, "tag", None) is not None:
+            raise ConfigError(f"line {line}: the tag {checks.shown(event.tag)}; expected values without tags")
+        if isinstance(event, yaml.ScalarEvent) and len(event.value) > _LONGEST_SCALAR:
+            raise ConfigError(f"line {line}: a value of {len(event.value):,} characters, expected {_LONGEST_SCALAR:,}")
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen = set()
         for key_node, _ in node.value:
             if isinstance(key_node, yaml.ScalarNode) and key_node.value in seen:
                 line = key_node.start_mark.line + 1
-                raise ConfigError(f"line {line}: the key {key_node.value!r} stands twice in the same mapping")
+                key = checks.shown(key_node.value)
+                raise ConfigError(f"line {line}: the key {key} stands twice in the same mapping")
             if isinstance(key_node, yaml.ScalarNode):
                 seen.add(key_node.value)
         return super().construct_mapping(node, deep=deep)
+
+
+def _count_values(node: yaml.Node, counts: dict[int, int]) -> int:
+    """Return the number of values in a node with aliases followed; one that holds itself has too many."""
+    if id(node) not in counts:
+        counts[id(node)] = _MOST_VALUES
+        entries = [] if isinstance(node, yaml.ScalarNode) else node.value
+        parts = itertools.chain(*entries) if isinstance(node, yaml.MappingNode) else entries
+        counts[id(node)] = 1 + sum(_count_values(part, counts) for part in parts)
+    return counts[id(node)]
 
 
 def _resource_folders(kind: str) -> list[Path]:
@@ -194,15 +227,25 @@ def read_yaml(source: str | Path, kind: str) -> Any:
         shipped = shipped_files(kind)
         if text not in shipped:
             raise ConfigError(
-                f"no {kind.rstrip('s')} called {text!r}{did_you_mean(text, shipped)}; "
+                f"no {kind.rstrip('s')} called {checks.shown(text)}{did_you_mean(text, shipped)}; "
                 f"shipped: {', '.join(shipped)}; or give a path that ends in .yaml"
             )
         path = shipped[text]
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+        return yaml.load(_read_text(path), Loader=_StrictLoader)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}") from error
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     except (yaml.YAMLError, RecursionError, TypeError, ValueError) as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def _read_text(path: Path) -> str:
+    if path.exists() and not (path.is_file() or path.is_dir()):  # a named pipe would wait for ever
+        raise ConfigError("a pipe or device, expected a file")
+    with path.open("rb") as stream:
+        content = stream.read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
+        raise ConfigError(f"larger than {_MOST_BYTES:,} bytes, which no network or recipe needs")
+    return content.decode("utf-8")

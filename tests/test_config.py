@@ -1,8 +1,10 @@
 """The YAML: three layouts, every rule, every rejection."""
 
 import copy
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -108,6 +110,8 @@ def test_each_mistake_is_named(path, value, expected):
 
 
 HUGE = f"0x{'f' * 5000}"  # an integer with more digits than Python turns into text
+# 9 ** 9 values in 500 bytes
+BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 10))
 
 
 @pytest.mark.parametrize(
@@ -118,14 +122,22 @@ HUGE = f"0x{'f' * 5000}"  # an integer with more digits than Python turns into t
         ("model: {", "not valid YAML"),
         ("model: 3\n", "model: found 3"),
         ("a: 1\na: 2\n", "line 2: the key 'a' stands twice"),
-        ("model: !!python/object/apply:os.system ['true']\n", "not valid YAML"),
-        ("x: &x [*x]\n", "unknown key"),
+        ("model: !!python/object/apply:os.system ['true']\n", "line 1: the tag 'tag:yaml.org,2002:python/object"),
+        ('a: 1\nb: !!int ""\n', "line 2: the tag 'tag:yaml.org,2002:int'; expected values without tags"),
+        ("model: {x: !!bool x}\n", "the tag"),
+        ("model: [!!timestamp x]\n", "the tag"),
+        ("!x 1: 2\n", "the tag '!x'"),
+        ("x: &x [*x]\n", "holds more than 50,000 values once its aliases are followed"),
+        (BOMB, "holds more than 50,000 values once its aliases are followed"),
+        ("#" + " " * 20_000_000, "larger than 200,000 bytes"),
+        ("x: [" + "1, " * 60_000 + "1]", "holds more than 50,000 values"),
         ("? [1, 2]\n: 3\n", "not valid YAML"),
         ("[" * 3000, "not valid YAML"),
         ("name: mixnet\nstage_params: []\n", "params: missing"),
-        (f"model:\n  name: {HUGE}\n  architecture:\n", "model.name: found a very large int"),
-        (f"model:\n  ? {HUGE}\n  : 1\n", "model.a very large int: unknown key"),
-        (f"? {HUGE}\n: 1\nmodel:\n", "a very large int: unknown key"),
+        (f"model:\n  name: {HUGE}\n  architecture:\n", "line 2: a value of 5,002 characters"),
+        (f"model:\n  ? {HUGE}\n  : 1\n", "line 2: a value of 5,002 characters"),
+        (f"model: 1{':59' * 330}\n", "model: found 1"),
+        (f"? {'9' * 900}\n: 1\nmodel:\n", "99...: unknown key"),
         ('model: {"a\\nb": 1}\n', r"model.'a\nb': unknown key"),
         (
             "backbone:\n  name: mixnet\n  params: {stem_channels: -1}\n  stage_params: []\n",
@@ -144,9 +156,47 @@ def test_broken_files_are_named(tmp_path: Path, text, expected):
     assert "\n" not in str(caught.value)
 
 
+def test_values_that_have_no_end_are_refused_at_once():
+    endless: list = []
+    endless.append(endless)
+    wide: list = [0]
+    for _ in range(12):
+        wide = [wide] * 1000
+    started = time.process_time()
+    for value in (endless, wide, 16**6000, {"x": wide}, "x" * 10**8):
+        with pytest.raises(ConfigError, match="stem_channels: found") as caught:
+            load_config(changed(f"{B}.params.stem_channels", value))
+        assert len(str(caught.value)) < 250
+    assert time.process_time() - started < 2
+
+
+@pytest.mark.parametrize("name", ["..", ".", "-x", "_x", "", "a/b", "a b", "\u0663", "x" * 65, "x\n", "é"])
+def test_a_name_that_cannot_be_part_of_a_file_name_is_refused(name):
+    with pytest.raises(ConfigError, match=r"^model\.name: found"):
+        load_config(changed("model.name", name))
+
+
+def test_a_network_has_at_most_a_thousand_blocks():
+    data = changed(f"{S}.num_blocks", [1, 1000])
+    data["model"]["architecture"]["backbone"]["stage_params"][0]["stride"] = [1, 1]
+    with pytest.raises(ConfigError, match=r"stage_params\[0\]\.num_blocks\[1\]: found more than 1,000 blocks"):
+        load_config(data)
+    data["model"]["architecture"]["backbone"]["stage_params"][0]["num_blocks"] = [1, 999]
+    assert sum(map(len, expand_blocks(load_config(data).architecture.backbone))) == 1000
+    data["model"]["architecture"]["backbone"]["params"]["dep_mul"] = 1.001  # 2 + 1,000
+    with pytest.raises(ConfigError, match="more than 1,000 blocks"):
+        load_config(data)
+
+
 def test_files_that_cannot_be_read_are_named(tmp_path: Path):
     (tmp_path / "binary.yaml").write_bytes(bytes(range(128, 256)))
-    for path, expected in [("missing.yaml", "No such file"), ("binary.yaml", "not valid YAML"), (".", "directory")]:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for path, expected in [
+        ("missing.yaml", "No such file"),
+        ("binary.yaml", "not valid YAML"),
+        (".", "directory"),
+        ("pipe.yaml", "a pipe or device, expected a file"),
+    ]:
         with pytest.raises(ConfigError, match=expected):
             load_config(tmp_path / path)
     with pytest.raises(ConfigError, match=r"no config called 'mixnet_q'.*did you mean 'mixnet_"):

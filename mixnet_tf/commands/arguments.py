@@ -12,7 +12,7 @@ from mixnet_tf.errors import ArgumentError
 def whole(text: str) -> int:
     """Read an integer, of any size."""
     try:
-        return int(text)
+        return int(_ascii(text))
     except ValueError:
         raise argparse.ArgumentTypeError(checks.complaint("", text, "an integer")) from None
 
@@ -20,9 +20,14 @@ def whole(text: str) -> int:
 def real(text: str) -> float:
     """Read a number, of any size."""
     try:
-        return float(text)
+        return float(_ascii(text))
     except ValueError:
         raise argparse.ArgumentTypeError(checks.complaint("", text, "a number")) from None
+
+
+def _ascii(text: str) -> str:
+    """Return a text without digits of other scripts, which Python would read as numbers."""
+    return text if text.isascii() else ""
 
 
 def integer_from(low: int, high: int | None = None) -> Callable[[str], int]:

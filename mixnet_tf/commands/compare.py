@@ -5,7 +5,7 @@ import dataclasses
 from typing import Any
 
 from mixnet_tf.commands.arguments import add_data, add_image_size, add_split
-from mixnet_tf.commands.output import about_images, load_tensorflow, show_about, show_table, snr_text
+from mixnet_tf.commands.output import about_images, load_tensorflow, say, show_about, show_table, snr_text
 from mixnet_tf.data.choices import IMAGE_SIZE
 
 HELP = "compare two models on the same images"
@@ -40,7 +40,7 @@ def show(result: dict[str, Any]) -> None:
         interval = f"{top1['low']:.2%} to {top1['high']:.2%}"
         rows.append((result[name], f"{top1['value']:.2%}", interval, f"{top5:.2%}", result[f"only_{name}_right"]))
     show_table(("model", "top-1", "95 % interval", "top-5", "only this one right"), rows)
-    print(
+    say(
         f"\n{result['count']} images: agreement {result['agreement']:.2%}, {snr_text(result['snr_db'])}, "
         f"cosine {result['cosine']:.5f}, McNemar p = {result['p_value']:.2g}"
     )

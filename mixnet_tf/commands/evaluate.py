@@ -5,7 +5,7 @@ import dataclasses
 from typing import Any
 
 from mixnet_tf.commands.arguments import add_data, add_image_size, add_split
-from mixnet_tf.commands.output import about_images, load_tensorflow, show_about, show_table
+from mixnet_tf.commands.output import about_images, load_tensorflow, say, show_about, show_table
 from mixnet_tf.data.choices import IMAGE_SIZE
 
 HELP = "measure the accuracy of a model"
@@ -32,4 +32,5 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def show(result: dict[str, Any]) -> None:
     show_about(result)
     show_table(("class", "top-1"), [(name, f"{value:.2%}") for name, value in result["per_class"].items()])
-    print(f"\n{result['model']}: top-1 {result['top1']:.2%}, top-5 {result['top5']:.2%} of {result['count']} images")
+    say()
+    say(f"{result['model']}: top-1 {result['top1']:.2%}, top-5 {result['top5']:.2%} of {result['count']} images")

@@ -14,7 +14,7 @@ from mixnet_tf.commands.arguments import (
     fraction,
     seed,
 )
-from mixnet_tf.commands.output import load_tensorflow, show_about
+from mixnet_tf.commands.output import load_tensorflow, say, show_about
 from mixnet_tf.data.choices import CALIBRATION_IMAGES
 
 HELP = "convert a model to .tflite, in float or in int8"
@@ -70,9 +70,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def show(result: dict[str, Any]) -> None:
     show_about(result)
     if fallback := result["fallback"]:
-        print(
+        say(
             f"blocks kept in float32: {', '.join(fallback['blocks']) or 'none'}; {fallback['agreement']:.2%} of "
             f"{fallback['images']} validation images agree; size {fallback['size_ratio']:.2f} and latency "
             f"{fallback['latency_ratio']:.2f} of the file all in int8"
         )
-    print(f"{result['path']}: {result['size_bytes'] / 1e6:.2f} MB, recipe {result['recipe']['name']}")
+    say(f"{result['path']}: {result['size_bytes'] / 1e6:.2f} MB, recipe {result['recipe']['name']}")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mixnet_tf.commands.arguments import add_image_size, add_overwrite, add_padding
-from mixnet_tf.commands.output import load_tensorflow, show_table
+from mixnet_tf.commands.output import load_tensorflow, say, show_table
 from mixnet_tf.data.choices import CROP_FRACTION, IMAGE_SIZE
 
 if TYPE_CHECKING:  # --help does without them
@@ -71,6 +71,6 @@ def _best_classes(scores: "np.ndarray") -> list[dict[str, Any]]:
 
 
 def show(result: dict[str, Any]) -> None:
-    print(f"{result['path']}: {result['classes']} classes")
+    say(f"{result['path']}: {result['classes']} classes")
     if "best" in result:
         show_table(("class", "score"), [(best["class"], f"{best['score']:.4f}") for best in result["best"]])

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from mixnet_tf.commands.output import show_table
+from mixnet_tf.commands.output import say, show_table
 from mixnet_tf.data.choices import IMAGE_SIZE
 
 HELP = "list the shipped configurations and recipes"
@@ -32,4 +32,5 @@ def show(result: dict[str, Any]) -> None:
         for name, counts in result["configs"].items()
     ]
     show_table(("config", "parameters", f"MACs at {IMAGE_SIZE} px, 1000 classes"), rows)
-    print(f"\nrecipes: {', '.join(result['recipes'])}")
+    say()
+    say(f"recipes: {', '.join(result['recipes'])}")

@@ -4,6 +4,8 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from mixnet_tf.errors import printable
+
 if TYPE_CHECKING:  # data needs numpy, which --help does without
     from mixnet_tf.data.dataset import ImageData
 
@@ -16,6 +18,11 @@ def load_tensorflow() -> None:
     with quiet():
         import keras  # noqa: F401
         import tensorflow  # noqa: F401
+
+
+def say(text: str = "") -> None:
+    """Print a line; names in it cannot reach the terminal as anything but text."""
+    print(printable(text))
 
 
 def about_images(data: "ImageData", split: str) -> dict[str, Any]:
@@ -32,14 +39,14 @@ def about_images(data: "ImageData", split: str) -> dict[str, Any]:
 def show_about(result: dict[str, Any]) -> None:
     """Print what `about_images` says."""
     for note in result["notes"]:
-        print(f"note: {note}")
+        say(f"note: {note}")
     show_skipped(result["skipped_images"])
 
 
 def show_skipped(paths: Sequence[str]) -> None:
     """Print how many images were left out, and the first of them."""
     if paths:
-        print(f"skipped {len(paths)} unreadable images: {', '.join(paths[:5])}{' …' if len(paths) > 5 else ''}")
+        say(f"skipped {len(paths)} unreadable images: {', '.join(paths[:5])}{' …' if len(paths) > 5 else ''}")
 
 
 def show_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -52,7 +59,7 @@ def show_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     for i, title in enumerate(header):
         table.add_column(title, justify="left" if i == 0 else "right", no_wrap=True)
     for row in rows:
-        table.add_row(*(str(cell) for cell in row))
+        table.add_row(*(printable(str(cell)) for cell in row))
     Console(width=1000, highlight=False, markup=False).print(table)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from mixnet_tf.commands import train
 from mixnet_tf.commands.arguments import add_graph
-from mixnet_tf.commands.output import load_tensorflow, show_about, show_table
+from mixnet_tf.commands.output import load_tensorflow, say, show_about, show_table
 
 HELP = "train, export, evaluate, time and report"
 
@@ -37,4 +37,5 @@ def show(result: dict[str, Any]) -> None:
         speed = "" if latency is None else f"{latency['median_ms']:.2f}"
         rows.append((model["file"], f"{model['size_bytes'] / 1e6:.2f}", f"{measured['top1']:.2%}", agreement, speed))
     show_table(("file", "MB", "top-1", "agreement", "median ms"), rows)
-    print(f"\nreport: {result['report']}")
+    say()
+    say(f"report: {result['report']}")

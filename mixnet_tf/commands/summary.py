@@ -5,7 +5,7 @@ import dataclasses
 from typing import Any
 
 from mixnet_tf.commands.arguments import add_config, add_image_size, count
-from mixnet_tf.commands.output import shape_text, show_table
+from mixnet_tf.commands.output import say, shape_text, show_table
 from mixnet_tf.data.choices import IMAGE_SIZE
 
 HELP = "show stages, parameters and MACs"
@@ -35,7 +35,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def show(result: dict[str, Any]) -> None:
-    print(f"{result['name']} at {result['image_size']} px, {result['classes']} classes\n")
+    say(f"{result['name']} at {result['image_size']} px, {result['classes']} classes")
+    say()
     rows = [
         (
             stage["name"],
@@ -50,4 +51,5 @@ def show(result: dict[str, Any]) -> None:
     ]
     rows.append(("total", "", "", "", "", f"{result['parameters']:,}", f"{result['macs'] / 1e6:.2f} M"))
     show_table(("stage", "blocks", "output", "channels", "kernels", "parameters", "MACs"), rows)
-    print("\nMACs of convolutions and fully connected layers; parameters are the trainable ones.")
+    say()
+    say("MACs of convolutions and fully connected layers; parameters are the trainable ones.")

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mixnet_tf.commands.arguments import add_config, add_data, add_image_size, add_padding, integer_from, number_from
-from mixnet_tf.commands.output import load_tensorflow, show_skipped
+from mixnet_tf.commands.output import load_tensorflow, say, show_skipped
 from mixnet_tf.data.augmentation import Augmentation
 from mixnet_tf.data.choices import IMAGE_SIZE, SPLITS
+from mixnet_tf.errors import printable
 from mixnet_tf.training.config import TrainingConfig
 
 if TYPE_CHECKING:  # data needs numpy, which --help does without
@@ -66,7 +67,7 @@ def training_arguments(args: argparse.Namespace, data: "ImageData") -> dict[str,
 
     check_folder(args.output, resume=args.resume, overwrite=args.overwrite)
     if args.resume and not holds_run(args.output):
-        print(f"{args.output}: holds no run to resume; starting one", file=sys.stderr)
+        print(printable(f"{args.output}: holds no run to resume; starting one"), file=sys.stderr)
     return {
         "image_size": args.image_size,
         "training": TrainingConfig(**_given(TrainingConfig, args)),
@@ -99,4 +100,4 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def show(result: dict[str, Any]) -> None:
     show_skipped(result["skipped_images"])
     best = f"top-1 {result['val_top1']:.2%} on the validation images, in epoch {result['best_epoch'] + 1}"
-    print(f"trained model: {result['model']}, {best}")
+    say(f"trained model: {result['model']}, {best}")
