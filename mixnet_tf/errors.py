@@ -54,6 +54,7 @@ def did_you_mean(name: object, candidates: Iterable[str]) -> str:
     >>> did_you_mean("swihs", ["relu", "swish"])
     " (did you mean 'swish'?)"
     """
-    is_name = isinstance(name, str) and len(name) < 100
-    nearest = difflib.get_close_matches(name, list(candidates), n=1) if is_name else []
+    if not isinstance(name, str) or len(name) > 100:
+        return ""
+    nearest = difflib.get_close_matches(name, list(candidates), n=1)
     return f" (did you mean {nearest[0]!r}?)" if nearest else ""

@@ -34,7 +34,7 @@ def imported(folder: Path, skip: tuple[str, ...] = ()) -> set[str]:
                     names |= {alias.name.split(".")[0] for alias in node.names}
                 elif isinstance(node, ast.ImportFrom) and not node.level:
                     names.add(node.module.split(".")[0])
-    here = {path.stem for path in folder.iterdir()} | {"mixnet_tf"}
+    here = {path.stem for path in folder.iterdir()} | {"mixnet_tf", "tests"}
     distributions = importlib.metadata.packages_distributions()
     names -= {*sys.stdlib_module_names, *here, *OPTIONAL}
     return declared(distributions.get(name, [name])[0] for name in names)

@@ -18,6 +18,7 @@ from mixnet_tf.errors import DeployError
 from mixnet_tf.evidence.benchmark import benchmark
 from mixnet_tf.evidence.comparison import Comparison, compare
 from mixnet_tf.evidence.figures import new_figure, save_figure
+from mixnet_tf.evidence.markdown import escaped
 from mixnet_tf.files import whole_file
 from mixnet_tf.layers import block_of
 from mixnet_tf.litert.flatgraph import FlatGraph
@@ -213,7 +214,7 @@ def _stability(
 def _markdown(report: dict[str, Any]) -> str:
     file = report["file"]
     lines = [
-        f"# {Path(file['path']).name}, recipe {file['recipe']['name']}",
+        f"# {escaped(Path(file['path']).name)}, recipe {escaped(file['recipe']['name'])}",
         "",
         *_accuracy_lines(report),
         "",
@@ -224,13 +225,13 @@ def _markdown(report: dict[str, Any]) -> str:
         *_block_lines(report["tensors"]),
         *_sensitivity_lines(report["sensitivity"]),
         *("", "| concatenation | widest range over narrowest |", "|---|---|"),
-        *(f"| {name} | {ratio:.2f} |" for name, ratio in report["concat_range_ratios"].items()),
+        *(f"| {escaped(name)} | {ratio:.2f} |" for name, ratio in report["concat_range_ratios"].items()),
         *("", "| operator | count |", "|---|---|"),
-        *(f"| {name} | {count} |" for name, count in report["ops"].items()),
+        *(f"| {escaped(name)} | {count} |" for name, count in report["ops"].items()),
         "",
         _outside_line(report["outside_delegate"]),
         *_stability_lines(report["stability"]),
-        *(f"\nNote: {note}." for note in file["notes"]),
+        *(f"\nNote: {escaped(note)}." for note in file["notes"]),
     ]
     return "\n".join(lines) + "\n"
 
@@ -269,19 +270,19 @@ def _block_lines(tensors: list[dict[str, Any]]) -> list[str]:
     for block, members in blocks.items():
         last, lowest = members[-1]["snr_db"], min(tensor["snr_db"] for tensor in members)
         outside = max(tensor["outside"] for tensor in members)
-        lines.append(f"| {block or 'other'} | {last:.1f} dB | {lowest:.1f} dB | {outside:.2%} |")
+        lines.append(f"| {escaped(block) or 'other'} | {last:.1f} dB | {lowest:.1f} dB | {outside:.2%} |")
     return lines
 
 
 def _sensitivity_lines(sensitivity: list[dict[str, Any]]) -> list[str]:
     if not sensitivity:
         return []
-    rows = [f"| {row['block']} | {row['gain_db']:+.1f} dB |" for row in sensitivity]
+    rows = [f"| {escaped(row['block'])} | {row['gain_db']:+.1f} dB |" for row in sensitivity]
     return ["", "| block, if it alone stays in float32 | logit SNR regained |", "|---|---|", *rows]
 
 
 def _outside_line(outside: list[dict[str, str]]) -> str:
-    counts = collections.Counter(f"{op['op']} ({op['reason']})" for op in outside)
+    counts = collections.Counter(f"{escaped(op['op'])} ({op['reason']})" for op in outside)
     return "Outside the delegate: " + (", ".join(f"{count} {name}" for name, count in counts.items()) or "none") + "."
 
 

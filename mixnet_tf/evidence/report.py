@@ -14,6 +14,7 @@ from mixnet_tf.environment import environment
 from mixnet_tf.evidence.benchmark import Latency
 from mixnet_tf.evidence.evaluation import Evaluation
 from mixnet_tf.evidence.figures import new_figure, save_figure
+from mixnet_tf.evidence.markdown import code, escaped
 from mixnet_tf.files import whole_file
 
 _NAMED_CLASSES = 30  # more do not fit beside a confusion plot
@@ -84,7 +85,7 @@ def _markdown(report: Report, folder: Path) -> str:
     last = report.results[-1]
     name, top1 = min(last.evaluation.per_class.items(), key=lambda item: item[1])
     lines = [
-        f"# {report.model} on {report.data}",
+        f"# {escaped(report.model)} on {escaped(report.data)}",
         "",
         f"{report.epochs} epochs at {report.image_size} px, {len(report.class_names)} classes, "
         f"{last.evaluation.count} test images.",
@@ -92,12 +93,12 @@ def _markdown(report: Report, folder: Path) -> str:
         "",
         *markdown_table(report.results),
         "",
-        *(f"Note: {note}.  " for note in report.notes),
+        *(f"Note: {escaped(note)}.  " for note in report.notes),
         *_commands(report, folder),
         "",
         "Agreement: share of test images with the same top-1 class as "
-        f"{report.results[0].file}. SNR: power of its logits over that of the difference.",
-        f"Weakest class in {last.file}: {name} ({top1:.1%}).",
+        f"{escaped(report.results[0].file)}. SNR: power of its logits over that of the difference.",
+        f"Weakest class in {escaped(last.file)}: {escaped(name)} ({top1:.1%}).",
         "",
         "![confusion](confusion.png)",
         "![latency](latency.png)",
@@ -108,7 +109,7 @@ def _markdown(report: Report, folder: Path) -> str:
     ]
     if report.skipped_images:
         lines += ["", f"{len(report.skipped_images)} unreadable images were skipped:", ""]
-        lines += [f"- {path}" for path in report.skipped_images]
+        lines += [f"- {escaped(path)}" for path in report.skipped_images]
     return "\n".join(lines) + "\n"
 
 
@@ -119,8 +120,8 @@ def _commands(report: Report, folder: Path) -> list[str]:
     timed = " ".join(shlex.quote(f"{folder}/{result.file}") for result in report.results if result.latency)
     compare = f"mixnet-tf compare {reference} {shlex.quote(str(folder))}/FILE --data {data}{skip}"
     return [
-        f"Accuracy, agreement and SNR of each FILE: `{compare}`  ",
-        f"Latency, one thread, interleaved: `mixnet-tf benchmark {timed}`",
+        f"Accuracy, agreement and SNR of each FILE: {code(compare)}  ",
+        f"Latency, one thread, interleaved: {code(f'mixnet-tf benchmark {timed}')}",
     ]
 
 
@@ -132,7 +133,7 @@ def markdown_table(results: Sequence[ModelResult]) -> list[str]:
 
 def _row(result: ModelResult) -> str:
     measured, latency = result.evaluation, result.latency
-    cells = [result.file, f"{result.size_bytes / 1e6:.2f} MB", f"{measured.top1:.2%}", f"{measured.top5:.2%}"]
+    cells = [escaped(result.file), f"{result.size_bytes / 1e6:.2f} MB", f"{measured.top1:.2%}", f"{measured.top5:.2%}"]
     if measured.agreement is None:  # the reference itself
         cells += ["", ""]
     else:

@@ -7,6 +7,8 @@ import struct
 
 import numpy as np
 import pytest
+from markdown_it import MarkdownIt
+from markdown_it.tree import SyntaxTreeNode
 
 from mixnet_tf.environment import environment
 from mixnet_tf.evidence.benchmark import Latency
@@ -98,6 +100,57 @@ def test_what_the_reader_should_know(written):
     assert all(f"Note: {note}." in text for note in notes)
     assert text.endswith("2 unreadable images were skipped:\n\n- a.jpg\n- b.jpg\n")
     assert "--data 'my pets' --on-bad-image skip`" in text
+
+
+NAMES = (
+    "<script>alert(1)</script>",
+    "a|b",
+    "*bold*",
+    "_x_",
+    "[text](http://x)",
+    "![p](x.png)",
+    "`code`",
+    "\x1b[31mred",
+    "two\nlines",
+    "# title",
+    "&amp;",
+    "back\\slash",
+    "snow_man ☃",
+    "- item",
+    "1. one",
+    "~~gone~~",
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_are_shown_as_they_are(written, name):
+    """A Markdown renderer finds each name as text where it belongs, and no markup that it brought along."""
+    shown = name.replace("\x1b", "\\x1b").replace("\n", "\\n")
+    reference, int8 = (dataclasses.replace(result, file=name) for result in REPORT.results)
+    int8 = dataclasses.replace(int8, evaluation=dataclasses.replace(INT8, per_class={name: 0.5}))
+    report = dataclasses.replace(
+        REPORT,
+        model=name,
+        data=name,
+        data_source=name,
+        results=(reference, int8),
+        skipped_images=(name,),
+        notes=(name,),
+    )
+    tree = SyntaxTreeNode(MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(markdown(report, written)))
+    nodes = list(tree.walk())
+    kinds = {node.type for node in nodes}
+    assert not kinds & {"html_block", "html_inline", "strong", "em", "link", "s"}
+    assert [node.attrs["src"] for node in nodes if node.type == "image"] == ["confusion.png", "latency.png"]
+    texts = [
+        "".join(text.content for text in node.walk() if text.type == "text") for node in nodes if node.type == "inline"
+    ]
+    assert texts[0] == f"{shown} on {shown}"
+    assert texts.count(shown) == 3  # two rows of the table, and the skipped image
+    assert f"Weakest class in {shown}: {shown} (50.0%)." in "".join(texts)
+    assert f"Note: {shown}." in "".join(texts)
+    commands = [node.content for node in nodes if node.type == "code_inline"]
+    assert len(commands) == 2 and shlex.quote(name).replace("\x1b", "\\x1b").replace("\n", "\\n") in commands[0]
 
 
 def test_json_holds_everything(written):

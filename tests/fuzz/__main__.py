@@ -1,7 +1,7 @@
 """Feed damaged files to the commands: ``python -m tests.fuzz READER --seconds 60``.
 
-A mutant is a function of reader and seed. A finding is a traceback, more than one line of error, more than 10 seconds or
-2 GiB, a dead process, or output that is wrong without a word.
+A mutant is a function of reader and seed. A finding is a traceback, more than one line of error, more than 10 seconds,
+more than 2 GiB, a dead process, or output that is wrong without a word.
 """
 
 import argparse
@@ -131,7 +131,8 @@ def main() -> int:
         kinds, findings = fuzz(reader, seconds=args.seconds, count=args.count, seed=args.seed, workers=args.workers)
         tried = sum(kinds.values())
         print(
-            f"{reader}: {tried} tried, {kinds['refused']} refused, {kinds['accepted']} accepted, {len(findings)} findings"
+            f"{reader}: {tried} tried, {kinds['refused']} refused, {kinds['accepted']} accepted, "
+            f"{len(findings)} findings"
         )
         for finding in findings:
             print(

@@ -1,4 +1,4 @@
-"""Runs cases one after another in this process: a line ``READER SEED`` in, a line of JSON out. See ``python -m tests.fuzz``."""
+"""Runs cases one after another in this process: a line ``READER SEED`` in, a line of JSON out."""
 
 import contextlib
 import json

@@ -37,10 +37,19 @@ _SCALARS = (
     *([], {}, [[]], [None], {"a": 1}, {1: 2}, [1] * 300, [[3, 5]] * 50),
 )
 _TEXTS = (
-    '!!int ""', "!!bool x", "!!timestamp x", "!!binary x", "!!python/object:os.system x", "!!set {a, b}", "!!float x",
-    "9" * 5000, "1" + ":59" * 3000, "0x" + "f" * 5000, "0b" + "1" * 9000, "2001-99-99", "&a [*a]", "*nothing", "- - - -",
-    "[" * 3000, "{" * 2000, "&a [x, x, x]", "? [a]\n: b", "\t", "\x00", "\ufeff", "%YAML 9.9\n---", "<<: {a: 1}", "<<: *x",
-)  # fmt: skip
+    *(
+        '!!int ""',
+        "!!bool x",
+        "!!timestamp x",
+        "!!binary x",
+        "!!python/object:os.system x",
+        "!!set {a, b}",
+        "!!float x",
+    ),
+    *("9" * 5000, "1" + ":59" * 3000, "0x" + "f" * 5000, "0b" + "1" * 9000, "2001-99-99", "&a [*a]", "*nothing"),
+    *("[" * 3000, "{" * 2000, "&a [x, x, x]", "? [a]\n: b", "\t", "\x00", "\ufeff", "%YAML 9.9\n---", "<<: {a: 1}"),
+    *("<<: *x", "- - - -", "'", '"\\x1b[31m"', "|", ">", "@", "`", "%"),
+)
 
 
 def _spots(value: Any, spots: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
