@@ -20,6 +20,7 @@ from tests.fuzz.readers import READERS
 from tests.fuzz.worker import SECONDS
 
 ROOT = Path(__file__).resolve().parents[2]
+_PATIENCE = 9 * SECONDS  # a process imports TensorFlow with its first case that needs it
 
 
 class Worker:
@@ -30,7 +31,6 @@ class Worker:
         self._process = self._start()
 
     def _start(self) -> subprocess.Popen:
-        self._patience = 9 * SECONDS  # the first case of a process imports TensorFlow
         environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONFAULTHANDLER": "", "CUDA_VISIBLE_DEVICES": ""}
         return subprocess.Popen(
             [sys.executable, "-m", "tests.fuzz.worker"],
@@ -55,13 +55,12 @@ class Worker:
 
     def is_late(self) -> bool:
         """Say whether the case has blocked the process."""
-        return time.monotonic() - self._started > self._patience
+        return time.monotonic() - self._started > _PATIENCE
 
     def answer(self) -> dict:
         """Return the outcome of the case that has ended, was killed or killed the process."""
         line = "" if self.is_late() and not self._readable() else self.answers.readline()
         if line:
-            self._patience = 2 * SECONDS
             return json.loads(line)
         late = self._process.poll() is None and self.is_late()
         self._process.kill()
