@@ -48,6 +48,8 @@ def test_values(kind, text, value):
         ("fraction", "-inf", "found -inf, expected a number from 0 to 1"),
         ("real", "ten", "found 'ten', expected a number"),
         ("whole", "9" * 5000, "expected an integer"),
+        ("count", "\u0663", "found '\u0663', expected an integer"),  # ARABIC-INDIC DIGIT THREE
+        ("fraction", "\uff11", "found '\uff11', expected a number"),  # FULLWIDTH DIGIT ONE
     ],
 )
 def test_wrong_values(kind, text, message):
