@@ -5,6 +5,7 @@ more than 2 GiB, a dead process, or output that is wrong without a word.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import selectors
@@ -26,8 +27,8 @@ _PATIENCE = 9 * SECONDS  # a process imports TensorFlow with its first case that
 class Worker:
     """A process that runs cases; a new one takes its place where a case kills or blocks it."""
 
-    def __init__(self, reader: str):
-        self._reader, self.seed, self._started = reader, -1, 0.0
+    def __init__(self) -> None:
+        self.seed, self._started = -1, 0.0
         self._process = self._start()
 
     def _start(self) -> subprocess.Popen:
@@ -42,10 +43,10 @@ class Worker:
             env=environment,
         )
 
-    def ask(self, seed: int) -> None:
-        """Begin the case of `seed`."""
+    def ask(self, reader: str, seed: int) -> None:
+        """Begin a case."""
         self.seed, self._started = seed, time.monotonic()
-        self._process.stdin.write(f"{self._reader} {seed}\n")
+        self._process.stdin.write(f"{reader} {seed}\n")
         self._process.stdin.flush()
 
     @property
@@ -58,25 +59,26 @@ class Worker:
         return time.monotonic() - self._started > _PATIENCE
 
     def answer(self) -> dict:
-        """Return the outcome of the case that has ended, was killed or killed the process."""
-        line = "" if self.is_late() and not self._readable() else self.answers.readline()
+        """Return the outcome of the case, which may have killed the process; one that is late is killed."""
+        line = self.answers.readline() if self._readable() else ""
         if line:
             return json.loads(line)
         late = self._process.poll() is None and self.is_late()
-        self._process.kill()
-        status = self._process.wait()
+        self.close()
+        status = self._process.returncode
         self._process = self._start()
         return {"kind": "finding", "what": "hangs" if late else f"the process died: status {status}"}
 
     def _readable(self) -> bool:
         with selectors.DefaultSelector() as selector:
             selector.register(self.answers, selectors.EVENT_READ)
-            return bool(selector.select(0))
+            return bool(selector.select(max(0, _PATIENCE - (time.monotonic() - self._started))))
 
     def close(self) -> None:
         """End the process."""
         self._process.kill()
-        self._process.wait()
+        with contextlib.suppress(BrokenPipeError), self._process:
+            pass
 
 
 def fuzz(reader: str, *, seconds: float, count: int, seed: int, workers: int) -> tuple[dict[str, int], list[dict]]:
@@ -84,10 +86,10 @@ def fuzz(reader: str, *, seconds: float, count: int, seed: int, workers: int) ->
     kinds, findings = dict.fromkeys(("accepted", "refused", "finding"), 0), []
     seeds = iter(range(seed, seed + count))
     ends = time.monotonic() + seconds
-    busy = [Worker(reader) for _ in range(min(workers, count))]
+    busy = [Worker() for _ in range(min(workers, count))]
     everyone = list(busy)
     for worker in busy:
-        worker.ask(next(seeds))
+        worker.ask(reader, next(seeds))
     with tqdm(total=count, desc=reader, unit="mutant", leave=False, disable=None) as bar:
         while busy:
             for worker in _ready(busy):
@@ -100,7 +102,7 @@ def fuzz(reader: str, *, seconds: float, count: int, seed: int, workers: int) ->
                 if following is None:
                     busy.remove(worker)
                 else:
-                    worker.ask(following)
+                    worker.ask(reader, following)
     for worker in everyone:
         worker.close()
     return kinds, findings
