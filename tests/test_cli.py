@@ -67,7 +67,7 @@ def test_errors_are_one_line(error, line, monkeypatch, capsys):
 
 
 HOSTILE = "a\x1b[2J\x07\n\u202eb\udc80é"
-SHOWN = "a\\x1b[2J\\x07\\n\\u202eb\\udc80é"
+SHOWN = "a\\x1b[2J\\x07\\n\\u202eb\\x80é"
 
 
 def test_names_cannot_act_on_the_terminal(monkeypatch, capsys):
