@@ -30,6 +30,29 @@ def shown(value: object) -> str:
     return text if len(text) < _LONGEST else text[: _LONGEST - 3] + "..."
 
 
+def printable(text: object) -> str:
+    r"""Return the name of a file as it is, but on one line: control characters, and bytes that are no UTF-8, escaped.
+
+    >>> printable("photos/cat 1.jpg"), printable("photos/\x1b[31m\udcff.jpg")
+    ('photos/cat 1.jpg', 'photos/\\x1b[31m\\xff.jpg')
+    """
+    return "".join(char if char.isprintable() else _escaped(char) for char in str(text))
+
+
+def _escaped(char: str) -> str:
+    byte = ord(char) - 0xDC00  # of what os.fsdecode could not decode
+    return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else char.encode("unicode_escape").decode()
+
+
+def reason(error: Exception) -> str:
+    r"""Return what an error of a library says, on one line and not at length.
+
+    >>> reason(ValueError("bad\nmagic number")), reason(MemoryError())
+    ('bad magic number', 'MemoryError')
+    """
+    return printable(" ".join(str(error).split())[:200]) or type(error).__name__
+
+
 def complaint(name: str, value: object, expected: str) -> str:
     """Return the one line about a value that is not what it must be; a value without a `name` is the whole input.
 

@@ -71,6 +71,7 @@ class ImageData:
         augmentation: what suits these images in training.
         held_out: the splits that the source does not have: chosen by seed from its training images.
         on_bad_image: what an image file that cannot be read is: an ``"error"``, or something to ``"skip"``.
+        pixel_range: what the user said about the range of an ``.npz`` file, or None.
         bad_images: the files that were skipped, path -> what is wrong.
         checked_splits: the splits whose files have all been decoded once; their bad images are left out.
     """
@@ -83,6 +84,7 @@ class ImageData:
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
     held_out: tuple[str, ...] = ()
     on_bad_image: str = "error"
+    pixel_range: str | None = None
     bad_images: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False)
     checked_splits: frozenset[str] = frozenset()
 
