@@ -12,7 +12,7 @@ from PIL import Image
 from mixnet_tf import checks, npz
 from mixnet_tf.data.augmentation import Augmentation
 from mixnet_tf.data.choices import CROP_FRACTION, ON_BAD_IMAGE, PIXEL_RANGES, SPLITS
-from mixnet_tf.data.dataset import ImageData, Split
+from mixnet_tf.data.dataset import ImageData, Split, locked
 from mixnet_tf.data.pixel_range import to_uint8_rgb
 from mixnet_tf.errors import ArgumentError, DataError, did_you_mean
 
@@ -90,7 +90,9 @@ def _load_digits(seed: int) -> ImageData:
         np.asarray(Image.fromarray(image).resize((32, 32), Image.Resampling.BICUBIC).convert("RGB")) for image in small
     ]
     class_names = tuple(str(name) for name in digits.target_names)
-    train, test = _hold_out(Split(np.stack(large), digits.target.astype(np.int32)), 0.2, class_names, _DIGITS_TEST_SEED)
+    train, test = _hold_out(
+        Split(locked(np.stack(large)), digits.target.astype(np.int32)), 0.2, class_names, _DIGITS_TEST_SEED
+    )
     splits, held_out = _complete_splits({"train": train, "test": test}, class_names, seed)
     return ImageData("digits", class_names, splits, image_size=32, augmentation=_GENTLE, held_out=held_out)
 
@@ -170,7 +172,7 @@ def _check_same_classes(class_names: Sequence[str], root: Path) -> None:
 
 
 def _some(names: set[str]) -> str:
-    shown = [repr(name) for name in sorted(names)[:5]]
+    shown = [checks.shown(name) for name in sorted(names)[:5]]
     return ", ".join(shown) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
@@ -204,7 +206,9 @@ def _load_npz(path: Path, seed: int, pixel_range: str | None) -> ImageData:
     pixels = to_uint8_rgb(where, images, pixel_range)
     labels = {name: _read_labels(f"{where}: {name}", arrays[name], len(images[f"x{name[1:]}"])) for name in _LABEL_KEYS}
     class_names = _number_classes(where, **labels)
-    given = {name: Split(pixels[f"x_{name}"], labels[f"y_{name}"].astype(np.int32)) for name in ("train", "test")}
+    given = {
+        name: Split(locked(pixels[f"x_{name}"]), labels[f"y_{name}"].astype(np.int32)) for name in ("train", "test")
+    }
     splits, held_out = _complete_splits(given, class_names, seed)
     return ImageData(
         checks.printable(path.stem),

@@ -286,3 +286,63 @@ def test_a_folder_without_permission_is_named(tmp_path):
     (tmp_path / "b").chmod(0)
     with pytest.raises(DataError, match="b: Permission denied"):
         load_data(tmp_path)
+
+
+ODD_FILES = {
+    "loop": (lambda path: path.symlink_to(path), "not a readable image .Too many levels of symbolic links"),
+    "dangling": (lambda path: path.symlink_to("nowhere"), "no such file"),
+    "pipe": (os.mkfifo, "not a readable image .no regular file"),
+    "device": (lambda path: path.symlink_to("/dev/zero"), "not a readable image .no regular file"),
+    "folder": (lambda path: path.mkdir(), "not a readable image .a folder"),
+}
+
+
+@pytest.mark.parametrize("name", ["00x.jpg", "00\n\x1b[31m.JPG"])
+@pytest.mark.parametrize("kind", ODD_FILES)
+def test_what_is_no_file_is_a_bad_image(tmp_path, kind, name):
+    make_folder(tmp_path, {"train/a": 4, "train/b": 4, "val/a": 2, "val/b": 2})
+    make, message = ODD_FILES[kind]
+    make(tmp_path / "train" / "a" / name)
+    with pytest.raises(DataError, match=message) as raised:
+        load_data(tmp_path).checked("train")
+    shown = f"{tmp_path}/train/a/" + name.replace("\n", r"\n").replace("\x1b", r"\x1b")
+    assert str(raised.value).startswith(shown) and str(raised.value).isprintable()
+    data = load_data(tmp_path, on_bad_image="skip").checked("train")
+    assert data.skipped == (shown,) and len(data.splits["train"]) == 8
+
+
+HOSTILE = "a\nb\x1b[31m"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda p: p / HOSTILE,
+        lambda p: _written(p, HOSTILE, b""),
+        lambda p: _written(p, HOSTILE + ".npz", b""),
+        lambda p: make_folder(p / HOSTILE, {"train/a": 1}),
+        lambda p: make_folder(p / HOSTILE, {"val/a": 1}),
+        lambda p: make_folder(p / HOSTILE, {"train/a": 1, "train/b": 1, "test/a": 1}),
+        lambda p: make_folder(p / HOSTILE, {"train/a": 0, "train/b": 1}),
+        lambda p: make_folder(p, {"train/a": 1, "train/b": 1, f"{HOSTILE}/a": 1}),
+        lambda p: make_folder(p, {"a": 2, f"a/{HOSTILE}": 1, "b": 2}),
+        lambda p: save_npz(p, x=COLOR * 2.0).rename(p / (HOSTILE + ".npz")),
+        lambda p: save_npz(p, y=LABELS + 1).rename(p / (HOSTILE + ".npz")),
+    ],
+)
+def test_a_message_shows_hostile_names_on_one_line(tmp_path, make):
+    with pytest.raises(DataError) as raised:
+        load_data(make(tmp_path))
+    assert str(raised.value).isprintable() and r"a\nb\x1b[31m" in str(raised.value)
+
+
+def test_the_name_of_a_data_set_is_printable(tmp_path):
+    make_folder(tmp_path / HOSTILE, {"a": 3, "b": 3})
+    assert load_data(tmp_path / HOSTILE).name == r"a\nb\x1b[31m"
+
+
+@pytest.mark.parametrize("changes", [{"\x1b[31m": LABELS}, {"x" * 5000: LABELS}, {str(i): LABELS for i in range(99)}])
+def test_names_of_arrays_are_shown_briefly(tmp_path, changes):
+    with pytest.raises(DataError, match="lacks y_test; expected") as raised:
+        load_data(save_npz(tmp_path, y_test=None, **changes))
+    assert str(raised.value).isprintable() and len(str(raised.value)) < 600
