@@ -34,6 +34,15 @@ def shown(value: object) -> str:
     return text if len(text) < _LONGEST else text[: _LONGEST - 3] + "..."
 
 
+def reason(error: Exception) -> str:
+    r"""Return what an error of a library says, on one line and not at length.
+
+    >>> reason(ValueError("bad\nmagic number")), reason(MemoryError())
+    ('bad magic number', 'MemoryError')
+    """
+    return printable(" ".join(str(error).split())[:200]) or type(error).__name__
+
+
 def complaint(name: str, value: object, expected: str) -> str:
     """Return the one line about a value that is not what it must be; a value without a `name` is the whole input.
 

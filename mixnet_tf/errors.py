@@ -34,13 +34,13 @@ class DeployError(MixNetError, ValueError):
     """A model or file that cannot be converted, quantized or run on LiteRT."""
 
 
-def printable(text: str) -> str:
+def printable(text: object) -> str:
     r"""Return a text on one line: what would move the cursor, color the terminal or hide is written as its escape.
 
     >>> printable("a\x1b[31m")
     'a\\x1b[31m'
     """
-    return "".join(character if character.isprintable() else _escape(character) for character in text)
+    return "".join(character if character.isprintable() else _escape(character) for character in str(text))
 
 
 def _escape(character: str) -> str:

@@ -98,6 +98,7 @@ def run_pipeline(
         test_is_val=data.test_is_val,
         skipped_images=data.skipped,
         notes=tuple(note for file in exported for note in file.notes),
+        pixel_range=data.pixel_range,
     )
     write_report(report, output, confusion)
     return report

@@ -2,11 +2,14 @@
 
 import argparse
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mixnet_tf import checks
-from mixnet_tf.data.choices import ON_BAD_IMAGE, SPLITS
+from mixnet_tf.data.choices import ON_BAD_IMAGE, PIXEL_RANGES, SPLITS
 from mixnet_tf.errors import ArgumentError
+
+if TYPE_CHECKING:  # data needs numpy, which --help does without
+    from mixnet_tf.data.dataset import ImageData
 
 
 def whole(text: str) -> int:
@@ -60,12 +63,22 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 
 def add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, metavar="D", help="'digits', a folder of images, or a .npz file")
-    add_bad_images(parser)
+    add_image_options(parser)
 
 
-def add_bad_images(parser: argparse.ArgumentParser) -> None:
+def add_image_options(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that `load_images` reads."""
     help_text = "stop at an unreadable image, or leave it out (default: %(default)s)"
     parser.add_argument("--on-bad-image", choices=ON_BAD_IMAGE, default="error", help=help_text)
+    help_text = "black to white in a .npz file, where its numbers leave that open"
+    parser.add_argument("--pixel-range", choices=PIXEL_RANGES, help=help_text)
+
+
+def load_images(source: str, args: argparse.Namespace) -> "ImageData":
+    """Load a data set as the flags of `add_image_options` say."""
+    from mixnet_tf.data.sources import load_data
+
+    return load_data(source, on_bad_image=args.on_bad_image, pixel_range=args.pixel_range)
 
 
 def add_split(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 from typing import Any
 
-from mixnet_tf.commands.arguments import add_data, add_image_size, add_split
+from mixnet_tf.commands.arguments import add_data, add_image_size, add_split, load_images
 from mixnet_tf.commands.output import about_images, load_tensorflow, say, show_about, show_table, snr_text
 from mixnet_tf.data.choices import IMAGE_SIZE
 
@@ -20,13 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from mixnet_tf.data.sources import load_data
     from mixnet_tf.evidence.comparison import compare
     from mixnet_tf.evidence.evaluation import check_model
 
     check_model(args.a)
     check_model(args.b)
-    data = load_data(args.data, on_bad_image=args.on_bad_image).checked(args.split)
+    data = load_images(args.data, args).checked(args.split)
     load_tensorflow()
     result = compare(args.a, args.b, data, split=args.split, image_size=args.image_size)
     return dataclasses.asdict(result) | about_images(data, args.split)

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from mixnet_tf.commands.arguments import (
-    add_bad_images,
     add_graph,
+    add_image_options,
     add_image_size,
     add_overwrite,
     count,
     fraction,
+    load_images,
     seed,
 )
 from mixnet_tf.commands.output import load_tensorflow, say, show_about
@@ -37,17 +38,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--min-agreement", type=fraction, metavar="X", help=help_text)
     parser.add_argument("--report", type=Path, metavar="DIR", help="write a report on the int8 error into DIR")
-    add_bad_images(parser)
+    add_image_options(parser)
     add_image_size(parser, "the model's own")
     add_overwrite(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from mixnet_tf.data.sources import load_data
     from mixnet_tf.quantization.recipe import load_recipe
 
     recipe = load_recipe(args.recipe)
-    data = load_data(args.calibration, on_bad_image=args.on_bad_image) if args.calibration else None
+    data = load_images(args.calibration, args) if args.calibration else None
     load_tensorflow()
     from mixnet_tf.exporting import export
 

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from mixnet_tf.config import load_config
-    from mixnet_tf.data.pixels import decode
+    from mixnet_tf.data.decoding import decode
     from mixnet_tf.files import check_free, check_suffix
 
     check_suffix(args.output, ".keras")

@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from mixnet_tf.commands import train
-from mixnet_tf.commands.arguments import add_graph
+from mixnet_tf.commands.arguments import add_graph, load_images
 from mixnet_tf.commands.output import load_tensorflow, say, show_about, show_table
 
 HELP = "train, export, evaluate, time and report"
@@ -17,9 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from mixnet_tf.config import load_config
-    from mixnet_tf.data.sources import load_data
 
-    config, data = load_config(args.config), load_data(args.data, on_bad_image=args.on_bad_image)
+    config, data = load_config(args.config), load_images(args.data, args)
     arguments = train.training_arguments(args, data)
     load_tensorflow()
     from mixnet_tf.pipeline import run_pipeline

@@ -7,7 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mixnet_tf.commands.arguments import add_config, add_data, add_image_size, add_padding, integer_from, number_from
+from mixnet_tf.commands.arguments import (
+    add_config,
+    add_data,
+    add_image_size,
+    add_padding,
+    integer_from,
+    load_images,
+    number_from,
+)
 from mixnet_tf.commands.output import load_tensorflow, say, show_skipped
 from mixnet_tf.data.augmentation import Augmentation
 from mixnet_tf.data.choices import IMAGE_SIZE, SPLITS
@@ -82,9 +90,8 @@ def training_arguments(args: argparse.Namespace, data: "ImageData") -> dict[str,
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from mixnet_tf.config import load_config
-    from mixnet_tf.data.sources import load_data
 
-    config, data = load_config(args.config), load_data(args.data, on_bad_image=args.on_bad_image)
+    config, data = load_config(args.config), load_images(args.data, args)
     arguments = training_arguments(args, data)
     data = data.checked(*SPLITS)
     load_tensorflow()

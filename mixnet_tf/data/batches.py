@@ -4,8 +4,11 @@ What varies a training image depends on (seed, epoch, index of the image) alone,
 before, so a resumed run sees exactly what an uninterrupted one sees. Importing this module does not import TensorFlow.
 """
 
+import contextlib
 import os
+import re
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ from mixnet_tf.data.pixels import (
     preprocess_input,
     training_pixels,
 )
+from mixnet_tf.errors import DataError
 
 
 def fingerprint(data: ImageData) -> dict[str, list[int]]:
@@ -51,6 +55,33 @@ def steps_per_epoch(data: ImageData, *, batch_size: int) -> int:
     checks.integer("batch_size", batch_size, 1)
     count = len(data.checked("train").splits["train"])
     return count // min(batch_size, count)
+
+
+@contextlib.contextmanager
+def lost_images(advice: str = "") -> Iterator[None]:
+    r"""Name an image that could be read when it was checked, but not while the batches of a dataset were made.
+
+    Args:
+        advice: what to do then.
+
+    Raises:
+        DataError: in place of TensorFlow's error around it, which has it in its text alone.
+
+    Example:
+        >>> with lost_images("; put it back"):
+        ...     raise RuntimeError("{{node map}} DataError: a.jpg: no such file\nTraceback ...")
+        Traceback (most recent call last):
+        mixnet_tf.errors.DataError: a.jpg: no such file; put it back
+    """
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        line = re.search(r"\bDataError: (.+)", str(error))
+        if line is None:
+            raise
+        raise DataError(line[1] + advice) from error
 
 
 def training_dataset(

@@ -3,6 +3,9 @@
 SPLITS = ("train", "val", "test")
 ON_BAD_IMAGE = ("error", "skip")
 
+PIXEL_RANGES = ("0..1", "0..255")
+"""Black to white in an ``.npz`` file, where its numbers alone do not say for certain."""
+
 IMAGE_SIZE = 224
 """Pixels per side, where neither the user, nor the model, nor the data says."""
 

@@ -14,13 +14,13 @@ from tqdm import tqdm
 from mixnet_tf import checks
 from mixnet_tf.data.augmentation import Augmentation
 from mixnet_tf.data.choices import ON_BAD_IMAGE, SPLITS
-from mixnet_tf.data.pixels import decode
-from mixnet_tf.errors import DataError
+from mixnet_tf.data.decoding import decode
+from mixnet_tf.errors import DataError, printable
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Split:
-    """Images and their labels, read-only.
+    """Images and their labels, read-only: what is not read-only already is copied.
 
     Attributes:
         images: paths of image files, or a uint8 array (count, height, width, 3), RGB.
@@ -37,14 +37,20 @@ class Split:
         object.__setattr__(self, "images", _read_only(self.images) if is_array else tuple(self.images))
         object.__setattr__(self, "labels", _read_only(self.labels))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Split, (self.images, self.labels, self.listed)  # pickled arrays come back writable
+
+    def __repr__(self) -> str:
+        return f"<Split of {len(self)} images>"
+
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, indices: Sequence[int] | np.ndarray) -> "Split":
         """Return the images at `indices`, in that order."""
         images, indices = self.images, np.asarray(indices, int)
-        taken = images[indices] if isinstance(images, np.ndarray) else tuple(images[i] for i in indices)
-        return Split(taken, self.labels[indices])
+        taken = locked(images[indices]) if isinstance(images, np.ndarray) else tuple(images[i] for i in indices)
+        return Split(taken, locked(self.labels[indices]))
 
     def open(self, index: int, *, at_least: int | None = None) -> Image.Image:
         """Return one RGB image as `decode` does, from its file or from the array."""
@@ -52,13 +58,18 @@ class Split:
         return decode(image, at_least=at_least) if isinstance(image, str) else Image.fromarray(image)
 
 
+def locked(array: np.ndarray) -> np.ndarray:
+    """Return an array that nobody else holds, made read-only: a `Split` takes it without a copy."""
+    array.flags.writeable = False
+    return array
+
+
 def _read_only(array: Any) -> np.ndarray:
-    view = np.asarray(array).view()
-    view.flags.writeable = False
-    return view
+    array = np.asarray(array)
+    return locked(array.copy()) if array.flags.writeable else array
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class ImageData:
     """A data set with the splits ``train``, ``val`` and ``test``. Nothing changes it: `checked` returns another.
 
@@ -71,6 +82,7 @@ class ImageData:
         augmentation: what suits these images in training.
         held_out: the splits that the source does not have: chosen by seed from its training images.
         on_bad_image: what an image file that cannot be read is: an ``"error"``, or something to ``"skip"``.
+        pixel_range: what the user said about the range of an ``.npz`` file, or None.
         bad_images: the files that were skipped, path -> what is wrong.
         checked_splits: the splits whose files have all been decoded once; their bad images are left out.
     """
@@ -83,7 +95,8 @@ class ImageData:
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
     held_out: tuple[str, ...] = ()
     on_bad_image: str = "error"
-    bad_images: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False)
+    pixel_range: str | None = None
+    bad_images: Mapping[str, str] = dataclasses.field(default_factory=dict)
     checked_splits: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
@@ -91,10 +104,18 @@ class ImageData:
         for name in ("splits", "bad_images"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        values = (getattr(self, field.name) for field in dataclasses.fields(self))
+        return ImageData, tuple(dict(value) if isinstance(value, Mapping) else value for value in values)
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{len(split)} {name}" for name, split in self.splits.items())
+        return f"<ImageData {self.name!r}: {len(self.class_names)} classes, {counts}>"
+
     @property
     def skipped(self) -> tuple[str, ...]:
-        """The bad images' paths, sorted, for people: a name that is not UTF-8 is escaped."""
-        return tuple(os.fsencode(path).decode("utf-8", "backslashreplace") for path in sorted(self.bad_images))
+        """The bad images' paths, sorted, for people: each on one line."""
+        return tuple(map(printable, sorted(self.bad_images)))
 
     @property
     def test_is_val(self) -> bool:

@@ -1,17 +1,14 @@
-"""From an image file or array to the pixels a MixNet sees: one definition for training, evaluation and calibration.
+"""From an image to the pixels a MixNet sees: one definition for training, evaluation and calibration.
 
-Pillow decodes and resizes (it antialiases and releases the GIL); TensorFlow is imported only by what works on batches.
+Pillow resizes (it antialiases and releases the GIL); TensorFlow is imported only by what works on batches.
 """
 
-import contextlib
 import math
 import sys
-import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from mixnet_tf import checks
 from mixnet_tf.checks import ImageSize
@@ -21,12 +18,8 @@ from mixnet_tf.errors import DataError
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of RGB in 0..1: what timm's and NetsPresso's MixNet weights were trained with."""
 
-MAX_ASPECT_RATIO = 100  # beyond, resizing the shorter side would make an image of gigabytes
 DRAWS = 8  # random numbers that decide about one training image, see training_pixels
 _LUMA = (0.299, 0.587, 0.114)
-
-# Pillow only warns between one and two times its limit; such an image is refused like a larger one.
-warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 
 def preprocess_input(images: Any) -> Any:
@@ -57,60 +50,6 @@ def preprocess_input(images: Any) -> Any:
     if len(pixels.shape) == 0 or pixels.shape[-1] != 3:
         raise DataError(f"images: found shape {tuple(pixels.shape)}, expected (..., 3): RGB, channels last")
     return (pixels / 255.0 - np.asarray(IMAGENET_MEAN, np.float32)) / np.asarray(IMAGENET_STD, np.float32)
-
-
-def read_image(path: str | Path) -> np.ndarray:
-    """Read one image from disk.
-
-    Args:
-        path: a file in any format that Pillow reads. EXIF orientation is applied; gray, palette, CMYK, 16-bit and
-            transparent images become RGB (transparency is dropped).
-
-    Returns:
-        uint8 array (height, width, 3), RGB.
-
-    Raises:
-        DataError: naming the file, which is missing, not an image, truncated or absurdly large.
-    """
-    return np.asarray(decode(path))
-
-
-def decode(path: str | Path, *, at_least: int | None = None) -> Image.Image:
-    """Return the RGB image of a file, as `read_image` does.
-
-    Args:
-        path: of the file.
-        at_least: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as both sides keep so many pixels;
-            for photographs of 12 megapixels that is five times faster.
-    """
-    try:
-        if not Path(path).is_file():  # a named pipe would wait for ever
-            raise FileNotFoundError
-        with Image.open(path) as image:
-            if at_least is not None:
-                image.draft(None, (at_least, at_least))
-            image.load()
-            with contextlib.suppress(Exception):  # damaged EXIF data: the pixels are good all the same
-                ImageOps.exif_transpose(image, in_place=True)
-            rgb = _to_rgb(image)
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
-    except Exception as error:  # decoders fed with damaged bytes raise nearly every kind
-        reason = " ".join(str(error).replace(f" {str(path)!r}", "").split()) or type(error).__name__
-        raise DataError(f"{path}: not a readable image ({reason})") from error
-    if max(rgb.size) > MAX_ASPECT_RATIO * min(rgb.size):
-        raise DataError(f"{path}: {rgb.width}x{rgb.height} pixels, expected an aspect ratio up to {MAX_ASPECT_RATIO}")
-    return rgb
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16-bit gray: Pillow's own conversion clips at 255
-        return Image.fromarray((np.clip(np.asarray(image), 0, 65535) // 257).astype(np.uint8)).convert("RGB")
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no defined range")
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
-    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def evaluation_pixels(image: Image.Image, image_size: ImageSize, crop_fraction: float) -> np.ndarray:
@@ -164,7 +103,7 @@ def training_pixels(
 
 
 def pixels_to_decode(image_size: ImageSize, augmentation: Augmentation) -> int:
-    """Return the side an image must have so that no random crop of it needs enlarging (`at_least` of `decode`)."""
+    """Return the side an image must have so that no random crop of it needs enlarging (`at_least` of ``decode``)."""
     return math.ceil(max(checks.image_size(image_size)) / math.sqrt(augmentation.min_area * 3 / 4))
 
 

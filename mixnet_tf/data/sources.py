@@ -1,44 +1,51 @@
 """Where images and labels come from: scikit-learn's handwritten digits, image folders and .npz files."""
 
 import dataclasses
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from mixnet_tf import checks
+from mixnet_tf import checks, npz
 from mixnet_tf.data.augmentation import Augmentation
-from mixnet_tf.data.choices import CROP_FRACTION, ON_BAD_IMAGE, SPLITS
-from mixnet_tf.data.dataset import ImageData, Split
-from mixnet_tf.errors import DataError, did_you_mean
+from mixnet_tf.data.choices import CROP_FRACTION, ON_BAD_IMAGE, PIXEL_RANGES, SPLITS
+from mixnet_tf.data.dataset import ImageData, Split, locked
+from mixnet_tf.data.pixel_range import to_uint8_rgb
+from mixnet_tf.errors import ArgumentError, DataError, did_you_mean, printable
 
 _IGNORED_NAMES = ("thumbs.db", "desktop.ini", "__macosx")  # and all that begin with a dot
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")  # a folder so named is no class
 _LABEL_KEYS = ("y_train", "y_test")
 _NPZ_KEYS = ("x_train", "x_test", *_LABEL_KEYS)
 _GENTLE = Augmentation(min_area=0.7, flip=False)  # characters: mirrored or cut in half they mean something else
 _DIGITS_TEST_SEED = 0  # their test images stay the same whatever seed is asked for
 
 
-def load_data(source: str | Path, *, seed: int = 0, on_bad_image: str = "error") -> ImageData:
+def load_data(
+    source: str | Path, *, seed: int = 0, on_bad_image: str = "error", pixel_range: str | None = None
+) -> ImageData:
     """Find a data set; image files are listed here and read later.
 
     Args:
         source: ``"digits"`` (scikit-learn's 1,797 handwritten digits, enlarged from 8x8 to 32x32; no download);
             a folder ``{train,val,test}/<class>/*`` or ``<class>/*`` (hidden files are ignored);
             or a ``.npz`` file with ``x_train, y_train, x_test, y_test``: images (N, H, W), (N, H, W, 1) or
-            (N, H, W, 3) of 0..255 or of floats 0..1, integer labels 0..C-1.
+            (N, H, W, 3) of 0..255 or of fractions 0..1, integer labels 0..C-1.
         seed: of the images held out for the splits that `source` does not have: 10 % of train for val, and another
             10 % for test where both are missing. Where only test is missing, it is val.
         on_bad_image: whether an image file that cannot be read is an ``"error"``, or is to be left out (``"skip"``).
+        pixel_range: ``"0..1"`` or ``"0..255"``: black to white in a ``.npz`` file whose numbers do not say for certain
+            (see ``to_uint8_rgb``). What lies outside is clipped, up to a quarter of the range as resizing leaves it.
 
     Returns:
         Images of 0..255, RGB, and their labels.
 
     Raises:
         DataError: nothing usable there; names the file, folder or class.
-        ArgumentError: another `seed` or `on_bad_image`.
+        ArgumentError: another `seed`, `on_bad_image` or `pixel_range`, or a `pixel_range` for what is no ``.npz`` file.
 
     Example:
         >>> data = load_data("digits")
@@ -49,24 +56,29 @@ def load_data(source: str | Path, *, seed: int = 0, on_bad_image: str = "error")
         raise DataError(f"data: found {source!r}, expected 'digits', a folder or a .npz file")
     checks.integer("seed", seed, 0)
     checks.one_of("on_bad_image", on_bad_image, ON_BAD_IMAGE)
-    return dataclasses.replace(_load(source, seed), on_bad_image=on_bad_image)
+    if pixel_range is not None:
+        checks.one_of("pixel_range", pixel_range, PIXEL_RANGES)
+    data = _load(source, seed, pixel_range)
+    return dataclasses.replace(data, on_bad_image=on_bad_image, pixel_range=pixel_range)
 
 
-def _load(source: str | Path, seed: int) -> ImageData:
+def _load(source: str | Path, seed: int, pixel_range: str | None) -> ImageData:
+    path, where = Path(source), printable(source)
+    if pixel_range is not None and path.suffix.lower() != ".npz":
+        raise ArgumentError(f"pixel_range: found {pixel_range!r} for {where}, expected it for a .npz file only")
     if source == "digits":
         return _load_digits(seed)
-    path = Path(source)
     try:
         is_folder, is_file = path.is_dir(), path.is_file()
     except OSError as error:
-        raise DataError(f"{source}: {error.strerror or error}") from error
+        raise DataError(f"{where}: {error.strerror or error}") from error
     if is_folder:
         return _load_folder(path, seed)
     if is_file and path.suffix.lower() == ".npz":
-        return _load_npz(path, seed)
+        return _load_npz(path, seed, pixel_range)
     if is_file:
-        raise DataError(f"{source}: not a data set; expected 'digits', a folder of images or a .npz file")
-    raise DataError(f"{source}: no such folder or file{did_you_mean(str(source), ['digits'])}")
+        raise DataError(f"{where}: not a data set; expected 'digits', a folder of images or a .npz file")
+    raise DataError(f"{where}: no such folder or file{did_you_mean(str(source), ['digits'])}")
 
 
 def _load_digits(seed: int) -> ImageData:
@@ -78,7 +90,9 @@ def _load_digits(seed: int) -> ImageData:
         np.asarray(Image.fromarray(image).resize((32, 32), Image.Resampling.BICUBIC).convert("RGB")) for image in small
     ]
     class_names = tuple(str(name) for name in digits.target_names)
-    train, test = _hold_out(Split(np.stack(large), digits.target.astype(np.int32)), 0.2, class_names, _DIGITS_TEST_SEED)
+    train, test = _hold_out(
+        Split(locked(np.stack(large)), digits.target.astype(np.int32)), 0.2, class_names, _DIGITS_TEST_SEED
+    )
     splits, held_out = _complete_splits({"train": train, "test": test}, class_names, seed)
     return ImageData("digits", class_names, splits, image_size=32, augmentation=_GENTLE, held_out=held_out)
 
@@ -110,23 +124,25 @@ def _hold_out(split: Split, fraction: float, class_names: Sequence[str], seed: i
 def _load_folder(folder: Path, seed: int) -> ImageData:
     names = _list(folder, folders=True)
     if "train" not in names and set(names) & set(SPLITS):
-        raise DataError(f"{folder}: has {_some(set(names) & set(SPLITS))} but no train folder; expected one")
+        raise DataError(f"{printable(folder)}: has {_some(set(names) & set(SPLITS))} but no train folder; expected one")
     roots = {name: folder / name for name in names} if "train" in names else {"train": folder}
     for name in roots:
         if name not in SPLITS:
-            raise DataError(f"{folder / name}: beside train, expected only val and test{did_you_mean(name, SPLITS)}")
-    class_names = tuple(_list(roots["train"], folders=True))
+            where, similar = printable(folder / name), did_you_mean(name, SPLITS)
+            raise DataError(f"{where}: beside train, expected only val and test{similar}")
+    class_names, train = tuple(_list(roots["train"], folders=True)), printable(roots["train"])
     if not class_names:
-        raise DataError(f"{roots['train']}: no class folders; expected one folder of images for each class")
+        raise DataError(f"{train}: no class folders; expected one folder of images for each class")
     for name in class_names:
         if not name.isprintable():  # false for bytes that are not UTF-8, too: they could not stand in labels.txt
-            raise DataError(f"{roots['train']}: class folder {name!r}: expected a name in printable UTF-8")
+            raise DataError(f"{train}: class folder {name!r}: expected a name in printable UTF-8")
     for root in roots.values():
         _check_same_classes(class_names, root)
-    _check_class_count(folder, class_names)
+    _check_class_count(printable(folder), class_names)
     listed = {name: _list_images(root, class_names) for name, root in roots.items()}
     splits, held_out = _complete_splits(listed, class_names, seed)
-    return ImageData(folder.resolve().name, class_names, splits, crop_fraction=CROP_FRACTION, held_out=held_out)
+    name = printable(folder.resolve().name)
+    return ImageData(name, class_names, splits, crop_fraction=CROP_FRACTION, held_out=held_out)
 
 
 def _list(folder: Path, *, folders: bool) -> list[str]:
@@ -134,59 +150,66 @@ def _list(folder: Path, *, folders: bool) -> list[str]:
     try:
         with os.scandir(folder) as entries:
             visible = [e for e in entries if not e.name.startswith(".") and e.name.lower() not in _IGNORED_NAMES]
-            return sorted(e.name for e in visible if e.is_dir() == folders)
+            return sorted(e.name for e in visible if _is_folder(e) == folders)
     except OSError as error:
-        raise DataError(f"{folder}: {error.strerror or error}") from error
+        raise DataError(f"{printable(folder)}: {error.strerror or error}") from error
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself: an image that cannot be read
+        return False
 
 
 def _check_same_classes(class_names: Sequence[str], root: Path) -> None:
     folders = set(_list(root, folders=True))
     for problem, names in (("lacks", set(class_names) - folders), ("adds", folders - set(class_names))):
         if names:
-            raise DataError(f"{root}: {problem} {_some(names)}; expected the classes of train")
+            raise DataError(f"{printable(root)}: {problem} {_some(names)}; expected the classes of train")
 
 
 def _some(names: set[str]) -> str:
-    shown = [repr(name) for name in sorted(names)[:5]]
+    shown = [checks.shown(name) for name in sorted(names)[:5]]
     return ", ".join(shown) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def _check_class_count(source: Path, class_names: Sequence[str]) -> None:
+def _check_class_count(where: str, class_names: Sequence[str]) -> None:
     if len(class_names) < 2:
-        raise DataError(f"{source}: found only the class {class_names[0]!r}, expected at least 2 classes")
+        raise DataError(f"{where}: found only the class {class_names[0]!r}, expected at least 2 classes")
 
 
 def _list_images(root: Path, class_names: Sequence[str]) -> Split:
     paths, labels = [], []
     for label, name in enumerate(class_names):
-        folder = root / name
-        if inner := _list(folder, folders=True):
-            raise DataError(f"{folder / inner[0]}: a folder inside a class folder; expected image files only")
-        files = _list(folder, folders=False)
+        folder, files, folders = root / name, _list(root / name, folders=False), _list(root / name, folders=True)
+        images = [name for name in folders if Path(name).suffix.lower() in _IMAGE_SUFFIXES]
+        if inner := sorted(set(folders) - set(images)):
+            where = printable(folder / inner[0])
+            raise DataError(f"{where}: a folder inside a class folder; expected image files only")
+        files = sorted(files + images)
         if not files:
-            raise DataError(f"{folder}: empty class folder; expected images")
+            raise DataError(f"{printable(folder)}: empty class folder; expected images")
         paths += [str(folder / file) for file in files]
         labels += [label] * len(files)
     return Split(tuple(paths), np.array(labels, np.int32))
 
 
-def _load_npz(path: Path, seed: int) -> ImageData:
-    arrays = _read_npz(path)
-    images = {name: _add_channels(f"{path}: {name}", arrays[name]) for name in ("x_train", "x_test")}
+def _load_npz(path: Path, seed: int, pixel_range: str | None) -> ImageData:
+    arrays, where = _read_npz(path), printable(path)
+    images = {name: _add_channels(f"{where}: {name}", arrays[name]) for name in ("x_train", "x_test")}
     shape, test_shape = (array.shape[1:] for array in images.values())
     if shape != test_shape:
-        raise DataError(f"{path}: x_test has images of shape {test_shape}, expected {shape} as in x_train")
-    fractions = {array.dtype.kind == "f" and bool(array.max() <= 1) for array in images.values()}
-    if len(fractions) > 1:
-        raise DataError(f"{path}: x_train and x_test differ: one holds fractions 0..1, the other numbers 0..255")
-    (is_fraction,) = fractions
-    pixels = {name: _to_uint8_rgb(f"{path}: {name}", array, is_fraction) for name, array in images.items()}
-    labels = {name: _read_labels(f"{path}: {name}", arrays[name], len(images[f"x{name[1:]}"])) for name in _LABEL_KEYS}
-    class_names = _number_classes(path, **labels)
-    given = {name: Split(pixels[f"x_{name}"], labels[f"y_{name}"].astype(np.int32)) for name in ("train", "test")}
+        raise DataError(f"{where}: x_test has images of shape {test_shape}, expected {shape} as in x_train")
+    pixels = to_uint8_rgb(where, images, pixel_range)
+    labels = {name: _read_labels(f"{where}: {name}", arrays[name], len(images[f"x{name[1:]}"])) for name in _LABEL_KEYS}
+    class_names = _number_classes(where, **labels)
+    given = {
+        name: Split(locked(pixels[f"x_{name}"]), labels[f"y_{name}"].astype(np.int32)) for name in ("train", "test")
+    }
     splits, held_out = _complete_splits(given, class_names, seed)
     return ImageData(
-        path.stem,
+        printable(path.stem),
         class_names,
         splits,
         image_size=shape[0] if shape[0] == shape[1] else shape[:2],
@@ -196,16 +219,29 @@ def _load_npz(path: Path, seed: int) -> ImageData:
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    where = printable(path)
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            if missing := [key for key in _NPZ_KEYS if key not in file]:
-                raise DataError(f"{path}: lacks {missing[0]}; expected {', '.join(_NPZ_KEYS)}, found {', '.join(file)}")
-            return {key: file[key] for key in _NPZ_KEYS}
+        with npz.open_npz(path, _NPZ_KEYS) as arrays:
+            if missing := [key for key in _NPZ_KEYS if key not in arrays.names]:
+                names = _some(set(arrays.names)) or "none"
+                raise DataError(f"{where}: lacks {missing[0]}; expected {', '.join(_NPZ_KEYS)}, found {names}")
+            _check_memory(where, arrays.headers)
+            return {key: arrays.read(key) for key in _NPZ_KEYS}
     except DataError:
         raise
     except Exception as error:  # damaged bytes raise nearly every kind
-        reason = "holds Python objects" if "allow_pickle" in str(error) else "damaged, or no .npz file at all"
-        raise DataError(f"{path}: {reason}; expected plain arrays {', '.join(_NPZ_KEYS)}") from error
+        reason = checks.reason(error)
+        expected = f"expected plain arrays {', '.join(_NPZ_KEYS)}"
+        raise DataError(f"{where}: not a readable .npz file ({reason}); {expected}") from error
+
+
+def _check_memory(where: str, headers: Mapping[str, npz.Header]) -> None:
+    """Refuse what would not fit: the arrays, their pixels as RGB bytes, and these once more while they are split."""
+    count = sum(math.prod(headers[key].shape[:3]) for key in ("x_train", "x_test"))
+    needed, memory = sum(header.nbytes for header in headers.values()) + 2 * 3 * count, npz.memory()
+    if needed > memory:
+        size = npz.size_text(memory)
+        raise DataError(f"{where}: takes {npz.size_text(needed)} of memory, but this machine has {size}; cut it up")
 
 
 def _add_channels(where: str, images: np.ndarray) -> np.ndarray:
@@ -213,14 +249,6 @@ def _add_channels(where: str, images: np.ndarray) -> np.ndarray:
     if shaped.ndim != 4 or shaped.shape[-1] not in (1, 3) or 0 in shaped.shape:
         raise DataError(f"{where}: found shape {images.shape}, expected (N, H, W), (N, H, W, 1) or (N, H, W, 3)")
     return shaped
-
-
-def _to_uint8_rgb(where: str, images: np.ndarray, is_fraction: bool) -> np.ndarray:
-    if images.dtype.kind not in "iuf" or not (images.min() >= 0 and images.max() <= 255):  # false for NaN, too
-        raise DataError(f"{where}: found {images.dtype} outside 0..255, expected numbers 0..255 or fractions 0..1")
-    if images.dtype != np.uint8:
-        images = np.round(images * 255.0 if is_fraction else images).astype(np.uint8)
-    return np.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images
 
 
 def _read_labels(where: str, labels: np.ndarray, count: int) -> np.ndarray:
@@ -233,13 +261,13 @@ def _read_labels(where: str, labels: np.ndarray, count: int) -> np.ndarray:
     return labels
 
 
-def _number_classes(path: Path, y_train: np.ndarray, y_test: np.ndarray) -> tuple[str, ...]:
+def _number_classes(where: str, y_train: np.ndarray, y_test: np.ndarray) -> tuple[str, ...]:
     used = np.unique(y_train)
     if gaps := np.flatnonzero(used != np.arange(len(used))).tolist():
-        raise DataError(f"{path}: y_train has the label {used[gaps[0]]}, expected {gaps[0]}: labels 0..C-1, all used")
+        raise DataError(f"{where}: y_train has the label {used[gaps[0]]}, expected {gaps[0]}: labels 0..C-1, all used")
     class_names = tuple(str(label) for label in used)
-    _check_class_count(path, class_names)
+    _check_class_count(where, class_names)
     for label in (y_test.min(), y_test.max()):
         if not 0 <= label < len(class_names):
-            raise DataError(f"{path}: y_test has the label {label}, expected 0..{len(class_names) - 1} as in y_train")
+            raise DataError(f"{where}: y_test has the label {label}, expected 0..{len(class_names) - 1} as in y_train")
     return class_names

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from mixnet_tf import checks
 from mixnet_tf.checks import ImageSize
-from mixnet_tf.data.batches import evaluation_dataset
+from mixnet_tf.data.batches import evaluation_dataset, lost_images
 from mixnet_tf.data.choices import IMAGE_SIZE
 from mixnet_tf.data.dataset import ImageData
 from mixnet_tf.errors import MixNetError
@@ -119,6 +119,7 @@ def _shape_text(shape: Sequence[int | None]) -> str:
     return str(tuple(None if size is None else int(size) for size in shape))
 
 
+@lost_images()
 def predict(
     predictor: Predictor, data: ImageData, split: str, *, image_size: ImageSize | None = None
 ) -> tuple[np.ndarray, np.ndarray]:

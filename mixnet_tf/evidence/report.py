@@ -38,6 +38,7 @@ class Report:
         model: name of the configuration.
         data: name of the data set.
         data_source: how the user named it.
+        pixel_range: what the user said about its pixels, or None.
         class_names: in the order of the labels.
         image_size: pixels: a side, or (height, width).
         epochs: of the training.
@@ -57,6 +58,7 @@ class Report:
     test_is_val: bool = False
     skipped_images: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    pixel_range: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of ``report.json``."""
@@ -115,10 +117,11 @@ def _markdown(report: Report, folder: Path) -> str:
 
 def _commands(report: Report, folder: Path) -> list[str]:
     """Return the lines that say how to measure the numbers again."""
-    skip = " --on-bad-image skip" if report.skipped_images else ""
+    options = " --on-bad-image skip" if report.skipped_images else ""
+    options += f" --pixel-range {report.pixel_range}" if report.pixel_range else ""
     reference, data = shlex.quote(f"{folder}/{report.results[0].file}"), shlex.quote(report.data_source)
     timed = " ".join(shlex.quote(f"{folder}/{result.file}") for result in report.results if result.latency)
-    compare = f"mixnet-tf compare {reference} {shlex.quote(str(folder))}/FILE --data {data}{skip}"
+    compare = f"mixnet-tf compare {reference} {shlex.quote(str(folder))}/FILE --data {data}{options}"
     return [
         f"Accuracy, agreement and SNR of each FILE: {code(compare)}  ",
         f"Latency, one thread, interleaved: {code(f'mixnet-tf benchmark {timed}')}",

@@ -10,7 +10,7 @@ from tqdm.keras import TqdmCallback
 from mixnet_tf import checks
 from mixnet_tf.config import LossConfig, ModelConfig, to_dict
 from mixnet_tf.data.augmentation import Augmentation
-from mixnet_tf.data.batches import evaluation_dataset, fingerprint, steps_per_epoch, training_dataset
+from mixnet_tf.data.batches import evaluation_dataset, fingerprint, lost_images, steps_per_epoch, training_dataset
 from mixnet_tf.data.choices import IMAGE_SIZE, SPLITS
 from mixnet_tf.data.dataset import ImageData
 from mixnet_tf.errors import MixNetError
@@ -206,6 +206,7 @@ def _datasets(
     return batches, validation
 
 
+@lost_images("; put it back, and continue with --resume")
 def _fit(
     model: keras.Model,
     loss: LossConfig,

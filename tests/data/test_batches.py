@@ -1,5 +1,6 @@
 """Training and evaluation batches: pixels, order, determinism."""
 
+import os
 import subprocess
 import sys
 import time
@@ -12,11 +13,11 @@ import tensorflow as tf
 from PIL import Image
 
 from mixnet_tf.data.augmentation import Augmentation
-from mixnet_tf.data.batches import evaluation_dataset, steps_per_epoch, training_dataset
+from mixnet_tf.data.batches import evaluation_dataset, lost_images, steps_per_epoch, training_dataset
 from mixnet_tf.data.calibration import CalibrationSet
 from mixnet_tf.data.dataset import ImageData, Split
 from mixnet_tf.data.sources import load_data
-from mixnet_tf.errors import ArgumentError
+from mixnet_tf.errors import ArgumentError, DataError
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 PLAIN = Augmentation(min_area=1.0, flip=False, jitter=0.0)
@@ -169,13 +170,41 @@ def test_fit_runs_all_epochs_and_resumes_without_a_warning():
     assert int(model.optimizer.iterations) == 3 * 2
 
 
-def test_a_file_that_vanishes_during_training_is_named(photographs):
+LOST = {
+    "gone": (Path.unlink, "no such file"),
+    "cut": (
+        lambda path: path.write_bytes(path.read_bytes()[:700]),
+        r"not a readable image \(image file is truncated\)",
+    ),
+    "emptied": (lambda path: path.write_bytes(b""), r"not a readable image \(expected one of JPEG, PNG, .*\)"),
+    "a pipe now": (lambda path: (path.unlink(), os.mkfifo(path)), r"not a readable image \(no regular file\)"),
+    "a strip now": (
+        lambda path: Image.new("1", (900, 1)).save(path),
+        "900x1 pixels, expected an aspect ratio up to 100",
+    ),
+}
+
+
+@pytest.mark.parametrize("use", ["train", "test"])
+@pytest.mark.parametrize("kind", LOST)
+def test_an_image_that_is_lost_after_it_was_checked_is_named(photographs, kind, use):
     data = load_data(photographs)
-    dataset = training_dataset(data, image_size=8, batch_size=4, seed=0, first_epoch=0, epochs=1)
-    gone = Path(data.splits["train"].images[0])
-    gone.unlink()
-    with pytest.raises(tf.errors.OpError, match=f"{gone}: no such file"):
+    if use == "train":
+        dataset = training_dataset(data, image_size=8, batch_size=4, seed=0, first_epoch=0, epochs=1)
+    else:
+        dataset = evaluation_dataset(data, "test", image_size=8, batch_size=4)
+    lose, message = LOST[kind]
+    path = Path(data.splits[use].images[0])
+    lose(path)
+    with pytest.raises(DataError, match=rf"^{path}: {message}; put it back$"), lost_images("; put it back"):
         list(dataset)
+
+
+def test_nothing_but_lost_images_is_translated():
+    for error in (ValueError("DataErrors: x"), RuntimeError(""), DataError("a: DataError: b"), KeyboardInterrupt()):
+        with pytest.raises(type(error)) as raised, lost_images("; put it back"):
+            raise error
+        assert raised.value is error
 
 
 BAD_ARGUMENTS = [

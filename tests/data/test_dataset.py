@@ -1,7 +1,9 @@
 """ImageData: really frozen; bad images are found once, and are an error or left out."""
 
+import copy
 import dataclasses
 import os
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -44,8 +46,48 @@ def test_nothing_in_a_data_set_can_be_changed():
             change()
     splits["val"] = splits["train"]  # the mapping was copied
     assert list(data.splits) == ["train"]
-    images[0] = labels[0] = 1  # the caller's own arrays stay writable
+    images[0] = labels[0] = 1  # the caller's own arrays stay writable, and are the caller's alone
+    assert data.splits["train"].images.max() == 0 and data.splits["train"].labels.tolist() == [0, 1, 0, 1]
     assert dataclasses.replace(data, name="y").name == "y"
+
+
+def test_read_only_arrays_are_not_copied():
+    images = np.zeros((4, 2, 2, 3), np.uint8)
+    images.flags.writeable = False
+    split = Split(images, np.arange(4))
+    assert split.images is images and dataclasses.replace(split).labels is split.labels
+    assert not split.take([1]).images.flags.writeable
+
+
+@pytest.mark.parametrize(
+    "again", [copy.deepcopy, lambda data: pickle.loads(pickle.dumps(data))], ids=["copy", "pickle"]
+)
+def test_a_data_set_is_copied_and_pickled(photographs, spoil, again):
+    spoil()
+    (photographs / "test").rename(photographs / "val")
+    for data in (load_data("digits"), load_data(photographs, on_bad_image="skip").checked("train", "val", "test")):
+        copied = again(data)
+        for field in dataclasses.fields(data):
+            value = getattr(copied, field.name)
+            assert type(value) is type(getattr(data, field.name))
+            if field.name != "splits":
+                assert value == getattr(data, field.name), field.name
+        for name, split in data.splits.items():
+            np.testing.assert_array_equal(copied.splits[name].images, split.images)
+            np.testing.assert_array_equal(copied.splits[name].labels, split.labels)
+            assert (copied.splits[name].listed is None) == (split.listed is None)
+            with pytest.raises(ValueError, match="read-only"):
+                copied.splits[name].labels[0] = 1
+        with pytest.raises(TypeError):
+            copied.bad_images["x"] = "y"
+        assert fingerprint(copied) == fingerprint(data) and copied.test_is_val == data.test_is_val
+
+
+def test_a_data_set_is_shown_on_one_line(photographs):
+    assert repr(load_data("digits")) == "<ImageData 'digits': 10 classes, 1295 train, 143 val, 359 test>"
+    data = load_data(photographs)
+    assert repr(data) == "<ImageData 'photographs': 2 classes, 22 train, 2 val, 8 test>"
+    assert repr(data.splits["val"]) == "<Split of 2 images>"
 
 
 @pytest.mark.parametrize("value", ["skp", None, True, "Error"])
@@ -159,8 +201,10 @@ def test_skipped_paths_are_for_people(photographs):
     except OSError:
         pytest.skip("the file system takes UTF-8 only")
     (photographs / "train" / "cat" / "a.png").touch()
+    (photographs / "train" / "cat" / "b\n\x1b[31m.png").touch()
     data = load_data(photographs, on_bad_image="skip").checked("train", "val")
-    assert data.skipped == tuple(f"{photographs}/train/cat/{shown}" for shown in ("a.png", "\\xff.png"))
+    names = ("a.png", "b\\n\\x1b[31m.png", "\\xff.png")
+    assert data.skipped == tuple(f"{photographs}/train/cat/{name}" for name in names)
 
 
 def test_unknown_splits_are_named():

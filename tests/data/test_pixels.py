@@ -1,8 +1,4 @@
-"""Pixels: decoding every kind of image file, normalization, and what augmentation does."""
-
-import os
-import subprocess
-import sys
+"""Pixels: normalization, and what augmentation does."""
 
 import keras
 import numpy as np
@@ -11,13 +7,8 @@ import tensorflow as tf
 from PIL import Image
 
 from mixnet_tf.data.augmentation import Augmentation
-from mixnet_tf.data.pixels import (
-    decode,
-    pixels_to_decode,
-    preprocess_input,
-    read_image,
-    training_pixels,
-)
+from mixnet_tf.data.decoding import decode
+from mixnet_tf.data.pixels import pixels_to_decode, preprocess_input, training_pixels
 from mixnet_tf.errors import ArgumentError, DataError
 
 RNG = np.random.default_rng(7)
@@ -47,123 +38,6 @@ def test_preprocess_input_is_part_of_a_functional_model():
 def test_preprocess_input_wants_rgb(shape):
     with pytest.raises(DataError, match=r"expected .*channels last"):
         preprocess_input(np.zeros(shape))
-
-
-def luma(rgb: np.ndarray) -> np.ndarray:
-    return (rgb @ np.array([0.299, 0.587, 0.114])).round().astype(np.uint8)
-
-
-def repeat(gray: np.ndarray) -> np.ndarray:
-    return np.stack([gray] * 3, axis=-1)
-
-
-GRAY = luma(PIXELS)
-ALPHA = RNG.integers(0, 256, (6, 9, 1), np.uint8)
-BINARY = GRAY > 127
-PALETTE = RNG.integers(0, 256, (4, 3), np.uint8)
-INDICES = RNG.integers(0, 4, (6, 9), np.uint8)
-
-
-def save(path, image, **options):
-    image.save(path, **options)
-    return path
-
-
-def palette_image() -> Image.Image:
-    image = Image.new("P", (9, 6))
-    image.putdata(INDICES.ravel().tolist())
-    image.putpalette(PALETTE.ravel().tolist())
-    return image
-
-
-READABLE = {
-    "png": (lambda p: save(p / "x.png", Image.fromarray(PIXELS)), PIXELS),
-    "wrong ending": (lambda p: save(p / "x.jpg", Image.fromarray(PIXELS), format="png"), PIXELS),
-    "bmp": (lambda p: save(p / "x.bmp", Image.fromarray(PIXELS)), PIXELS),
-    "webp": (lambda p: save(p / "x.webp", Image.fromarray(PIXELS), lossless=True), PIXELS),
-    "gray": (lambda p: save(p / "x.png", Image.fromarray(GRAY)), repeat(GRAY)),
-    "one bit": (lambda p: save(p / "x.png", Image.fromarray(BINARY)), repeat(BINARY * np.uint8(255))),
-    "16 bit": (lambda p: save(p / "x.png", Image.fromarray(GRAY.astype(np.uint16) * 257)), repeat(GRAY)),
-    "32 bit": (lambda p: save(p / "x.tif", Image.fromarray(GRAY.astype(np.int32) * 257)), repeat(GRAY)),
-    "alpha": (lambda p: save(p / "x.png", Image.fromarray(np.concatenate([PIXELS, ALPHA], -1))), PIXELS),
-    "palette": (lambda p: save(p / "x.png", palette_image()), PALETTE[INDICES]),
-    "palette, transparent": (
-        lambda p: save(p / "x.png", palette_image(), transparency=bytes([0, 100, 200, 255])),
-        PALETTE[INDICES],
-    ),
-    "cmyk": (lambda p: save(p / "x.tif", Image.fromarray(PIXELS).convert("CMYK")), PIXELS),
-    "turned by EXIF": (
-        lambda p: save(p / "x.png", Image.fromarray(np.rot90(PIXELS)), exif=exif_orientation(6)),
-        PIXELS,
-    ),
-    "damaged EXIF": (lambda p: save(p / "x.png", Image.fromarray(PIXELS), exif=b"Exif\0\0II*\0\xff\xff"), PIXELS),
-}
-
-
-def exif_orientation(value: int) -> Image.Exif:
-    exif = Image.Exif()
-    exif[0x0112] = value
-    return exif
-
-
-@pytest.mark.parametrize("kind", READABLE)
-def test_read_image_gives_rgb(tmp_path, kind):
-    write, expected = READABLE[kind]
-    image = read_image(write(tmp_path))
-    assert image.dtype == np.uint8
-    np.testing.assert_array_equal(image, expected)
-
-
-def _truncated(path):
-    whole = save(path / "whole.jpg", Image.fromarray(RNG.integers(0, 256, (64, 64, 3), np.uint8)))
-    (path / "x.jpg").write_bytes(whole.read_bytes()[:1500])
-
-
-def _with_flipped_bytes(path):
-    whole = bytearray(save(path / "whole.png", Image.fromarray(PIXELS)).read_bytes())
-    whole[45] ^= 255
-    (path / "x.png").write_bytes(whole)
-
-
-UNREADABLE = {
-    "truncated": (_truncated, "x.jpg", r"not a readable image \(.*truncated"),
-    "flipped byte": (_with_flipped_bytes, "x.png", "not a readable image"),
-    "text": (lambda p: (p / "x.jpg").write_text("hello"), "x.jpg", "not a readable image"),
-    "empty": (lambda p: (p / "x.jpg").touch(), "x.jpg", "not a readable image"),
-    "missing": (lambda p: None, "x.jpg", "no such file"),
-    "folder": (lambda p: (p / "x.jpg").mkdir(), "x.jpg", "no such file"),
-    "dangling link": (lambda p: (p / "x.jpg").symlink_to(p / "nowhere"), "x.jpg", "no such file"),
-    "named pipe": (lambda p: os.mkfifo(p / "x.jpg"), "x.jpg", "no such file"),
-    "too long a name": (lambda p: None, "x" * 5000, "not a readable image"),
-    "floats": (lambda p: Image.fromarray(GRAY.astype("f")).save(p / "x.tif"), "x.tif", "floating-point"),
-    "a strip": (lambda p: Image.new("RGB", (201, 2)).save(p / "x.png"), "x.png", "201x2 pixels, .*aspect ratio"),
-    "large": (lambda p: Image.new("1", (10, 15)).save(p / "x.png"), "x.png", "not a readable image .*150 pixels"),
-    "huge": (lambda p: Image.new("1", (30, 30)).save(p / "x.png"), "x.png", "not a readable image .*900 pixels"),
-}
-
-
-@pytest.mark.parametrize("kind", UNREADABLE)
-def test_read_image_names_the_file_it_cannot_read(tmp_path, kind, monkeypatch):
-    write, name, message = UNREADABLE[kind]
-    if kind in ("large", "huge"):
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    write(tmp_path)
-    with pytest.raises(DataError, match=message) as raised:
-        read_image(tmp_path / name)
-    assert str(raised.value).startswith(str(tmp_path / name))
-    assert "\n" not in str(raised.value)
-
-
-def test_a_large_image_costs_one_line_and_no_warning(tmp_path):
-    Image.new("1", (10, 15)).save(tmp_path / "x.png")
-    code = (
-        "from PIL import Image; from mixnet_tf.data.pixels import read_image; Image.MAX_IMAGE_PIXELS = 100\n"
-        f"try: read_image({str(tmp_path / 'x.png')!r})\n"
-        "except ValueError as error: print(error)"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "not a readable image" in result.stdout
-    assert result.stderr == ""
 
 
 def ramp(height: int, width: int) -> Image.Image:
@@ -229,7 +103,8 @@ def test_jitter_is_brightness_then_contrast_then_saturation(colors):
 
 
 def test_a_large_jpeg_is_decoded_smaller_where_that_suffices(tmp_path):
-    path = save(tmp_path / "x.jpg", ramp(900, 1200), quality=95)
+    path = tmp_path / "x.jpg"
+    ramp(900, 1200).save(path, quality=95)
     augmentation = Augmentation()
     at_least = pixels_to_decode(64, augmentation)
     small, full = decode(path, at_least=at_least), decode(path)

@@ -219,24 +219,39 @@ REFUSED = {
     ),
     "folders too deep": (lambda p: make_folder(p, {"x/a": 2, "y/a": 2}), "x/a: a folder inside a class folder"),
     "too few to split": (lambda p: make_folder(p, {"a": 2, "b": 3}), "class 'a': too few training images"),
-    "npz without y_test": (lambda p: save_npz(p, y_test=None), "lacks y_test; expected x_train.*found x_train"),
-    "npz truncated": (_truncated_npz, "set.npz: damaged"),
-    "npz damaged": (_damaged_npz, "set.npz: damaged"),
-    "npz empty": (lambda p: _written(p, "set.npz", b""), "set.npz: damaged"),
-    "npz of text": (lambda p: _written(p, "set.npz", b"hello"), "set.npz: (damaged|holds)"),
-    "npz that is a pickle": (lambda p: _written(p, "set.npz", pickle.dumps([1])), "holds Python objects"),
-    "npz that is an npy": (_numpy_file, "set.npz: damaged, or no .npz file at all"),
-    "npz of objects": (lambda p: save_npz(p, x_train=np.array([1, "a", None], object)), "holds Python objects"),
-    "npz of texts": (lambda p: save_npz(p, y_train=np.array(["a"] * 40)), "y_train: found <U1 of shape"),
+    "npz without y_test": (
+        lambda p: save_npz(p, y_test=None),
+        "lacks y_test; expected x_train.*found 'x_test', 'x_train'",
+    ),
+    "npz truncated": (_truncated_npz, "set.npz: not a readable .npz file"),
+    "npz damaged": (_damaged_npz, "set.npz: not a readable .npz file .*CRC"),
+    "npz empty": (lambda p: _written(p, "set.npz", b""), "set.npz: not a readable"),
+    "npz of text": (lambda p: _written(p, "set.npz", b"hello"), "set.npz: not a readable .*; expected plain"),
+    "npz that is a pickle": (lambda p: _written(p, "set.npz", pickle.dumps([1])), "not a zip file"),
+    "npz that is an npy": (_numpy_file, r"set.npz: not a readable .npz file \(File is not a zip file\)"),
+    "npz of objects": (
+        lambda p: save_npz(p, x_train=np.array([1, "a", None], object)),
+        "'x_train.npy' holds pickled Python objects",
+    ),
+    "npz of texts": (
+        lambda p: save_npz(p, y_train=np.array(["a"] * 40)),
+        "'y_train.npy' holds '<U1', expected numbers",
+    ),
     "flat images": (lambda p: save_npz(p, x_train=GRAY.reshape(40, -1)), r"x_train: found shape \(40, 20\), expected"),
     "two channels": (lambda p: save_npz(p, x=np.zeros((40, 4, 4, 2), "u1")), r"x_train: found shape \(40, 4, 4, 2\)"),
     "channels first": (lambda p: save_npz(p, x=np.zeros((40, 3, 8, 8), "u1")), r"x_train: found shape \(40, 3, 8, 8\)"),
     "no pixels": (lambda p: save_npz(p, x=np.zeros((40, 0, 4, 3), "u1")), r"x_train: found shape \(40, 0, 4, 3\)"),
     "no images": (lambda p: save_npz(p, x_test=COLOR[:0], y_test=LABELS[:0]), r"x_test: found shape \(0, 6, 6, 3\)"),
     "sizes differ": (lambda p: save_npz(p, x_test=COLOR[:10, :5]), r"x_test has images of shape \(5, 6, 3\), expected"),
-    "negative pixels": (lambda p: save_npz(p, x=COLOR / 127.5 - 1), "x_train: found float64 outside 0..255"),
-    "16-bit pixels": (lambda p: save_npz(p, x=COLOR * np.uint16(257)), "x_train: found uint16 outside 0..255"),
-    "NaN pixels": (lambda p: save_npz(p, x_train=NAN), "x_train: found float64 outside"),
+    "negative pixels": (
+        lambda p: save_npz(p, x=COLOR / 127.5 - 1),
+        "x_train: found float64 from -1 to 1, expected 0..255",
+    ),
+    "16-bit pixels": (
+        lambda p: save_npz(p, x=COLOR * np.uint16(257)),
+        "x_train: found uint16 from 0 to 65535, expected 0..255",
+    ),
+    "NaN pixels": (lambda p: save_npz(p, x_train=NAN), "x_train: image 7 has the pixel nan, expected finite"),
     "complex pixels": (lambda p: save_npz(p, x=COLOR * 1j), "x_train: found complex128"),
     "fewer labels": (lambda p: save_npz(p, y_train=LABELS[:39]), "y_train: found 39 labels, expected 40"),
     "one-hot labels": (lambda p: save_npz(p, y=np.eye(2)[LABELS]), r"y_train: found float64 of shape \(40, 2\)"),
@@ -271,3 +286,63 @@ def test_a_folder_without_permission_is_named(tmp_path):
     (tmp_path / "b").chmod(0)
     with pytest.raises(DataError, match="b: Permission denied"):
         load_data(tmp_path)
+
+
+ODD_FILES = {
+    "loop": (lambda path: path.symlink_to(path), "not a readable image .Too many levels of symbolic links"),
+    "dangling": (lambda path: path.symlink_to("nowhere"), "no such file"),
+    "pipe": (os.mkfifo, "not a readable image .no regular file"),
+    "device": (lambda path: path.symlink_to("/dev/zero"), "not a readable image .no regular file"),
+    "folder": (lambda path: path.mkdir(), "not a readable image .a folder"),
+}
+
+
+@pytest.mark.parametrize("name", ["00x.jpg", "00\n\x1b[31m.JPG"])
+@pytest.mark.parametrize("kind", ODD_FILES)
+def test_what_is_no_file_is_a_bad_image(tmp_path, kind, name):
+    make_folder(tmp_path, {"train/a": 4, "train/b": 4, "val/a": 2, "val/b": 2})
+    make, message = ODD_FILES[kind]
+    make(tmp_path / "train" / "a" / name)
+    with pytest.raises(DataError, match=message) as raised:
+        load_data(tmp_path).checked("train")
+    shown = f"{tmp_path}/train/a/" + name.replace("\n", r"\n").replace("\x1b", r"\x1b")
+    assert str(raised.value).startswith(shown) and str(raised.value).isprintable()
+    data = load_data(tmp_path, on_bad_image="skip").checked("train")
+    assert data.skipped == (shown,) and len(data.splits["train"]) == 8
+
+
+HOSTILE = "a\nb\x1b[31m"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda p: p / HOSTILE,
+        lambda p: _written(p, HOSTILE, b""),
+        lambda p: _written(p, HOSTILE + ".npz", b""),
+        lambda p: make_folder(p / HOSTILE, {"train/a": 1}),
+        lambda p: make_folder(p / HOSTILE, {"val/a": 1}),
+        lambda p: make_folder(p / HOSTILE, {"train/a": 1, "train/b": 1, "test/a": 1}),
+        lambda p: make_folder(p / HOSTILE, {"train/a": 0, "train/b": 1}),
+        lambda p: make_folder(p, {"train/a": 1, "train/b": 1, f"{HOSTILE}/a": 1}),
+        lambda p: make_folder(p, {"a": 2, f"a/{HOSTILE}": 1, "b": 2}),
+        lambda p: save_npz(p, x=COLOR * 2.0).rename(p / (HOSTILE + ".npz")),
+        lambda p: save_npz(p, y=LABELS + 1).rename(p / (HOSTILE + ".npz")),
+    ],
+)
+def test_a_message_shows_hostile_names_on_one_line(tmp_path, make):
+    with pytest.raises(DataError) as raised:
+        load_data(make(tmp_path))
+    assert str(raised.value).isprintable() and r"a\nb\x1b[31m" in str(raised.value)
+
+
+def test_the_name_of_a_data_set_is_printable(tmp_path):
+    make_folder(tmp_path / HOSTILE, {"a": 3, "b": 3})
+    assert load_data(tmp_path / HOSTILE).name == r"a\nb\x1b[31m"
+
+
+@pytest.mark.parametrize("changes", [{"\x1b[31m": LABELS}, {"x" * 5000: LABELS}, {str(i): LABELS for i in range(99)}])
+def test_names_of_arrays_are_shown_briefly(tmp_path, changes):
+    with pytest.raises(DataError, match="lacks y_test; expected") as raised:
+        load_data(save_npz(tmp_path, y_test=None, **changes))
+    assert str(raised.value).isprintable() and len(str(raised.value)) < 600

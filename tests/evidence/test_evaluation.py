@@ -1,6 +1,7 @@
 """Accuracy of one model, on images whose right answer is plain: a network that says which colour is strongest."""
 
 import dataclasses
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -175,6 +176,18 @@ def test_bad_images_are_the_datas_business(mean_color, tmp_path):
     assert evaluate(mean_color, load_data(tmp_path), split="val").count == 6
     result = evaluate(mean_color, load_data(tmp_path, on_bad_image="skip"))
     assert (result.count, result.top1) == (6, 1.0)
+
+
+def test_an_image_that_is_lost_after_it_was_checked_is_named(mean_color, tmp_path):
+    for number, (color, rgb) in enumerate(COLORS.items()):
+        (tmp_path / f"{number}_{color}").mkdir()
+        for i in range(3):
+            Image.new("RGB", (8, 8), rgb).save(tmp_path / f"{number}_{color}" / f"{i}.png")
+    data = load_data(tmp_path).checked("test")
+    lost = Path(data.splits["test"].images[1])
+    lost.unlink()
+    with pytest.raises(DataError, match=f"^{lost}: no such file$"):
+        evaluate(mean_color, data)
 
 
 def save_keras(path, image, outputs):

@@ -100,6 +100,8 @@ def test_what_the_reader_should_know(written):
     assert all(f"Note: {note}." in text for note in notes)
     assert text.endswith("2 unreadable images were skipped:\n\n- a.jpg\n- b.jpg\n")
     assert "--data 'my pets' --on-bad-image skip`" in text
+    text = markdown(dataclasses.replace(REPORT, pixel_range="0..1"), written)
+    assert "--data 'my pets' --pixel-range 0..1`" in text
 
 
 NAMES = (
@@ -158,8 +160,8 @@ def test_json_holds_everything(written):
     content = json.loads((written / "report.json").read_text())
     assert content == json.loads(json.dumps(dataclasses.asdict(REPORT) | {"environment": environment()}))
     assert content["results"][1]["evaluation"]["snr_db"] == 31.26 and content["results"][0]["latency"] is None
-    keys = "model data data_source class_names image_size epochs results test_is_val skipped_images notes environment"
-    assert list(content) == keys.split()
+    keys = "model data data_source class_names image_size epochs results test_is_val skipped_images notes pixel_range"
+    assert list(content) == [*keys.split(), "environment"]
 
 
 def png_size(path) -> tuple[int, int]:

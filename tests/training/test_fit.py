@@ -286,6 +286,21 @@ def make_folder(root: Path, bad: int = 0) -> Path:
     return root
 
 
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_run_that_loses_an_image_says_how_to_go_on(config, tmp_path, split):
+    data = load_data(make_folder(tmp_path / "data")).checked("train", "val", "test")
+    training, loss = TrainingConfig(epochs=1, batch_size=4), config.losses[0]
+    image = keras.Input((8, 8, 3))
+    model = keras.Model(image, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(image)), name="small")
+    fit._compile(model, loss, training, 4)
+    datasets = fit._datasets(data, (8, 8), training, data.augmentation, 0)
+    lost = Path(data.splits[split].images[0])
+    lost.unlink()
+    (tmp_path / "run").mkdir()
+    with pytest.raises(DataError, match=f"^{lost}: no such file; put it back, and continue with --resume$"):
+        fit._fit(model, loss, datasets, tmp_path / "run", range(1), 4, 0.0)
+
+
 def test_images_of_many_sizes_are_trained_at_224_pixels(config, tmp_path, stop_before_fitting):
     with pytest.raises(StoppedError):
         train(config, load_data(make_folder(tmp_path / "data")), tmp_path / "run")
