@@ -97,7 +97,9 @@ def test_resume_continues_exactly(cut_run, whole_run, config, data, quick):
     assert names.split(",")[3] == "val_accuracy"
     rows[2] = ",".join([*rows[2].split(",")[:3], "2.0", *rows[2].split(",")[4:]])  # an epoch that does not count
     log.write_text("\n".join([names, *rows]) + "\n")
-    (cut_run / ".best-0.part.keras").write_bytes(b"half")  # what a kill in the middle of a save would leave
+    (cut_run / f".best-{10**9}-0123abcd.part.keras").write_bytes(
+        b"half"
+    )  # what a kill in the middle of a save would leave
     train(config, data, cut_run, training=quick, resume=True)
     assert not list(cut_run.glob(".*.part*"))
     assert_same_run(cut_run, whole_run)
