@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mixnet_tf.errors import MixNetError
+from mixnet_tf.errors import MixNetError, WriteError
 
 _PART = re.compile(r"\..*-(?P<process>\d+)-[0-9a-f]{8}\.part(\..*)?")
 
@@ -63,7 +63,7 @@ def whole_files(*paths: str | Path, overwrite: bool = True) -> Iterator[tuple[Pa
         yield parts
         _place_all(parts, targets, overwrite)
     except OSError as error:
-        raise MixNetError(f"{paths[-1]}: cannot be written: {error.strerror or error}") from error
+        raise WriteError(f"{paths[-1]}: cannot be written: {error.strerror or error}") from error
     finally:
         for part in parts:
             for left in (part, _kept(part)):

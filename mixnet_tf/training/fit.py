@@ -18,7 +18,7 @@ from mixnet_tf.data.augmentation import Augmentation
 from mixnet_tf.data.batches import evaluation_dataset, fingerprint, steps_per_epoch, training_dataset
 from mixnet_tf.data.choices import IMAGE_SIZE, SPLITS
 from mixnet_tf.data.dataset import ImageData
-from mixnet_tf.errors import MixNetError
+from mixnet_tf.errors import MixNetError, WriteError
 from mixnet_tf.files import whole_file
 from mixnet_tf.model import create_model
 from mixnet_tf.saving import load_model, save_model
@@ -145,10 +145,8 @@ def _how_to_go_on(output: Path) -> Iterator[None]:
     """Turn a full disk, or memory that runs out, into one line that says how to continue."""
     try:
         yield
-    except MixNetError as error:
-        if isinstance(error.__cause__, OSError):  # of `whole_file`, which names the file
-            raise MixNetError(f"{error}; {_CONTINUE}") from error
-        raise
+    except WriteError as error:
+        raise WriteError(f"{error}; {_CONTINUE}") from error
     except MemoryError as error:
         raise MixNetError(f"{output}: the run stopped: memory ran out; {_CONTINUE}") from error
     except OSError as error:
