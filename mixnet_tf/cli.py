@@ -99,6 +99,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(args.command, str(error))
     except OSError as error:
         return _fail(args.command, f"{error.filename or 'output'}: {error.strerror or error}")
+    except MemoryError:
+        return _fail(args.command, "memory ran out; free some, or give smaller or fewer images")
     except KeyboardInterrupt:
         hint = "; continue with --resume" if hasattr(args, "resume") else ""
         print(f"\nmixnet-tf {args.command}: interrupted{hint}", file=sys.stderr)

@@ -30,6 +30,10 @@ class WeightsError(MixNetError, ValueError):
     """Weights that cannot be read or do not fit the model."""
 
 
+class WriteError(MixNetError):
+    """A file that the system refuses to write: a full disk, say."""
+
+
 class DeployError(MixNetError, ValueError):
     """A model or file that cannot be converted, quantized or run on LiteRT."""
 

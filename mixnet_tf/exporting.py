@@ -21,7 +21,7 @@ from mixnet_tf.environment import environment
 from mixnet_tf.errors import DeployError
 from mixnet_tf.evidence.benchmark import benchmark
 from mixnet_tf.evidence.diagnosis import check_reportable, diagnosis_files, write_diagnosis
-from mixnet_tf.files import check_free, check_suffix, whole_file
+from mixnet_tf.files import check_free, check_suffix, whole_files
 from mixnet_tf.litert.convert import at_image_size, convert
 from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.litert.runtime import LiteModel
@@ -292,9 +292,8 @@ def _latency_ratio(before: bytes, after: bytes) -> float:
 
 
 def _write(exported: Exported, content: bytes, overwrite: bool) -> None:
-    """Write the file and its record, both or none."""
+    """Write the file and its record, both or none. After a kill between the two, the record's SHA-256 tells."""
     output = Path(exported.path)
-    with whole_file(output, overwrite=overwrite) as part:
-        part.write_bytes(content)
-        with whole_file(_record_path(output), overwrite=overwrite) as beside:
-            beside.write_text(json.dumps(dataclasses.asdict(exported), indent=2) + "\n", encoding="utf-8")
+    with whole_files(_record_path(output), output, overwrite=overwrite) as (record, file):
+        record.write_text(json.dumps(dataclasses.asdict(exported), indent=2) + "\n", encoding="utf-8")
+        file.write_bytes(content)

@@ -17,8 +17,8 @@ from mixnet_tf.evidence.report import ModelResult, Report, write_report
 from mixnet_tf.exporting import KerasSource, export
 from mixnet_tf.quantization.types import Exported
 from mixnet_tf.training.config import TrainingConfig
-from mixnet_tf.training.fit import train
-from mixnet_tf.training.run_folder import MODEL
+from mixnet_tf.training.fit import check_class_weights, train
+from mixnet_tf.training.run_folder import MODEL, open_run
 
 _RECIPES = {
     "deploy": {"float32": "float32", "float16": "float16", "int8": "int8"},
@@ -70,38 +70,41 @@ def run_pipeline(
         >>> report.results[-1].file                                                              # doctest: +SKIP
         'model_int8.tflite'
     """
-    output, training, data = Path(output), training or TrainingConfig(), data.checked(*SPLITS)
-    model = train(
-        config,
-        data,
-        output,
-        image_size=image_size,
-        training=training,
-        augmentation=augmentation,
-        padding=padding,
-        weights=weights,
-        freeze_backbone=freeze_backbone,
-        resume=resume,
-        overwrite=overwrite,
-    )
-    exported = _export_all(model, data, output, graph)
-    results, confusion = _measure(output / MODEL, [Path(file.path) for file in exported], data)
-    height, width = model.input_shape[1:3]
-    report = Report(
-        model=config.name,
-        data=data.name,
-        data_source=data_source,
-        class_names=data.class_names,
-        image_size=height if height == width else (height, width),
-        epochs=training.epochs,
-        results=results,
-        test_is_val=data.test_is_val,
-        skipped_images=data.skipped,
-        notes=tuple(note for file in exported for note in file.notes),
-        pixel_range=data.pixel_range,
-    )
-    write_report(report, output, confusion)
-    return report
+    output, training = Path(output), training or TrainingConfig()
+    check_class_weights(config, data)
+    with open_run(output, resume=resume, overwrite=overwrite):
+        data = data.checked(*SPLITS)
+        model = train(
+            config,
+            data,
+            output,
+            image_size=image_size,
+            training=training,
+            augmentation=augmentation,
+            padding=padding,
+            weights=weights,
+            freeze_backbone=freeze_backbone,
+            resume=resume,
+            overwrite=overwrite,
+        )
+        exported = _export_all(model, data, output, graph)
+        results, confusion = _measure(output / MODEL, [Path(file.path) for file in exported], data)
+        height, width = model.input_shape[1:3]
+        report = Report(
+            model=config.name,
+            data=data.name,
+            data_source=data_source,
+            class_names=data.class_names,
+            image_size=height if height == width else (height, width),
+            epochs=training.epochs,
+            results=results,
+            test_is_val=data.test_is_val,
+            skipped_images=data.skipped,
+            notes=tuple(note for file in exported for note in file.notes),
+            pixel_range=data.pixel_range,
+        )
+        write_report(report, output, confusion)
+        return report
 
 
 def _export_all(model: keras.Model, data: ImageData, output: Path, graph: str) -> list[Exported]:

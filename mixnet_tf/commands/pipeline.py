@@ -17,13 +17,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from mixnet_tf.config import load_config
+    from mixnet_tf.training.run_folder import open_run
 
     config, data = load_config(args.config), load_images(args.data, args)
-    arguments = train.training_arguments(args, data)
-    load_tensorflow()
-    from mixnet_tf.pipeline import run_pipeline
+    with open_run(args.output, resume=args.resume, overwrite=args.overwrite):
+        arguments = train.training_arguments(args, data)
+        load_tensorflow()
+        from mixnet_tf.pipeline import run_pipeline
 
-    report = run_pipeline(config, data, args.output, data_source=args.data, graph=args.graph, **arguments)
+        report = run_pipeline(config, data, args.output, data_source=args.data, graph=args.graph, **arguments)
     return report.to_dict() | {"report": str(args.output / "report.md")}
 
 

@@ -70,10 +70,9 @@ def _given(cls: type, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def training_arguments(args: argparse.Namespace, data: "ImageData") -> dict[str, Any]:
-    """Turn the flags of ``train`` and ``pipeline`` into arguments of ``train``; refuse a folder that is in use."""
-    from mixnet_tf.training.run_folder import check_folder, holds_run
+    """Turn the flags of ``train`` and ``pipeline`` into arguments of ``train``."""
+    from mixnet_tf.training.run_folder import holds_run
 
-    check_folder(args.output, resume=args.resume, overwrite=args.overwrite)
     if args.resume and not holds_run(args.output):
         print(printable(f"{args.output}: holds no run to resume; starting one"), file=sys.stderr)
     return {
@@ -90,16 +89,18 @@ def training_arguments(args: argparse.Namespace, data: "ImageData") -> dict[str,
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from mixnet_tf.config import load_config
+    from mixnet_tf.training.run_folder import MODEL, best_epoch, open_run
 
     config, data = load_config(args.config), load_images(args.data, args)
-    arguments = training_arguments(args, data)
-    data = data.checked(*SPLITS)
-    load_tensorflow()
-    from mixnet_tf.training.fit import train
-    from mixnet_tf.training.run_folder import MODEL, best_epoch
+    with open_run(args.output, resume=args.resume, overwrite=args.overwrite):
+        arguments = training_arguments(args, data)
+        load_tensorflow()
+        from mixnet_tf.training.fit import check_class_weights, train
 
-    train(config, data, args.output, **arguments)
-    epoch, accuracy = best_epoch(args.output)
+        check_class_weights(config, data)
+        data = data.checked(*SPLITS)
+        train(config, data, args.output, **arguments)
+        epoch, accuracy = best_epoch(args.output)
     model = str(args.output / MODEL)
     return {"model": model, "best_epoch": epoch, "val_top1": accuracy, "skipped_images": data.skipped}
 

@@ -5,7 +5,7 @@ import dataclasses
 import json
 import math
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from mixnet_tf.evidence.benchmark import benchmark
 from mixnet_tf.evidence.comparison import Comparison, compare
 from mixnet_tf.evidence.figures import new_figure, save_figure
 from mixnet_tf.evidence.markdown import escaped
-from mixnet_tf.files import whole_file
+from mixnet_tf.files import whole_files
 from mixnet_tf.layers import block_of
 from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.litert.op_table import inspect_model
@@ -168,14 +168,10 @@ def write_diagnosis(
         "stability": stability,
         "environment": environment(),
     }
-    writers: tuple[Callable[[Path], Any], ...] = (
-        lambda part: part.write_text(json.dumps(report, indent=2, default=str) + "\n"),
-        lambda part: _plot(report["tensors"], part),
-        lambda part: part.write_text(_markdown(report)),
-    )
-    for path, write in zip(diagnosis_files(folder), writers, strict=True):
-        with whole_file(path, overwrite=overwrite) as part:
-            write(part)
+    with whole_files(*diagnosis_files(folder), overwrite=overwrite) as (content, plot, text):
+        content.write_text(json.dumps(report, indent=2, default=str) + "\n", encoding="utf-8")
+        _plot(report["tensors"], plot)
+        text.write_text(_markdown(report), encoding="utf-8")
     return report
 
 

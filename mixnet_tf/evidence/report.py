@@ -15,7 +15,7 @@ from mixnet_tf.evidence.benchmark import Latency
 from mixnet_tf.evidence.evaluation import Evaluation
 from mixnet_tf.evidence.figures import new_figure, save_figure
 from mixnet_tf.evidence.markdown import code, escaped
-from mixnet_tf.files import whole_file
+from mixnet_tf.files import whole_files
 
 _NAMED_CLASSES = 30  # more do not fit beside a confusion plot
 
@@ -73,14 +73,12 @@ def write_report(report: Report, folder: Path, confusion: np.ndarray) -> None:
         folder: where.
         confusion: counts (true class, predicted class) of that model.
     """
-    with whole_file(folder / "report.json") as part:
-        part.write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
-    with whole_file(folder / "confusion.png") as part:
-        _plot_confusion(confusion, report.class_names, report.results[-1].file, part)
-    with whole_file(folder / "latency.png") as part:
-        _plot_latency({result.file: result.latency for result in report.results if result.latency}, part)
-    with whole_file(folder / "report.md") as part:
-        part.write_text(_markdown(report, folder), encoding="utf-8")
+    names = ("report.json", "confusion.png", "latency.png", "report.md")
+    with whole_files(*(folder / name for name in names)) as (content, confusion_plot, latency_plot, text):
+        content.write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
+        _plot_confusion(confusion, report.class_names, report.results[-1].file, confusion_plot)
+        _plot_latency({result.file: result.latency for result in report.results if result.latency}, latency_plot)
+        text.write_text(_markdown(report, folder), encoding="utf-8")
 
 
 def _markdown(report: Report, folder: Path) -> str:

@@ -1,10 +1,15 @@
 """The training around ``fit``: AdamW, warm-up and cosine, label smoothing, EMA, checkpoints and exact resume."""
 
+import contextlib
 import dataclasses
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
+import tensorflow as tf
 from tqdm.keras import TqdmCallback
 
 from mixnet_tf import checks
@@ -13,7 +18,7 @@ from mixnet_tf.data.augmentation import Augmentation
 from mixnet_tf.data.batches import evaluation_dataset, fingerprint, lost_images, steps_per_epoch, training_dataset
 from mixnet_tf.data.choices import IMAGE_SIZE, SPLITS
 from mixnet_tf.data.dataset import ImageData
-from mixnet_tf.errors import MixNetError
+from mixnet_tf.errors import MixNetError, WriteError
 from mixnet_tf.files import whole_file
 from mixnet_tf.model import create_model
 from mixnet_tf.saving import load_model, save_model
@@ -28,12 +33,18 @@ from mixnet_tf.training.run_folder import (
     LOGS,
     MODEL,
     can_continue,
-    check_folder,
     cut_history,
-    remove_parts,
+    open_run,
     start_run,
 )
 from mixnet_tf.weights.loading import load_weights
+
+_CONTINUE = "mend that and continue with --resume"
+_TENSORFLOW = (
+    *(tf.errors.ResourceExhaustedError, tf.errors.FailedPreconditionError, tf.errors.NotFoundError),
+    *(tf.errors.PermissionDeniedError, tf.errors.OutOfRangeError),
+)
+"""Memory that runs out, a disk that does, and a folder for TensorBoard that it cannot write."""
 
 
 def train(
@@ -90,43 +101,60 @@ def train(
     augmentation = augmentation or data.augmentation
     weights = weights or config.checkpoint.path
     freeze_backbone = freeze_backbone or config.freeze_backbone
-    _check_class_weights(config.losses[0], len(data.class_names))
-    check_folder(output, resume=resume, overwrite=overwrite)
-    data = data.checked(*SPLITS)
-    request = {
-        "config": to_dict(config),
-        "data": data.name,
-        "class_names": list(data.class_names),
-        "images": fingerprint(data),
-        "image_size": size,
-        "padding": padding,
-        "training": dataclasses.asdict(training),
-        "augmentation": dataclasses.asdict(augmentation),
-        "weights": None if weights is None else str(weights),
-        "freeze_backbone": freeze_backbone,
-    }
-    resume = resume and can_continue(output, request)
-    steps = steps_per_epoch(data, batch_size=training.batch_size)
-    keras.utils.set_random_seed(training.seed)
-    model = _fresh_model(config, len(data.class_names), size, padding, None if resume else weights, freeze_backbone)
-    _compile(model, config.losses[0], training, steps)
-    if resume:
-        _restore(model, output / LAST)
-    else:
-        start_run(output, request)
-    first_epoch = int(model.optimizer.iterations) // steps
-    best = cut_history(output, first_epoch)
-    if epochs := range(first_epoch, training.epochs):
-        datasets = _datasets(data, size, training, augmentation, first_epoch)
-        _fit(model, config.losses[0], datasets, output, epochs, steps, best)
-    return _finish(output, data.class_names)
+    check_class_weights(config, data)
+    with open_run(output, resume=resume, overwrite=overwrite):
+        data = data.checked(*SPLITS)
+        request = {
+            "config": to_dict(config),
+            "data": data.name,
+            "class_names": list(data.class_names),
+            "images": fingerprint(data),
+            "image_size": size,
+            "padding": padding,
+            "training": dataclasses.asdict(training),
+            "augmentation": dataclasses.asdict(augmentation),
+            "weights": None if weights is None else str(weights),
+            "freeze_backbone": freeze_backbone,
+        }
+        resume = resume and can_continue(output, request)
+        steps = steps_per_epoch(data, batch_size=training.batch_size)
+        keras.utils.set_random_seed(training.seed)
+        classes, loss = len(data.class_names), config.losses[0]
+        with _how_to_go_on(output):
+            model = _fresh_model(config, classes, size, padding, None if resume else weights, freeze_backbone)
+            _compile(model, loss, training, steps)
+            first_epoch = _restore(model, output, training.epochs, steps) if resume else 0
+            if not resume:
+                start_run(output, request)
+            best = cut_history(output, first_epoch)
+            if epochs := range(first_epoch, training.epochs):
+                datasets = _datasets(data, size, training, augmentation, first_epoch)
+                _fit(model, loss, datasets, output, epochs, steps, best)
+            return _finish(output, data.class_names)
 
 
-def _check_class_weights(loss: LossConfig, classes: int) -> None:
-    if loss.weight is not None and len(loss.weight) != classes:
-        raise MixNetError(
-            f"losses[0].weight: found {len(loss.weight)} numbers, expected one for each of {classes} classes"
-        )
+def check_class_weights(config: ModelConfig, data: ImageData) -> None:
+    """Raise MixNetError where the loss has weights, and not one for each class of the data."""
+    weights, classes = config.losses[0].weight, len(data.class_names)
+    if weights is not None and len(weights) != classes:
+        raise MixNetError(f"losses[0].weight: found {len(weights)} numbers, expected one for each of {classes} classes")
+
+
+@contextlib.contextmanager
+def _how_to_go_on(output: Path) -> Iterator[None]:
+    """Turn a full disk, or memory that runs out, into one line that says how to continue."""
+    try:
+        yield
+    except WriteError as error:
+        raise WriteError(f"{error}; {_CONTINUE}") from error
+    except MemoryError as error:
+        raise MixNetError(f"{output}: the run stopped: memory ran out; {_CONTINUE}") from error
+    except OSError as error:
+        reason = f"{error.filename or output}: {error.strerror or error}"
+        raise MixNetError(f"{output}: the run stopped: {reason}; {_CONTINUE}") from error
+    except _TENSORFLOW as error:
+        reason = re.sub(r"\{\{.*?\}\} | \[Op:.*", "", error.message.split("\n")[0])  # without TensorFlow's names of ops
+        raise MixNetError(f"{output}: the run stopped: {reason}; {_CONTINUE}") from error
 
 
 def _fresh_model(
@@ -171,18 +199,40 @@ def _compile(model: keras.Model, loss: LossConfig, training: TrainingConfig, ste
     )
 
 
-def _restore(model: keras.Model, path: Path) -> None:
-    """Set every weight of the model, and every variable of its optimizer, to what `path` holds.
+def _restore(model: keras.Model, output: Path, epochs: int, steps: int) -> int:
+    """Set every weight of the model, and every variable of its optimizer, to what the run's last epoch left.
 
     The compiled model of the file would not do: an optimizer forgets `exclude_from_weight_decay` when it is saved, and
     layers forget the seeds of their dropout.
+
+    Returns:
+        The epoch to continue with.
     """
-    saved = load_model(path)
     model.optimizer.build(model.trainable_variables)
-    optimizers = model.optimizer.variables, saved.optimizer.variables
-    for variables, values in ((model.weights, saved.weights), optimizers):
-        for variable, value in zip(variables, values, strict=True):
-            variable.assign(value)
+    variables = [*model.weights, *model.optimizer.variables]
+    last = _saved_variables(output / LAST, variables)
+    _saved_variables(output / BEST, model.weights)  # which the run ends with: known to be whole before it goes on
+    for variable, value in zip(variables, last, strict=True):
+        variable.assign(value)
+    epoch, rest = divmod(int(model.optimizer.iterations), steps)
+    if rest or not 0 < epoch <= epochs:
+        raise MixNetError(f"{output / LAST}: not from the end of an epoch of this run; start anew with --overwrite")
+    return epoch
+
+
+def _saved_variables(path: Path, variables: Sequence[Any]) -> list[Any]:
+    """Return the values of `variables` in a file of the run."""
+    try:
+        saved = load_model(path)
+    except MixNetError as error:
+        raise MixNetError(f"{error}; start anew with --overwrite") from error
+    optimizer = getattr(saved, "optimizer", None)  # a model without training has none
+    values = [*saved.weights, *(optimizer.variables if optimizer else ())]
+    if [tuple(value.shape) for value in values] != [tuple(variable.shape) for variable in variables]:
+        raise MixNetError(f"{path}: not of this run's network; start anew with --overwrite")
+    if not all(np.isfinite(value).all() for value in map(np.asarray, values)):
+        raise MixNetError(f"{path}: holds numbers that are not finite; start anew with --overwrite")
+    return values
 
 
 def _datasets(
@@ -217,7 +267,6 @@ def _fit(
     best: float,
 ) -> None:
     """Train for `epochs` of `steps` batches each; `best` is the top-1 that a validation must reach to be saved."""
-    remove_parts(output)
     batches, validation = datasets
     logs = [
         keras.callbacks.CSVLogger(str(output / HISTORY), append=True),
@@ -246,7 +295,8 @@ def _fit(
         )
     except BaseException:  # Ctrl-C included: Keras does not tell the callbacks, whose files would stay open
         for callback in logs:
-            callback.on_train_end()
+            with contextlib.suppress(Exception):  # the first error is the one to report
+                callback.on_train_end()
         raise
     finally:
         progress.epoch_bar.close()

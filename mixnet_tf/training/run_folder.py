@@ -5,18 +5,23 @@ It holds ``training.json`` (what was asked), ``last.keras`` (model, optimizer an
 the end, ``model.keras`` and ``labels.txt``. Importing this module does not import TensorFlow.
 """
 
+import contextlib
 import csv
 import json
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from mixnet_tf.errors import MixNetError
-from mixnet_tf.files import whole_file
+from mixnet_tf.files import check_name, is_part, remove_parts, whole_file
 
 LAST, BEST, MODEL = "last.keras", "best.keras", "model.keras"
 HISTORY, REQUEST, LABELS, LOGS = "history.csv", "training.json", "labels.txt", "logs"
+LOCK = ".lock"
 _RUN_FILES = (
     *(LAST, BEST, MODEL, HISTORY, LABELS, LOGS, "model_*.tflite", "model_*.quantization.json"),
     *("report.json", "report.md", "confusion.png", "latency.png"),
@@ -28,20 +33,82 @@ def holds_run(output: Path) -> bool:
     return (output / REQUEST).is_file()
 
 
+@contextlib.contextmanager
+def open_run(output: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
+    """Keep the folder of a run to this thread: the kernel frees its lock however the process ends.
+
+    What a killed run left half-written is removed. A folder that is made, and stays empty, is removed at the end.
+
+    Args:
+        output: the folder; where this thread has it already, nothing happens.
+        resume: a run in the folder will be continued.
+        overwrite: what is in the folder may be replaced.
+
+    Raises:
+        MixNetError: the folder must not be used, see ``check_folder``, or another run writes there.
+    """
+    check_folder(output, resume=resume, overwrite=overwrite)
+    lock = FileLock(output / LOCK, blocking=False, is_singleton=True, fallback_to_soft=False)
+    if lock.is_locked:  # by a pipeline, which trains in its folder
+        yield
+        return
+    made = [folder for folder in (output, *output.parents) if not folder.exists()]
+    try:
+        with _held(lock, output):
+            check_folder(output, resume=resume, overwrite=overwrite)  # again: another run may have just ended
+            remove_parts(output)
+            yield
+    finally:
+        with contextlib.suppress(OSError):  # until one is not empty
+            for folder in made:
+                folder.rmdir()
+
+
+@contextlib.contextmanager
+def _held(lock: FileLock, output: Path) -> Iterator[None]:
+    path = output / LOCK
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        process = path.read_text() if path.is_file() else ""
+        another = f"another run (process {process})" if process.isdecimal() else "another run"
+        raise MixNetError(f"{output}: {another} writes there; wait until it ends, or give another folder") from None
+    except OSError as error:
+        raise MixNetError(f"{output}: cannot be locked for this run: {error.strerror or error}") from error
+    try:
+        with contextlib.suppress(OSError):  # a full disk: the lock holds without the number, too
+            path.write_text(str(os.getpid()))
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink()  # while it is held: who has opened it sees that it is gone, and tries again
+        lock.release()
+
+
 def check_folder(output: Path, *, resume: bool, overwrite: bool) -> None:
     """Refuse a folder whose files a run could replace.
 
     Raises:
         MixNetError: it is a file, or holds files and neither `resume` (of a run) nor `overwrite` is meant.
     """
-    if output.exists() and not output.is_dir():
-        raise MixNetError(f"{output}: is a file, expected a folder for the run")
+    check_name(output)
+    try:
+        if output.exists() and not output.is_dir():
+            raise MixNetError(f"{output}: is a file, expected a folder for the run")
+        if output.is_symlink() and not output.exists():
+            raise MixNetError(f"{output}: is a link that leads nowhere, expected a folder for the run")
+    except OSError as error:  # a name that is too long
+        raise MixNetError(f"{output}: cannot be used: {error.strerror or error}") from error
     is_run = holds_run(output)
-    if overwrite or (resume and is_run) or not output.is_dir() or not any(output.iterdir()):
+    if overwrite or (resume and is_run) or not output.is_dir():
         return
     if is_run:
         raise MixNetError(f"{output}: holds a training run; give --resume to continue it, or --overwrite to restart")
-    raise MixNetError(f"{output}: holds files already; give an empty folder, or --overwrite to let a run replace them")
+    if any(path.name != LOCK and not is_part(path) for path in output.iterdir()):  # which a run leaves that is killed
+        raise MixNetError(
+            f"{output}: holds files already; give an empty folder, or --overwrite to let a run replace them"
+        )
 
 
 def can_continue(output: Path, request: Mapping[str, Any]) -> bool:
@@ -55,7 +122,7 @@ def can_continue(output: Path, request: Mapping[str, Any]) -> bool:
         return False
     try:
         earlier = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MixNetError(f"{path}: not valid JSON: {error}; start anew with --overwrite") from error
     if not isinstance(earlier, dict):
         raise MixNetError(f"{path}: found a {type(earlier).__name__}, expected a mapping; start anew with --overwrite")
@@ -68,8 +135,8 @@ def can_continue(output: Path, request: Mapping[str, Any]) -> bool:
 
 def _difference(earlier: object, now: object) -> str:
     if isinstance(earlier, dict) and isinstance(now, dict):
-        key = next(key for key in now if earlier.get(key) != now[key])
-        return f"{key} {_difference(earlier.get(key), now[key])}"
+        key = next(key for key in {**now, **earlier} if earlier.get(key) != now.get(key) or key not in now)
+        return f"{key} {_difference(earlier.get(key), now.get(key))}"
     if isinstance(earlier, list) and isinstance(now, list) and len(earlier) == len(now):
         i = next(i for i in range(len(now)) if earlier[i] != now[i])
         return f"[{i}] {_difference(earlier[i], now[i])}"
@@ -85,12 +152,6 @@ def start_run(output: Path, request: Mapping[str, Any]) -> None:
         part.write_text(json.dumps(request, indent=2) + "\n", encoding="utf-8")
 
 
-def remove_parts(output: Path) -> None:
-    """Remove what a run left that was killed while it wrote."""
-    for part in output.glob(".*.part.*"):
-        part.unlink()
-
-
 def cut_history(output: Path, epochs: int) -> float:
     """Drop the rows of epochs that will be trained again (a kill may fall between log and checkpoint).
 
@@ -98,19 +159,18 @@ def cut_history(output: Path, epochs: int) -> float:
         The best top-1 on the validation split in the rows that stay; 0 where none does.
 
     Raises:
-        MixNetError: ``history.csv`` is damaged.
+        MixNetError: ``history.csv`` is damaged, or lacks an epoch.
     """
     path = output / HISTORY
-    if not path.is_file():
-        return 0.0
     try:
-        with path.open(newline="") as handle:
-            rows = [row for row in csv.DictReader(handle) if int(row["epoch"]) < epochs]
-        best = max((float(row["val_accuracy"]) for row in rows), default=0.0)
-    except (KeyError, TypeError, ValueError) as error:
+        rows = _read_history(path)[:epochs]
+        best = max((_accuracy(row) for row in rows), default=0.0)
+        if (logged := [int(row["epoch"]) for row in rows]) != list(range(epochs)):
+            raise ValueError(f"expected the epochs 0 to {epochs - 1} first, found {str(logged)[:60]}")
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise MixNetError(f"{path}: not the history of a run ({error}); start anew with --overwrite") from error
     if not rows:
-        path.unlink()
+        path.unlink(missing_ok=True)
         return best
     with whole_file(path) as part, part.open("w", newline="") as handle:
         writer = csv.DictWriter(handle, rows[0])
@@ -119,9 +179,28 @@ def cut_history(output: Path, epochs: int) -> float:
     return best
 
 
+def _read_history(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as handle:
+        lines = handle.read().splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):  # the disk was full
+        del lines[-1]
+    rows = list(csv.DictReader(lines))
+    if any(None in row or None in row.values() for row in rows):
+        raise ValueError("rows of several lengths")
+    return rows
+
+
+def _accuracy(row: Mapping[str, str]) -> float:
+    """Return the top-1 in a row of the history; ValueError where that is no share."""
+    if not 0 <= (accuracy := float(row["val_accuracy"])) <= 1:
+        raise ValueError(f"val_accuracy is {accuracy}")
+    return accuracy
+
+
 def best_epoch(output: str | Path) -> tuple[int, float]:
     """Return which epoch of a run, counted from 0, gave its model, and its top-1 on the validation split."""
-    with Path(output, HISTORY).open(newline="") as handle:
-        epochs = [(float(row["val_accuracy"]), int(row["epoch"])) for row in csv.DictReader(handle)]
+    epochs = [(_accuracy(row), int(row["epoch"])) for row in _read_history(Path(output, HISTORY))]
     accuracy, epoch = max(epochs)  # of equals, the later
     return epoch, accuracy

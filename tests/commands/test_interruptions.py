@@ -47,18 +47,18 @@ def test_a_full_disk_leaves_nothing(job, tmp_path, source, options, monkeypatch,
     """A file-size limit stands in for the full disk: the write itself fails in the kernel."""
     from mixnet_tf import exporting
 
-    real, limits = exporting.whole_file, resource.getrlimit(resource.RLIMIT_FSIZE)
+    real, limits = exporting.whole_files, resource.getrlimit(resource.RLIMIT_FSIZE)
 
     @contextlib.contextmanager
     def limited(*arguments, **settings):
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
         try:
-            with real(*arguments, **settings) as part:
-                yield part
+            with real(*arguments, **settings) as parts:
+                yield parts
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
-    monkeypatch.setattr(exporting, "whole_file", limited)
+    monkeypatch.setattr(exporting, "whole_files", limited)
     heard = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     path = tmp_path / "f.tflite"
     try:

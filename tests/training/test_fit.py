@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,6 +14,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 from quick_run import EPOCHS, TINY, history
 
@@ -97,7 +100,9 @@ def test_resume_continues_exactly(cut_run, whole_run, config, data, quick):
     assert names.split(",")[3] == "val_accuracy"
     rows[2] = ",".join([*rows[2].split(",")[:3], "2.0", *rows[2].split(",")[4:]])  # an epoch that does not count
     log.write_text("\n".join([names, *rows]) + "\n")
-    (cut_run / ".best-0.part.keras").write_bytes(b"half")  # what a kill in the middle of a save would leave
+    (cut_run / f".best-{10**9}-0123abcd.part.keras").write_bytes(
+        b"half"
+    )  # what a kill in the middle of a save would leave
     train(config, data, cut_run, training=quick, resume=True)
     assert not list(cut_run.glob(".*.part*"))
     assert_same_run(cut_run, whole_run)
@@ -229,6 +234,84 @@ def test_divergence_is_named_and_leaves_no_model(config, data, tmp_path, eagerly
     assert not list((tmp_path / "run").glob("*.keras"))
 
 
+@pytest.mark.parametrize(
+    ("method", "error", "message"),
+    [
+        ("CSVLogger.on_epoch_end", OSError(28, "No space left on device"), "run: No space left on device"),
+        ("TensorBoard.on_test_end", tf.errors.ResourceExhaustedError(None, None, "{{node}} x; full [Op:W]"), "x; full"),
+        ("TensorBoard.on_epoch_end", MemoryError(), "memory ran out"),
+    ],
+)
+@pytest.mark.usefixtures("eagerly")
+def test_a_run_that_must_stop_says_how_to_go_on(method, error, message, config, data, quick, tmp_path, monkeypatch):
+    """And the logs, which cannot be closed then either, do not hide why."""
+    cls, method = method.split(".")
+
+    def fail(self, *arguments, **settings):
+        raise error
+
+    for name in (method, "on_train_end"):
+        monkeypatch.setattr(getattr(keras.callbacks, cls), name, fail)
+    with pytest.raises(MixNetError) as raised:
+        train(config, data, tmp_path / "run", training=quick)
+    assert re.fullmatch(
+        f"{tmp_path}/run: the run stopped: .*{message}; mend that and continue with --resume", str(raised.value)
+    )
+
+
+def test_a_checkpoint_that_cannot_be_written_says_how_to_go_on(config, data, quick, tmp_path, eagerly, monkeypatch):
+    """Keras raises a callback's errors without their cause."""
+
+    def fail(descriptor):
+        raise OSError(28, "No space left on device")
+
+    def full(self, epoch, logs=None):
+        monkeypatch.setattr(os, "fsync", fail)
+
+    monkeypatch.setattr(keras.callbacks.CSVLogger, "on_epoch_end", full)  # stands before the last model's
+    with pytest.raises(MixNetError, match=r"last\.keras: cannot be written: No space left.*; mend that and continue"):
+        train(config, data, tmp_path / "run", training=quick)
+    assert not (tmp_path / "run" / "last.keras").exists() and not list((tmp_path / "run").glob(".*"))
+
+
+def set_steps(path: Path, steps: int) -> None:
+    model = load_model(path)
+    model.optimizer.iterations.assign(steps)
+    model.save(path)
+
+
+DAMAGES = {
+    "last.keras: not of this run's network": lambda run: shutil.copyfile(run / "best.keras", run / "last.keras"),
+    "best.keras: not of this run's network": lambda run: shutil.copyfile(run / "last.keras", run / "best.keras"),
+    "best.keras: no such file": lambda run: (run / "best.keras").unlink(),
+    "best.keras: not a readable": lambda run: (run / "best.keras").write_bytes(b"PK"),
+    "last.keras: not a readable": lambda run: (run / "last.keras").write_bytes(b""),
+    "last.keras: not from the end of an epoch": lambda run: set_steps(run / "last.keras", 4),
+    "last.keras: not from the end of an epoch of": lambda run: set_steps(run / "last.keras", 3 * EPOCHS + 3),
+    "history.csv: not the history of a run": lambda run: (run / "history.csv").unlink(),
+}
+
+
+@pytest.mark.parametrize("message", DAMAGES)
+def test_a_damaged_run_is_not_continued(message, config, data, quick, whole_run, tmp_path):
+    run = shutil.copytree(whole_run, tmp_path / "run")
+    DAMAGES[message](run)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with pytest.raises(MixNetError, match=f"{message}.*; start anew with --overwrite") as raised:
+        train(config, data, run, training=quick, resume=True)
+    assert "\n" not in str(raised.value)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_that_nobody_may_disturb(config, data, quick, tmp_path, monkeypatch, stop_before_fitting):
+    """Training holds the folder before it reads an image."""
+    held = []
+    monkeypatch.setattr(fit, "fingerprint", lambda data: held.append((tmp_path / "run" / ".lock").is_file()) or {})
+    with pytest.raises(StoppedError):
+        train(config, data, tmp_path / "run", training=quick)
+    assert held == [True] and not (tmp_path / "run" / ".lock").exists()
+
+
 def test_a_frozen_backbone_stays_resumes_and_loads_frozen(config, data, one_epoch, whole_run, tmp_path, eagerly):
     arguments = {
         "training": dataclasses.replace(one_epoch, learning_rate=0.1),
@@ -343,6 +426,14 @@ def test_class_weights_count_must_fit(data, tmp_path):
     config = to_dict(load_config(TINY))
     config["model"]["losses"][0]["weight"] = [1, 2, 3]
     with pytest.raises(MixNetError, match=r"^losses\[0\].weight: found 3 numbers, expected one for each of 2 classes"):
+        train(load_config(config), data, tmp_path / "run")
+
+
+def test_class_weights_are_counted_before_an_image_is_read(tmp_path):
+    config = to_dict(load_config(TINY))
+    config["model"]["losses"][0]["weight"] = [1, 2, 3]
+    data = load_data(make_folder(tmp_path / "data", bad=1))
+    with pytest.raises(MixNetError, match=r"^losses\[0\].weight: found 3 numbers"):
         train(load_config(config), data, tmp_path / "run")
 
 

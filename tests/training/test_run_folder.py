@@ -1,6 +1,12 @@
 """The folder of a run: hostile folders, what may be continued, and what an earlier run left."""
 
+import errno
+import fcntl
 import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,7 +18,7 @@ from mixnet_tf.training.run_folder import (
     check_folder,
     cut_history,
     holds_run,
-    remove_parts,
+    open_run,
     start_run,
 )
 
@@ -79,11 +85,126 @@ def test_a_link_to_logs_is_removed_and_not_what_it_leads_to(tmp_path):
 
 
 def test_what_a_killed_run_was_writing_is_removed(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
     folder = write(tmp_path / "run", training__json="{}")
-    (folder / ".best-0123abcd.part.keras").write_text("half")
+    (folder / f".best-{dead.pid}-0123abcd.part.keras").write_text("half")
+    (folder / f".f-{os.getppid()}-0123abcd.part.tflite").write_text("an export that is at work")
     (folder / ".mine").write_text("mine")
-    remove_parts(folder)
-    assert {path.name for path in folder.iterdir()} == {"training.json", ".mine"}
+    with open_run(folder, resume=True, overwrite=False):
+        pass
+    assert {path.name for path in folder.iterdir()} == {
+        "training.json", ".mine", f".f-{os.getppid()}-0123abcd.part.tflite",
+    }  # fmt: skip
+
+
+def test_a_run_that_was_killed_at_its_start_leaves_nothing_that_matters(tmp_path):
+    (tmp_path / ".lock").write_text("1234")
+    (tmp_path / ".training-1234-0123abcd.part.json").write_text("{")
+    check_folder(tmp_path, resume=False, overwrite=False)
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from mixnet_tf.training.run_folder import open_run
+with open_run(Path(sys.argv[1]), resume=True, overwrite=True if sys.argv[2:] else False):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """A process that holds the folder ``run`` until it is killed."""
+    command = [sys.executable, "-c", HOLDER, str(tmp_path / "run")]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_two_runs_do_not_write_to_one_folder(holder, tmp_path):
+    (tmp_path / "link").symlink_to("run")
+    for folder in (
+        tmp_path / "run",
+        tmp_path / "link",
+        tmp_path / "run",
+    ):  # a refusal must not hide the holder's number
+        with (
+            pytest.raises(
+                MixNetError, match=f"{folder.name}: another run \\(process {holder.pid}\\) writes there; wait"
+            ),
+            open_run(folder, resume=True, overwrite=False),
+        ):
+            pytest.fail("let in")
+    holder.kill()
+    holder.wait()
+    with open_run(tmp_path / "run", resume=False, overwrite=False):
+        assert (tmp_path / "run" / ".lock").read_text() == str(os.getpid())
+    assert not (tmp_path / "run" / ".lock").exists()
+
+
+def test_a_thread_is_another_run_and_what_is_inside_is_not(tmp_path):
+    def second():
+        with open_run(tmp_path, resume=True, overwrite=True):
+            return "let in"
+
+    with open_run(tmp_path, resume=False, overwrite=True):
+        with open_run(tmp_path, resume=False, overwrite=True):
+            assert (tmp_path / ".lock").exists()
+        assert (tmp_path / ".lock").exists()
+        with ThreadPoolExecutor(1) as pool, pytest.raises(MixNetError, match="writes there"):
+            pool.submit(second).result()
+        assert (tmp_path / ".lock").read_text() == str(os.getpid())
+    assert second() == "let in" and list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_stays_empty_is_not_left(tmp_path):
+    with pytest.raises(ZeroDivisionError), open_run(tmp_path / "a" / "b", resume=False, overwrite=False):
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "mine").mkdir()
+    with open_run(tmp_path / "mine", resume=False, overwrite=False):
+        pass
+    assert (tmp_path / "mine").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [(errno.ENOSYS, "Function not implemented"), (errno.EOPNOTSUPP, "Operation not supported"), (errno.EROFS, "Read")],
+)
+def test_a_folder_that_cannot_be_locked(tmp_path, monkeypatch, number, reason):
+    def flock(descriptor, operation):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with (
+        pytest.raises(MixNetError, match=f"run: cannot be locked for this run: {reason}"),
+        open_run(tmp_path / "run", resume=False, overwrite=False),
+    ):
+        pytest.fail("let in")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("/proc/x", "cannot be locked for this run: No such file"),
+        ("/dev/null", "is a file, expected a folder"),
+        ("/dev/null/x", "cannot be locked for this run: "),
+        ("nowhere", "is a link that leads nowhere"),
+        (" ", "expected a name that is not blank"),
+        ("a\0b", "without NUL"),
+        ("\udcff", "is not UTF-8"),
+        ("x" * 256, "File name too long"),
+    ],
+)
+def test_folders_that_cannot_be(tmp_path, name, message):
+    (tmp_path / "nowhere").symlink_to("nothing")
+    with pytest.raises(MixNetError, match=message), open_run(tmp_path / name, resume=True, overwrite=True):
+        pytest.fail("let in")
+    assert [path.name for path in tmp_path.iterdir()] == ["nowhere"]
 
 
 def test_a_run_is_continued_from_its_last_epoch(tmp_path):
@@ -104,6 +225,7 @@ def test_a_run_is_continued_from_its_last_epoch(tmp_path):
         ({"images": {"val": [1, 3]}}, r"images val \[1\] 2, expected the same now, found 3"),
         ({"padding": "same"}, "padding None, expected the same now, found same"),
         ({"data": "x" * 1000}, "data digits, expected the same now, found x{60}$"),
+        ({"training": {"epochs": 3}}, "training seed 0, expected the same now, found None"),
     ],
 )
 def test_another_run_is_not_continued(tmp_path, changes, difference):
@@ -119,6 +241,8 @@ def test_another_run_is_not_continued(tmp_path, changes, difference):
         (b"[1]", "training.json: found a list, expected a mapping; start anew with --overwrite"),
         (b"{", "training.json: not valid JSON: .*; start anew with --overwrite"),
         (b"", "training.json: not valid JSON"),
+        (b"[" * 100_000, "training.json: not valid JSON"),
+        (b"9" * 5000, "training.json: not valid JSON"),
         (b"\xff\xfe\xfd", "training.json: not valid JSON"),
         (b"{}", "the run was started with data None, expected the same now"),
     ],
@@ -138,17 +262,45 @@ def test_rows_of_epochs_to_come_are_cut(tmp_path):
     assert cut_history(folder, 2) == 0.75
     assert (folder / "history.csv").read_text() == HISTORY[: HISTORY.index("2,1.0")]
     assert cut_history(folder, 0) == 0 and not (folder / "history.csv").exists()
-    assert cut_history(folder, 2) == 0
+    assert cut_history(folder, 0) == 0
+
+
+def test_half_a_row_of_a_full_disk_does_not_count(tmp_path):
+    write(tmp_path, history__csv=HISTORY + "3,0.5,0.8")
+    assert cut_history(tmp_path, 3) == 0.9 and (tmp_path / "history.csv").read_text() == HISTORY
 
 
 @pytest.mark.parametrize(
-    "content", ["epoch,loss\nx,1\n", "epoch,val_accuracy\n0,x\n", "loss,val_accuracy\n1,1\n", "epoch,val_accuracy\n0\n"]
+    "content",
+    [
+        "epoch,loss\nx,1\n",
+        "epoch,val_accuracy\n0,x\n",
+        "loss,val_accuracy\n1,1\n",
+        "epoch,val_accuracy\n0\n",
+        "epoch,val_accuracy\n0,0.5\n1,0.5,7\n2,0.5\n",
+        "epoch,val_accuracy\n0,nan\n1,0.5\n2,0.5\n",
+        "epoch,val_accuracy\n0,2\n1,0.5\n2,0.5\n",
+        "epoch,val_accuracy\n0,0.5\n2,0.5\n",
+        "epoch,val_accuracy\n1,0.5\n0,0.5\n2,0.5\n",
+        "epoch,val_accuracy\n" + "0" * 200_000 + ",0.5\n",
+        "",
+        None,
+        b"\xff\xfe",
+        "folder",
+    ],
 )
 def test_a_damaged_history_is_named(tmp_path, content):
-    write(tmp_path, history__csv=content)
-    with pytest.raises(MixNetError, match=r"history.csv: not the history of a run .*; start anew with --overwrite"):
+    path = tmp_path / "history.csv"
+    if content == "folder":
+        path.mkdir()
+    elif content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(
+        MixNetError, match=r"history.csv: not the history of a run .*; start anew with --overwrite"
+    ) as raised:
         cut_history(tmp_path, 3)
-    assert (tmp_path / "history.csv").read_text() == content
+    assert "\n" not in str(raised.value)
+    assert not isinstance(content, str) or path.is_dir() or path.read_text() == content
 
 
 def test_the_best_epoch_is_the_later_of_equals(tmp_path):
