@@ -30,6 +30,15 @@ def shown(value: object) -> str:
     return text if len(text) < _LONGEST else text[: _LONGEST - 3] + "..."
 
 
+def printable(text: str) -> str:
+    """Return text on one line, with what is not printable escaped.
+
+    >>> print(printable("one\\x1b[1m\\ntwo"))
+    one\\x1b[1m\\ntwo
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
 def complaint(name: str, value: object, expected: str) -> str:
     """Return the one line about a value that is not what it must be; a value without a `name` is the whole input.
 

@@ -5,6 +5,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from mixnet_tf.checks import printable
 from mixnet_tf.commands.output import shape_text, show_table
 
 HELP = "list the ops of any .tflite, and which of them run fast"
@@ -23,7 +24,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def show(result: dict[str, Any]) -> None:
     rows = [
         (
-            f"{op['index']} {op['name']}",
+            f"{op['index']} {printable(op['name'])}",
             op["dtype"],
             shape_text(op["outputs"][0]) if op["outputs"] else "",
             "yes" if op["delegated"] else f"NO: {op['reason']}",
@@ -35,11 +36,12 @@ def show(result: dict[str, Any]) -> None:
     print()
     for kind in ("input", "output"):
         for tensor in result[f"{kind}s"]:
-            print(f"{kind} {tensor['name']}: {tensor['dtype']} {shape_text(tensor['shape'])}{_scale_text(tensor)}")
+            name, shape = printable(tensor["name"]), shape_text(tensor["shape"])
+            print(f"{kind} {name}: {tensor['dtype']} {shape}{_scale_text(tensor)}")
     outside = sum(not op["delegated"] for op in result["ops"])
     cliffs = sum(bool(op["cliff"]) for op in result["ops"])
     print(
-        f"{result['path']}: {result['size_bytes'] / 1e6:.2f} MB, {len(result['ops'])} ops, "
+        f"{printable(result['path'])}: {result['size_bytes'] / 1e6:.2f} MB, {len(result['ops'])} ops, "
         f"{outside} outside the delegate, {cliffs} performance cliffs"
     )
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mixnet_tf.deploy.kernels import MAX_TAPS
-from mixnet_tf.errors import DeployError
+from mixnet_tf.guard.trial import TRIAL
 from mixnet_tf.litert.flatgraph import FlatGraph, Op, TensorInfo
 from mixnet_tf.litert.runtime import LiteModel
 
@@ -66,15 +66,12 @@ def inspect_model(path: str | Path) -> ModelTable:
         >>> [op.name for op in table.outside], len(table.cliffs)                                 # doctest: +SKIP
         (['SOFTMAX'], 0)
     """
-    path = Path(path)
-    if not path.is_file():
-        raise DeployError(f"{path}: no such file; expected a .tflite")
-    content = path.read_bytes()
-    graph = FlatGraph(content, str(path))
-    outside = _outside(LiteModel(path))
+    TRIAL.prepare()
+    graph = FlatGraph.read(path)
+    outside = _outside(LiteModel(graph, only_load=True))
     return ModelTable(
         path=str(path),
-        size_bytes=len(content),
+        size_bytes=len(graph.content()),
         inputs=tuple(graph.tensor(i) for i in graph.inputs),
         outputs=tuple(graph.tensor(i) for i in graph.outputs),
         ops=tuple(_row(graph, i, op, i not in outside) for i, op in enumerate(graph.ops)),

@@ -141,5 +141,8 @@ def test_an_index_that_points_nowhere_is_damage(residual):
         twin = residual.copy()
         twin.model.subgraphs[0].operators[3].inputs = np.array([0, index], np.int32)
         twin._changed()
-        with pytest.raises(DeployError, match=r"the model: truncated or damaged \.tflite, its tables cannot be read"):
+        with pytest.raises(
+            DeployError,
+            match=rf"the model: damaged \.tflite: operator 3 \(ADD\) reads tensor {index}, expected one of 21",
+        ):
             FlatGraph(twin.content())
