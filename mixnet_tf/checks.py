@@ -31,10 +31,10 @@ def shown(value: object) -> str:
 
 
 def printable(text: str) -> str:
-    """Return text on one line, with what is not printable escaped.
+    r"""Return text on one line, with what is not printable escaped.
 
-    >>> print(printable("one\\x1b[1m\\ntwo"))
-    one\\x1b[1m\\ntwo
+    >>> print(printable("one\x1b[1m\ntwo"))
+    one\x1b[1m\ntwo
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 

@@ -1,4 +1,4 @@
-"""Files from anywhere run once in a process of their own: LiteRT ends the process where it meets what it cannot bear."""
+"""Files from anywhere run once in a process of their own: LiteRT ends its process where it cannot bear a file."""
 
 import atexit
 import contextlib
@@ -45,8 +45,7 @@ class _Child:
         alarm.start()
         self.tried += 1
         try:
-            if self.tried == 1 and not self._answers.readline():
-                return _NO_START.format(self.end(1))
+            started = self.tried > 1 or bool(self._answers.readline())
             with contextlib.suppress(BrokenPipeError):
                 self._questions.write(question)
                 self._questions.flush()
@@ -58,7 +57,9 @@ class _Child:
         finally:
             alarm.cancel()
         ended = self.end(1)
-        return _NO_END.format(SECONDS) if time.monotonic() - start > SECONDS else _CRASH.format(ended)
+        if time.monotonic() - start > SECONDS:
+            return _NO_END.format(SECONDS)
+        return (_CRASH if started else _NO_START).format(ended)
 
     def end(self, patience: float = 0) -> str:
         """End the process, which may be ending by itself; return how it ended."""

@@ -240,19 +240,19 @@ class _Graph:
 
 
 def _quantization_problems(quantization: Any, kind: int, shape: list[int]) -> Iterator[str]:
-    scales, points = (np.atleast_1d([] if v is None else v) for v in (quantization.scale, quantization.zeroPoint))
-    if not scales.size:
+    scales, points = _list(quantization.scale), _list(quantization.zeroPoint)
+    if not scales:
         return
-    if not (np.isfinite(scales) & (scales > 0)).all():
+    if not all(0 < scale < math.inf for scale in scales):
         yield "a scale that is not positive and finite"
-    if points.size not in (1, scales.size):
-        yield f"{scales.size} scales and {points.size} zero points"
+    if len(points) not in (1, len(scales)):
+        yield f"{len(scales)} scales and {len(points)} zero points"
     limits = _POINTS.get(kind)
-    if limits and points.size and not (limits[0] <= points.min() and points.max() <= limits[-1]):
+    if limits and points and not limits[0] <= min(points) <= max(points) <= limits[-1]:
         yield f"a zero point outside {_TYPES[kind].lower()}"
     axis = quantization.quantizedDimension
-    if scales.size > 1 and not (0 <= axis < len(shape) and shape[axis] == scales.size):
-        yield f"{scales.size} scales along axis {axis} of shape {shape}"
+    if len(scales) > 1 and not (0 <= axis < len(shape) and shape[axis] == len(scales)):
+        yield f"{len(scales)} scales along axis {axis} of shape {shape}"
 
 
 def _string_problems(content: bytes, count: int) -> Iterator[str]:
@@ -265,8 +265,8 @@ def _string_problems(content: bytes, count: int) -> Iterator[str]:
         yield "texts that do not follow one another"
 
 
-def _list(values: Iterable[int] | None) -> list[int]:
-    """Return a vector of the schema as Python integers."""
+def _list(values: Iterable[Any] | None) -> list[Any]:
+    """Return a vector of the schema as Python's numbers."""
     if values is None:
         return []
     return values.tolist() if isinstance(values, np.ndarray) else list(values)
