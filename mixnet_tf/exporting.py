@@ -120,6 +120,8 @@ class TfliteSource:
             raise DeployError(f"{self._path}: cannot be quantized with recipe {recipe.name}; expected {expected}")
         if len(graph.model.subgraphs) != 1:
             raise DeployError(f"{self._path}: a .tflite with {len(graph.model.subgraphs)} subgraphs, expected one")
+        if recipe.quantized:
+            LiteModel(self._graph, num_threads=2, kernels="builtin", keep_tensors=True)  # so it will be calibrated
         if self._wanted_size is not None and checked_size(self._wanted_size) != size:
             raise DeployError(
                 f"{self._path}: takes images of {size[0]} x {size[1]}; the image size of a .tflite is fixed"

@@ -63,7 +63,7 @@ def _bits(name: str) -> int:
 
 
 def _option_types() -> dict[int, int]:
-    """Return which options an operator has, where its name says so."""
+    """Return the code of the options that an operator has, where its name says so."""
     types = {name.removesuffix("Options").lower(): code for name, code in _codes(schema.BuiltinOptions).items()}
     alike = {name: options.lower() for options, names in _ALIKE.items() for name in names}
     names = {code: alike.get(name, name.replace("_", "").lower()) for code, name in _OPS.items()}
@@ -81,6 +81,12 @@ _POINTS = {
 """Zero points that a type can hold."""
 
 _OPTION_TYPES = _option_types()
+_OPTION_NAMES = {code: name for name, code in _codes(schema.BuiltinOptions).items()}
+
+
+def default_options(code: int) -> Any:
+    """Return the options, in LiteRT's schema, of an operator for which a file gives none, or None."""
+    return getattr(schema, f"{_OPTION_NAMES[_OPTION_TYPES[code]]}T")() if code in _OPTION_TYPES else None
 
 
 def verify(model: Any, where: str) -> None:

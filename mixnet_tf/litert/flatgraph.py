@@ -13,7 +13,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from mixnet_tf.errors import DeployError
-from mixnet_tf.guard.verification import verify
+from mixnet_tf.guard.verification import default_options, verify
 from mixnet_tf.litert.packing import IDENTIFIER, Buffer, pack
 
 _TYPES: dict[int, np.dtype] = {
@@ -136,7 +136,7 @@ class FlatGraph:
     def ops(self) -> tuple[Op, ...]:
         """The operators in the order in which they run."""
         return tuple(
-            Op(self._op_name(op), _indices(op.inputs), _indices(op.outputs), op.builtinOptions)
+            Op(self._op_name(op), _indices(op.inputs), _indices(op.outputs), self._options(op))
             for op in self._subgraph.operators or []
         )
 
@@ -145,6 +145,12 @@ class FlatGraph:
         if code.customCode:
             return f"custom {code.customCode.decode()}"
         return _OP_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
+
+    def _options(self, op: Any) -> Any:
+        if op.builtinOptions is not None:
+            return op.builtinOptions
+        code = self.model.operatorCodes[op.opcodeIndex]
+        return default_options(max(code.builtinCode, code.deprecatedBuiltinCode))
 
     def _changed(self) -> None:
         """Forget what was computed from the operators and tensors."""

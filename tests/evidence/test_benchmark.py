@@ -75,3 +75,8 @@ def test_a_real_file(nano_float32, nano_int8):
     latencies = benchmark([nano_float32, nano_int8], rounds=2)
     assert [latency.path for latency in latencies] == [str(nano_float32), str(nano_int8)]
     assert all(0 < latency.min_ms <= latency.median_ms <= latency.p95_ms for latency in latencies)
+
+
+def test_content_is_timed_without_a_file(nano_int8):
+    first, second = benchmark([nano_int8.read_bytes(), nano_int8], rounds=1)
+    assert first.path == "the model" and second.path == str(nano_int8) and second.ratio > 0

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -11,6 +12,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from mixnet_tf.commands.output import load_tensorflow
 from mixnet_tf.litert.packing import Buffer
 from tests.fuzz.cases import Case
 from tests.fuzz.mutations import damaged
@@ -157,10 +159,11 @@ def benchmark(random: Random, folder: Path) -> Case:
 
 
 def _images(folder: Path) -> str:
-    """Write two classes of images of the size of the tiny networks."""
+    """Write three classes of images of the size of the tiny networks, and load what takes long to load."""
+    load_tensorflow()
     rng = np.random.default_rng(0)
     arrays = {f"x_{split}": rng.integers(0, 256, (4, 4, 4, 3), np.uint8) for split in ("train", "test")}
-    arrays |= {f"y_{split}": np.array([0, 1, 0, 1]) for split in ("train", "test")}
+    arrays |= {f"y_{split}": np.array([0, 1, 2, 1]) for split in ("train", "test")}
     np.savez(folder / "images.npz", **arrays)
     return str(folder / "images.npz")
 
@@ -185,10 +188,217 @@ def export(random: Random, folder: Path) -> Case:
     return Case([*arguments, "--calibration", _images(folder), "--images", "2"])
 
 
+class _Strange:
+    """A file put together by hand: every file that it makes runs, or is one that LiteRT refuses."""
+
+    def __init__(self, random: Random):
+        self.random = random
+        self.graph = schema.SubGraphT(tensors=[], inputs=[], outputs=[], operators=[])
+        self.model = schema.ModelT(version=3, operatorCodes=[], subgraphs=[self.graph], buffers=[schema.BufferT()])
+
+    def tensor(
+        self, kind: str = "FLOAT32", shape: tuple[int, ...] = (1, 4, 4, 3), data: Any = None, **fields: Any
+    ) -> int:
+        buffer = 0
+        if data is not None:
+            buffer = len(self.model.buffers)
+            self.model.buffers.append(Buffer(data=bytes(data)))
+        name = fields.pop("name", f"tensor{len(self.graph.tensors)}".encode())
+        sizes, code = np.array(shape, np.int32), getattr(schema.TensorType, kind)
+        self.graph.tensors.append(schema.TensorT(shape=sizes, type=code, buffer=buffer, name=name, **fields))
+        return len(self.graph.tensors) - 1
+
+    def op(self, name: str, inputs: list[int], outputs: list[int], options: Any = None, version: int = 1) -> None:
+        code = getattr(schema.BuiltinOperator, name)
+        codes = schema.OperatorCodeT(builtinCode=code, deprecatedBuiltinCode=min(code, 127), version=version)
+        self.model.operatorCodes.append(codes)
+        operator = schema.OperatorT(opcodeIndex=len(self.model.operatorCodes) - 1, inputs=inputs, outputs=outputs)
+        if options is not None:
+            operator.builtinOptions = options
+            operator.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__[:-1])
+        self.graph.operators.append(operator)
+
+    def subgraph(self) -> int:
+        """Begin another subgraph."""
+        self.graph = schema.SubGraphT(tensors=[], inputs=[], outputs=[], operators=[])
+        self.model.subgraphs.append(self.graph)
+        return len(self.model.subgraphs) - 1
+
+    def ends(self, inputs: list[int], outputs: list[int]) -> None:
+        self.graph.inputs, self.graph.outputs = inputs, outputs
+
+
+def _no_operators(file: _Strange) -> None:
+    kind = file.random.choice(("FLOAT32", "STRING", "INT64", "BOOL", "FLOAT16", "RESOURCE", "INT4", "COMPLEX64"))
+    tensor = file.tensor(kind, file.random.choice(((), (0,), (1,), (1, 4, 4, 3), (1, 0, 0, 3), (1,) * 9)))
+    file.ends([tensor] * file.random.randrange(3), [tensor] * file.random.randrange(3))
+
+
+def _no_inputs(file: _Strange) -> None:
+    tensors = [file.tensor(data=np.ones(48, np.float32).tobytes()), file.tensor()]
+    file.op("RELU", tensors[:1], tensors[1:])
+    file.ends([], tensors[1:])
+
+
+def _integers(file: _Strange) -> None:
+    kind = file.random.choice(("INT64", "INT32", "INT16", "UINT8", "BOOL", "UINT32", "FLOAT64", "FLOAT16", "INT4"))
+    tensors = [file.tensor(kind), file.tensor()]
+    codes = [getattr(schema.TensorType, name) for name in (kind, "FLOAT32")]
+    file.op("CAST", tensors[:1], tensors[1:], schema.CastOptionsT(*codes) if file.random.random() < 0.7 else None)
+    file.ends(tensors[:1], tensors[1:])
+
+
+def _texts(file: _Strange) -> None:
+    text = b"\x01\0\0\0\x0c\0\0\0" + file.random.choice((b"\x0f", b"\xff", b"\0")) + b"\0\0\0abc"
+    tensors = [file.tensor("STRING", (1,), text), file.tensor("STRING", (1, 1))]
+    shape = file.tensor("INT32", (2,), np.ones(2, np.int32).tobytes())
+    file.op("RESHAPE", [tensors[0], shape], tensors[1:])
+    file.ends([], tensors[1:])
+
+
+def _alike(file: _Strange) -> None:
+    name = file.random.choice((*_TEXTS, None))
+    tensors = [file.tensor(name=name) for _ in range(4)]
+    for one, two in itertools.pairwise(tensors):
+        file.op(file.random.choice(("RELU", "LOGISTIC", "TANH", "FLOOR")), [one], [two])
+    file.ends(tensors[:1], tensors[-1:])
+
+
+def _long(file: _Strange) -> None:
+    tensors = [file.tensor() for _ in range(file.random.choice((100, 1000, 3000)))]
+    for one, two in itertools.pairwise(tensors):
+        file.op("RELU", [one], [two])
+    file.ends(tensors[:1], tensors[-1:])
+
+
+def _reads_itself(file: _Strange) -> None:
+    tensors = [file.tensor(), file.tensor()]
+    file.op("ADD", [tensors[0], tensors[1]], [tensors[1]], schema.AddOptionsT())
+    file.ends(tensors[:1], tensors[1:])
+
+
+def _loop(file: _Strange) -> None:
+    """Count to a number, or, in a file of subgraphs that call one another, for ever deeper."""
+    tensors = [file.tensor("INT32", ()), file.tensor("INT32", ())]
+    deep = file.random.random() < 0.3
+    options = schema.WhileOptionsT(*((0, 0) if deep else (1, 2)))
+    file.op("WHILE", tensors[:1], tensors[1:], options)
+    file.ends(tensors[:1], tensors[1:])
+    for name, kind, number in (("LESS", "BOOL", file.random.choice((0, 1, 100))), ("ADD", "INT32", 1)):
+        file.subgraph()
+        inner = [file.tensor("INT32", ()), file.tensor("INT32", (), np.int32(number).tobytes()), file.tensor(kind, ())]
+        file.op(name, inner[:2], inner[2:])
+        file.ends(inner[:1], inner[2:])
+
+
+def _variable(file: _Strange) -> None:
+    handle, image, output = file.tensor("RESOURCE", ()), file.tensor(), file.tensor()
+    names = file.random.choice((b"a", b"", b"\xff", None))
+    if file.random.random() < 0.8:
+        file.op("VAR_HANDLE", [], [handle], schema.VarHandleOptionsT(container=names, sharedName=names))
+    if file.random.random() < 0.7:
+        file.op("ASSIGN_VARIABLE", [handle, image], [])
+    file.op("READ_VARIABLE", [handle], [output])
+    file.ends([image], [output])
+
+
+def _sparse(file: _Strange) -> None:
+    """A fully connected layer whose weights are a sparse matrix, 4 x 4, more or less."""
+    some = [file.random.choice((0, 1, 2, 4, 5, 100)) for _ in range(3)]
+    dense = schema.DimensionMetadataT(format=0, denseSize=file.random.choice((4, 4, 4, *some)))
+    segments = schema.Int32VectorT(values=[0, 1, 2, 3, file.random.choice((4, 4, 4, *some))])
+    places = schema.Int32VectorT(values=[0, 1, 2, file.random.choice((3, 3, 3, *some))])
+    rows = schema.DimensionMetadataT(
+        format=1, arraySegmentsType=1, arraySegments=segments, arrayIndicesType=1, arrayIndices=places
+    )
+    order = file.random.choice(([0, 1], [0, 1], [1, 0], [0], [0, 7], []))
+    sparsity = schema.SparsityParametersT(traversalOrder=order, blockMap=[], dimMetadata=[dense, rows])
+    x, y = file.tensor(shape=(1, 4)), file.tensor(shape=(1, 4))
+    weights = file.tensor(shape=(4, 4), data=np.ones(4, np.float32).tobytes(), sparsity=sparsity)
+    file.op("FULLY_CONNECTED", [x, weights, -1], [y], schema.FullyConnectedOptionsT())
+    file.ends([x], [y])
+
+
+def _nothing(file: _Strange) -> None:
+    field = file.random.choice(("subgraphs", "buffers", "operatorCodes", "tensors", "operators", "inputs", "outputs"))
+    _no_inputs(file)
+    owner = file.model if hasattr(file.model, field) else file.graph
+    setattr(owner, field, file.random.choice((None, [])))
+
+
+def _large(file: _Strange) -> None:
+    """Sizes that a constant says, and not a shape: resized images, and values repeated."""
+    size = file.random.choice((0, -1, 2**31 - 1, 30000, 9000, 100))
+    sizes = file.tensor("INT32", (2,), np.array([size, size], np.int32).tobytes())
+    image, output = file.tensor(), file.tensor()
+    file.op("RESIZE_BILINEAR", [image, sizes], [output], schema.ResizeBilinearOptionsT())
+    file.ends([image], [output])
+
+
+_STRANGE = (
+    *(_no_operators, _no_inputs, _integers, _texts, _alike, _long, _reads_itself, _loop, _variable, _sparse),
+    *(_nothing, _large),
+)
+
+
+def _beside(content: bytes, random: Random) -> bytes:
+    """Return a file with its constants behind the flatbuffer, as files above 2 GB have them."""
+    model = _parse(content)
+    offsets, tail = [], b""
+    for buffer in model.buffers:
+        if buffer.data:
+            offsets.append((len(tail), len(buffer.data)))
+            tail += buffer.data + bytes(-len(buffer.data) % 16)
+    kept = [buffer.data for buffer in model.buffers]
+    model.buffers = [schema.BufferT(offset=2**20, size=1) if data else schema.BufferT() for data in kept]
+    start = len(_pack(model)) + -len(_pack(model)) % 16
+    for buffer, (at, size) in zip([buffer for buffer in model.buffers if buffer.offset], offsets, strict=True):
+        buffer.offset, buffer.size = start + at, size
+        if random.random() < 0.03:
+            buffer.offset = random.choice((0, 1, 2, 2**31, 2**63, 2**64 - 1, start + len(tail)))
+    head = _pack(model)
+    return head + bytes(start - len(head)) + tail
+
+
+def strange(random: Random, folder: Path) -> Case:
+    """Give a file that no converter of ours writes to one of the commands."""
+    choice = random.randrange(len(_STRANGE) + 2)
+    if choice < len(_STRANGE):
+        file = _Strange(random)
+        _STRANGE[choice](file)
+        content = _pack(file.model)
+    elif choice == len(_STRANGE):
+        content = _beside(random.choice(_files("tiny/*.tflite", "ops/*.tflite")), random)
+    else:
+        content = random.choice(_files("odd/*.tflite", "ops/*.tflite"))
+    path = folder / "strange.tflite"
+    path.write_bytes(_mutant(random, content) if random.random() < 0.2 else content)
+    output = ["--output", str(folder / "out.tflite")]
+    commands: tuple[list[str], ...] = (
+        ["inspect", str(path)],
+        ["benchmark", str(path), "--rounds", "1"],
+        ["evaluate", str(path), "--data", _images(folder)],
+        [
+            "export",
+            str(path),
+            "--recipe",
+            "int8",
+            *output,
+            "--calibration",
+            str(folder / "images.npz"),
+            "--images",
+            "2",
+        ],
+        ["export", str(path), "--recipe", "weight_int8", *output],
+    )
+    return Case(random.choice(commands))
+
+
 READERS: dict[str, Callable[[Random, Path], Case]] = {
     "tflite-inspect": inspect,
     "tflite-benchmark": benchmark,
     "tflite-evaluate": evaluate,
     "tflite-compare": compare,
     "tflite-export": export,
+    "tflite-strange": strange,
 }
