@@ -89,6 +89,7 @@ class FlatGraph:
         if content[4:8] != IDENTIFIER:
             raise DeployError(f"{where}: not a .tflite (bytes 4 to 8 are {content[4:8]!r}, expected {IDENTIFIER!r})")
         try:
+            _check_counts(content)
             self.model = schema.ModelT.InitFromPackedBuf(content, 0)
             self._subgraph = self.model.subgraphs[0]
             self.model.buffers = [Buffer.of(buffer, content) for buffer in self.model.buffers]
@@ -325,6 +326,15 @@ class FlatGraph:
             if i not in read:
                 buffer.data = None
         return pack(self.model)
+
+
+def _check_counts(content: bytes) -> None:
+    """Refuse a file that names its tables so often that reading them all would take for ever."""
+    model = schema.Model.GetRootAs(content, 0)
+    graphs = [model.Subgraphs(i) for i in range(model.SubgraphsLength())]
+    counts = [model.BuffersLength(), *(graph.TensorsLength() + graph.OperatorsLength() for graph in graphs)]
+    if 8 * sum(counts) > len(content):  # a table and its place in a vector have 4 bytes each, or more
+        raise ValueError("tables are shared")
 
 
 def _indices(tensors: Any) -> tuple[int, ...]:

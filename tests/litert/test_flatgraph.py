@@ -158,6 +158,24 @@ def test_an_operator_without_options_has_the_schemas(fixtures):
     assert [op.options for op in logistic if op.name == "LOGISTIC"] == [None]
 
 
+class Shared:
+    """A table that is written once, however often it is named."""
+
+    def __init__(self, table):
+        self.table, self.offset = table, None
+
+    def Pack(self, builder):  # noqa: N802
+        self.offset = self.offset or self.table.Pack(builder)
+        return self.offset
+
+
+def test_a_graph_that_is_named_again_and_again_is_not_read_each_time(content):
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    model.subgraphs = [Shared(model.subgraphs[0])] * 10_000  # a file of 300 kB; reading it all would take minutes
+    with pytest.raises(DeployError, match="truncated or damaged"):
+        FlatGraph(pack(model))
+
+
 def test_a_buffer_beside_the_flatbuffer_ends_inside_the_file(fixtures):
     content = (fixtures / "tiny" / "residual.tflite").read_bytes()
     model = schema.ModelT.InitFromPackedBuf(content, 0)
