@@ -115,17 +115,17 @@ class FlatGraph:
     @property
     def tensors(self) -> list[Any]:
         """The tensors in LiteRT's schema."""
-        return self._subgraph.tensors
+        return self._subgraph.tensors or []
 
     @property
     def inputs(self) -> list[int]:
         """Indices of the graph's inputs."""
-        return [int(index) for index in self._subgraph.inputs]
+        return list(_indices(self._subgraph.inputs))
 
     @property
     def outputs(self) -> list[int]:
         """Indices of the graph's outputs."""
-        return [int(index) for index in self._subgraph.outputs]
+        return list(_indices(self._subgraph.outputs))
 
     @property
     def image_size(self) -> tuple[int, int]:
