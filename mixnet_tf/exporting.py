@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import tempfile
 from pathlib import Path
 
 import keras
@@ -22,6 +21,7 @@ from mixnet_tf.errors import DeployError
 from mixnet_tf.evidence.benchmark import benchmark
 from mixnet_tf.evidence.diagnosis import check_reportable, diagnosis_files, write_diagnosis
 from mixnet_tf.files import check_free, check_suffix, whole_files
+from mixnet_tf.guard.trial import TRIAL
 from mixnet_tf.litert.convert import at_image_size, convert
 from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.litert.runtime import LiteModel
@@ -100,7 +100,9 @@ class TfliteSource:
     """A float32 ``.tflite`` from anywhere, taken as it is."""
 
     def __init__(self, path: Path, image_size: ImageSize | None = None):
-        self._path, model = path, LiteModel(path)
+        TRIAL.prepare()
+        self._graph = FlatGraph.read(path)
+        self._path, model = path, LiteModel(self._graph)
         self.image_size, _ = model.image_size, model.output
         self.notes = (f"{path.name} is taken as it is: only a .keras file can be rewritten as the deploy graph",)
         self._wanted_size = image_size
@@ -112,12 +114,14 @@ class TfliteSource:
             DeployError: it is small already, has several subgraphs, or the recipe needs a Keras model.
         """
         verbatim = not recipe.quantized and recipe.weights == "float32"  # then the file is written as it was
-        graph, size = FlatGraph(self._path.read_bytes(), str(self._path), verbatim=verbatim), self.image_size
+        graph, size = self._graph if verbatim else self._graph.copy(), self.image_size
         if {tensor.type for tensor in graph.tensors} & _SMALL_TYPES or recipe.weights == "float16":
             expected = "a .keras file" if recipe.weights == "float16" else "a float32 .tflite or a .keras file"
             raise DeployError(f"{self._path}: cannot be quantized with recipe {recipe.name}; expected {expected}")
         if len(graph.model.subgraphs) != 1:
             raise DeployError(f"{self._path}: a .tflite with {len(graph.model.subgraphs)} subgraphs, expected one")
+        if recipe.quantized:
+            LiteModel(self._graph, num_threads=2, kernels="builtin", keep_tensors=True)  # so it will be calibrated
         if self._wanted_size is not None and checked_size(self._wanted_size) != size:
             raise DeployError(
                 f"{self._path}: takes images of {size[0]} x {size[1]}; the image size of a .tflite is fixed"
@@ -279,16 +283,8 @@ def _with_costs(result: Int8Result) -> Fallback | None:
     if result.fallback is None:
         return None
     before, after = result.throughout.content(), result.graph.content()
-    latency = _latency_ratio(before, after) if result.fallback.blocks else 1.0
+    latency = benchmark([before, after])[1].ratio if result.fallback.blocks else 1.0
     return dataclasses.replace(result.fallback, size_ratio=len(after) / len(before), latency_ratio=latency)
-
-
-def _latency_ratio(before: bytes, after: bytes) -> float:
-    with tempfile.TemporaryDirectory() as folder:
-        paths = [Path(folder, name) for name in ("before.tflite", "after.tflite")]
-        for path, content in zip(paths, (before, after), strict=True):
-            path.write_bytes(content)
-        return benchmark(paths)[1].ratio
 
 
 def _write(exported: Exported, content: bytes, overwrite: bool) -> None:

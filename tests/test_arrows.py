@@ -10,8 +10,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "mixnet_tf"
 ROOMS = [
     *("errors", "files", "quiet", "environment", "checks", "npz", "schema", "scaling", "config", "counting", "metrics"),
-    *("sublayers", "layers", "weights", "model", "saving", "data", "training", "deploy", "litert", "quantization"),
-    *("evidence", "exporting", "pipeline", "commands", "cli", "__main__"),
+    *("sublayers", "layers", "weights", "model", "saving", "data", "training", "deploy", "guard", "litert"),
+    *("quantization", "evidence", "exporting", "pipeline", "commands", "cli", "__main__"),
 ]
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -5,7 +5,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from mixnet_tf.commands.output import shape_text, show_table
+from mixnet_tf.commands.output import say, shape_text, show_table
 
 HELP = "list the ops of any .tflite, and which of them run fast"
 
@@ -32,13 +32,13 @@ def show(result: dict[str, Any]) -> None:
         for op in result["ops"]
     ]
     show_table(("op", "type", "output", "delegated", "performance cliff"), rows)
-    print()
+    say()
     for kind in ("input", "output"):
         for tensor in result[f"{kind}s"]:
-            print(f"{kind} {tensor['name']}: {tensor['dtype']} {shape_text(tensor['shape'])}{_scale_text(tensor)}")
+            say(f"{kind} {tensor['name']}: {tensor['dtype']} {shape_text(tensor['shape'])}{_scale_text(tensor)}")
     outside = sum(not op["delegated"] for op in result["ops"])
     cliffs = sum(bool(op["cliff"]) for op in result["ops"])
-    print(
+    say(
         f"{result['path']}: {result['size_bytes'] / 1e6:.2f} MB, {len(result['ops'])} ops, "
         f"{outside} outside the delegate, {cliffs} performance cliffs"
     )

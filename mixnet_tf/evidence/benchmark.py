@@ -34,16 +34,16 @@ class Latency:
     ratio: float
 
 
-def benchmark(paths: Sequence[str | Path], *, num_threads: int = 1, rounds: int = 20) -> list[Latency]:
+def benchmark(models: Sequence[str | Path | bytes], *, num_threads: int = 1, rounds: int = 20) -> list[Latency]:
     """Time models in turns within one process, so that a busy moment of the machine hits all of them.
 
     Args:
-        paths: ``.tflite`` files.
+        models: ``.tflite`` files, or the content of some.
         num_threads: CPU threads of each.
         rounds: how often each has its turn; a turn times three invocations.
 
     Returns:
-        One Latency a file, in the order given.
+        One Latency a model, in the order given.
 
     Raises:
         MixNetError: a file that LiteRT cannot run, or counts below 1.
@@ -53,23 +53,23 @@ def benchmark(paths: Sequence[str | Path], *, num_threads: int = 1, rounds: int 
         0.58
     """
     num_threads, rounds = checks.integer("num_threads", num_threads, 1), checks.integer("rounds", rounds, 1)
-    models = [LiteModel(path, num_threads=num_threads) for path in paths]
-    for model in models:
+    opened = [LiteModel(model, num_threads=num_threads) for model in models]
+    for model in opened:
         model.fill_input()
         for _ in range(_WARM_UP):
             model.invoke()
-    times = np.empty((len(models), rounds, _TURN))
+    times = np.empty((len(opened), rounds, _TURN))
     for turn in tqdm(range(rounds), desc="benchmark", unit="round", leave=False, disable=None):
-        for i, model in enumerate(models):
+        for i, model in enumerate(opened):
             times[i, turn] = [_milliseconds(model) for _ in range(_TURN)]
     times = times[:, :, 1:]  # the first invocation of a turn pays for the caches that the others' turns took
-    return [_latency(path, times[i], times[0]) for i, path in enumerate(paths)]
+    return [_latency(model.source, times[i], times[0]) for i, model in enumerate(opened)]
 
 
-def _latency(path: str | Path, times: np.ndarray, first: np.ndarray) -> Latency:
+def _latency(path: str, times: np.ndarray, first: np.ndarray) -> Latency:
     """Summarize the milliseconds (rounds, invocations) of one model, and compare them with the first model's."""
     return Latency(
-        path=str(path),
+        path=path,
         min_ms=float(times.min()),
         median_ms=float(np.median(times)),
         p95_ms=float(np.percentile(times, 95)),

@@ -6,12 +6,14 @@ import dataclasses
 import functools
 import struct
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from mixnet_tf.errors import DeployError
+from mixnet_tf.guard.verification import default_options, verify
 from mixnet_tf.litert.packing import IDENTIFIER, Buffer, pack
 
 _TYPES: dict[int, np.dtype] = {
@@ -69,6 +71,7 @@ class FlatGraph:
         verbatim: as long as nothing changes, `content` is what was read, and not packed anew.
 
     Attributes:
+        where: the file's name, for messages.
         model: the file in LiteRT's schema. Change it through the methods below: `ops` and `content` are remembered.
 
     Raises:
@@ -82,42 +85,47 @@ class FlatGraph:
     """
 
     def __init__(self, content: bytes, where: str = "the model", *, verbatim: bool = False):
-        content = bytes(content)
+        content, self.where = bytes(content), where
         if content[4:8] != IDENTIFIER:
             raise DeployError(f"{where}: not a .tflite (bytes 4 to 8 are {content[4:8]!r}, expected {IDENTIFIER!r})")
         try:
+            _check_counts(content)
             self.model = schema.ModelT.InitFromPackedBuf(content, 0)
             self._subgraph = self.model.subgraphs[0]
             self.model.buffers = [Buffer.of(buffer, content) for buffer in self.model.buffers]
-            self._check()
+            verify(self.model, where)
+        except DeployError:
+            raise
         except _DAMAGE as error:
             raise DeployError(f"{where}: truncated or damaged .tflite, its tables cannot be read") from error
         if verbatim:
             self.__dict__["_content"] = content
 
-    def _check(self) -> None:
-        """Read everything once, so that damage is known now."""
-        indices = [index for op in self.ops for index in (*op.inputs, *op.outputs)]
-        for index in (*indices, *self.inputs, *self.outputs):
-            if not -1 <= index < len(self.tensors):
-                raise IndexError(index)
-        for index in range(len(self.tensors)):
-            self.tensor(index)
+    @classmethod
+    def read(cls, path: str | Path) -> "FlatGraph":
+        """Read a file, verbatim.
+
+        Raises:
+            DeployError: no such file, not a ``.tflite``, or a damaged one.
+        """
+        if not Path(path).is_file():
+            raise DeployError(f"{path}: no such file; expected a .tflite")
+        return cls(Path(path).read_bytes(), str(path), verbatim=True)
 
     @property
     def tensors(self) -> list[Any]:
         """The tensors in LiteRT's schema."""
-        return self._subgraph.tensors
+        return self._subgraph.tensors or []
 
     @property
     def inputs(self) -> list[int]:
         """Indices of the graph's inputs."""
-        return [int(index) for index in self._subgraph.inputs]
+        return list(_indices(self._subgraph.inputs))
 
     @property
     def outputs(self) -> list[int]:
         """Indices of the graph's outputs."""
-        return [int(index) for index in self._subgraph.outputs]
+        return list(_indices(self._subgraph.outputs))
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -129,7 +137,7 @@ class FlatGraph:
     def ops(self) -> tuple[Op, ...]:
         """The operators in the order in which they run."""
         return tuple(
-            Op(self._op_name(op), _indices(op.inputs), _indices(op.outputs), op.builtinOptions)
+            Op(self._op_name(op), _indices(op.inputs), _indices(op.outputs), self._options(op))
             for op in self._subgraph.operators or []
         )
 
@@ -138,6 +146,12 @@ class FlatGraph:
         if code.customCode:
             return f"custom {code.customCode.decode()}"
         return _OP_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
+
+    def _options(self, op: Any) -> Any:
+        if op.builtinOptions is not None:
+            return op.builtinOptions
+        code = self.model.operatorCodes[op.opcodeIndex]
+        return default_options(max(code.builtinCode, code.deprecatedBuiltinCode))
 
     def _changed(self) -> None:
         """Forget what was computed from the operators and tensors."""
@@ -312,6 +326,15 @@ class FlatGraph:
             if i not in read:
                 buffer.data = None
         return pack(self.model)
+
+
+def _check_counts(content: bytes) -> None:
+    """Refuse a file that names its tables so often that reading them all would take for ever."""
+    model = schema.Model.GetRootAs(content, 0)
+    graphs = [model.Subgraphs(i) for i in range(model.SubgraphsLength())]
+    counts = [model.BuffersLength(), *(graph.TensorsLength() + graph.OperatorsLength() for graph in graphs)]
+    if 8 * sum(counts) > len(content):  # a table and its place in a vector have 4 bytes each, or more
+        raise ValueError("tables are shared")
 
 
 def _indices(tensors: Any) -> tuple[int, ...]:

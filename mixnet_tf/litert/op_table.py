@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mixnet_tf.deploy.kernels import MAX_TAPS
-from mixnet_tf.errors import DeployError
+from mixnet_tf.guard.trial import TRIAL
 from mixnet_tf.litert.flatgraph import FlatGraph, Op, TensorInfo
 from mixnet_tf.litert.runtime import LiteModel
 
@@ -66,22 +66,19 @@ def inspect_model(path: str | Path) -> ModelTable:
         >>> [op.name for op in table.outside], len(table.cliffs)                                 # doctest: +SKIP
         (['SOFTMAX'], 0)
     """
-    path = Path(path)
-    if not path.is_file():
-        raise DeployError(f"{path}: no such file; expected a .tflite")
-    content = path.read_bytes()
-    graph = FlatGraph(content, str(path))
-    outside = _outside(LiteModel(path))
+    TRIAL.prepare()
+    graph = FlatGraph.read(path)
+    outside = _outside(LiteModel(graph, only_load=True), graph)
     return ModelTable(
         path=str(path),
-        size_bytes=len(content),
+        size_bytes=len(graph.content()),
         inputs=tuple(graph.tensor(i) for i in graph.inputs),
         outputs=tuple(graph.tensor(i) for i in graph.outputs),
         ops=tuple(_row(graph, i, op, i not in outside) for i, op in enumerate(graph.ops)),
     )
 
 
-def _outside(model: LiteModel) -> set[int]:
+def _outside(model: LiteModel, graph: FlatGraph) -> set[int]:
     """Return the indices of the ops that still run by themselves once the delegate has taken its share.
 
     The interpreter lists the original ops and, behind them, one DELEGATE op for each part that was taken. Walking back
@@ -92,7 +89,7 @@ def _outside(model: LiteModel) -> set[int]:
     maker = {int(tensor): op for op in ops for tensor in op["outputs"]}  # DELEGATE ops come last and win
     unread = maker.keys() - {int(tensor) for op in ops for tensor in op["inputs"]}
     pending = [int(details["index"]) for details in model.outputs]
-    pending += [tensor for tensor in unread if _has_memory(model, tensor)]
+    pending += [tensor for tensor in unread if _has_memory(model, graph, tensor)]
     seen: set[int] = set()
     executed: set[int] = set()
     while pending:
@@ -107,7 +104,9 @@ def _outside(model: LiteModel) -> set[int]:
     return executed
 
 
-def _has_memory(model: LiteModel, tensor: int) -> bool:
+def _has_memory(model: LiteModel, graph: FlatGraph, tensor: int) -> bool:
+    if tensor < len(graph.tensors) and graph.tensor(tensor).dtype in _NOT_NUMBERS:
+        return True  # the delegate takes none of them, and LiteRT crashes where one is read before it is written
     try:
         model.value(tensor)
     except ValueError:
@@ -140,6 +139,7 @@ def _cliff(graph: FlatGraph, op: Op) -> str:
     )
 
 
+_NOT_NUMBERS = ("string", "resource", "variant")
 _FLOAT_ONLY = ("HARD_SWISH", "SOFTMAX", "GELU", "AVERAGE_POOL_2D", "PRELU", "EXP", "DIV", "SQRT", "MAXIMUM", "MINIMUM")
 _CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
 

@@ -16,6 +16,8 @@ class Buffer(schema.BufferT):
     def of(cls, buffer: Any, content: bytes) -> "Buffer":
         """Return the same buffer of a file's `content`."""
         if buffer.offset > 1:  # beside the flatbuffer, which is how a large file is written
+            if buffer.offset + buffer.size > len(content):
+                raise ValueError("a buffer ends behind the file")
             return cls(data=bytes(content[buffer.offset : buffer.offset + buffer.size]))
         return cls(data=None if buffer.data is None else bytes(buffer.data))
 

@@ -1,14 +1,18 @@
 """LiteRT's interpreter: a ``.tflite`` that takes one image, run on the CPU. No other module opens an interpreter."""
 
+import contextlib
 import functools
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mixnet_tf.data.pixels import IMAGENET_MEAN, IMAGENET_STD
-from mixnet_tf.errors import DeployError
+from mixnet_tf.errors import DeployError, printable
+from mixnet_tf.guard.trial import TRIAL
+from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.quiet import quiet
 
 _RESOLVERS = {
@@ -22,10 +26,11 @@ class LiteModel:
     """A ``.tflite`` on LiteRT's interpreter.
 
     Args:
-        source: a file, or its content.
+        source: a file or its graph, which are tried in a process of their own, or content that was made in this one.
         num_threads: CPU threads.
         kernels: ``"delegate"`` (XNNPACK), ``"builtin"`` or ``"reference"``.
         keep_tensors: keep every tensor of a run for ``value``; the delegate hides what it fuses.
+        only_load: it will not be run: a file that LiteRT loads, but crashes on when it runs, is taken.
 
     Attributes:
         source: the file, for messages.
@@ -42,29 +47,37 @@ class LiteModel:
     """
 
     def __init__(
-        self, source: str | Path | bytes, *, num_threads: int = 1, kernels: str = "delegate", keep_tensors: bool = False
+        self,
+        source: str | Path | bytes | FlatGraph,
+        *,
+        num_threads: int = 1,
+        kernels: str = "delegate",
+        keep_tensors: bool = False,
+        only_load: bool = False,
     ):
-        self.source = "the model" if isinstance(source, bytes) else str(source)
-        if not isinstance(source, bytes) and not Path(source).is_file():
-            raise DeployError(f"{source}: no such file; expected a .tflite")
-        given = {"model_content": source} if isinstance(source, bytes) else {"model_path": self.source}
-        try:
-            with quiet(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that keeping all tensors is for debugging: it is what we do
-                from ai_edge_litert.interpreter import Interpreter, OpResolverType
+        settings = {"num_threads": num_threads, "resolver": _RESOLVERS[kernels], "keep_tensors": keep_tensors}
+        content, self.source = _tried(source, **settings, only_load=only_load)
+        with self._one_line("load"), quiet(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that keeping all tensors is for debugging: it is what we do
+            from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-                self.interpreter = Interpreter(
-                    **given,
-                    num_threads=num_threads,
-                    experimental_op_resolver_type=OpResolverType[_RESOLVERS[kernels]],
-                    experimental_preserve_all_tensors=keep_tensors,
-                )
-                self.interpreter.allocate_tensors()
-                self._inputs = self.interpreter.get_input_details()  # fails for names that are not UTF-8
-                self.outputs: list[dict[str, Any]] = self.interpreter.get_output_details()
-        except (ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise DeployError(f"{self.source}: LiteRT cannot load it: {reason}") from error
+            self.interpreter = Interpreter(
+                model_content=content,
+                num_threads=num_threads,
+                experimental_op_resolver_type=OpResolverType[_RESOLVERS[kernels]],
+                experimental_preserve_all_tensors=keep_tensors,
+            )
+            self.interpreter.allocate_tensors()
+            self._inputs = self.interpreter.get_input_details()
+            self.outputs: list[dict[str, Any]] = self.interpreter.get_output_details()
+
+    @contextlib.contextmanager
+    def _one_line(self, action: str) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, RuntimeError, MemoryError) as error:
+            reason = printable(" ".join(str(error).split()))[:200] or type(error).__name__
+            raise DeployError(f"{self.source}: LiteRT cannot {action} it: {reason}") from error
 
     @functools.cached_property
     def input(self) -> dict[str, Any]:
@@ -118,30 +131,36 @@ class LiteModel:
 
     def run(self, image: np.ndarray) -> list[np.ndarray]:
         """Run one normalized float image (1, height, width, channels); return every output in float."""
-        self.interpreter.set_tensor(self.input["index"], quantized(image, self.input))
+        self._set_input(quantized(image, self.input))
         self.invoke()
         return [self._float(details) for details in self.outputs]
 
     def run_raw(self, image: np.ndarray) -> np.ndarray:
         """Run one image in the file's own input type; return the one output in its own type, (classes,)."""
-        self.interpreter.set_tensor(self.input["index"], image)
+        self._set_input(image)
         self.invoke()
-        return self.interpreter.get_tensor(self.output["index"])[0]
+        return self.value(self.output["index"])[0]
 
     def invoke(self) -> None:
         """Run once on whatever the input holds."""
-        self.interpreter.invoke()
+        with self._one_line("run"):
+            self.interpreter.invoke()
 
     def value(self, index: int) -> np.ndarray:
         """Return a tensor of the last run, where all are kept."""
-        return self.interpreter.get_tensor(index)
+        with self._one_line("read a tensor of"):
+            return self.interpreter.get_tensor(index)
+
+    def _set_input(self, content: np.ndarray) -> None:
+        with self._one_line("run"):
+            self.interpreter.set_tensor(self.input["index"], content)
 
     def fill_input(self, seed: int = 0) -> None:
         """Set the input to seeded random content of its type."""
         rng, shape, dtype = np.random.default_rng(seed), self.input["shape"], self.input["dtype"]
         limits = None if dtype == np.float32 else np.iinfo(dtype)
         content = rng.standard_normal(shape) if limits is None else rng.integers(limits.min, limits.max, shape)
-        self.interpreter.set_tensor(self.input["index"], content.astype(dtype))
+        self._set_input(content.astype(dtype))
 
     def _float(self, details: dict[str, Any]) -> np.ndarray:
         value, (scale, zero_point) = self.value(details["index"]), details["quantization"]
@@ -150,6 +169,16 @@ class LiteModel:
             if scale
             else value.astype(np.float32, copy=False)
         )
+
+
+def _tried(source: str | Path | bytes | FlatGraph, **settings: object) -> tuple[bytes, str]:
+    """Return the content of a source and its name, once it has been tried where it comes from a file."""
+    if isinstance(source, bytes):
+        return source, "the model"
+    TRIAL.prepare()  # it starts while the file is read
+    graph = source if isinstance(source, FlatGraph) else FlatGraph.read(source)
+    TRIAL.run(graph.content(), graph.where, **settings)
+    return graph.content(), graph.where
 
 
 def quantized(images: np.ndarray, details: dict[str, Any]) -> np.ndarray:

@@ -18,16 +18,16 @@ def invoked(monkeypatch) -> list[str]:
     class Model:
         def __init__(self, path, *, num_threads):
             assert num_threads == 3
-            self.path, self.filled = path, False
+            self.source, self.filled = path, False
 
         def fill_input(self):
             self.filled = True
 
         def invoke(self):
             assert self.filled
-            first = not names or names[-1] != self.path
-            clock[0] += (MILLISECONDS[self.path] + CACHES * first) / 1e3
-            names.append(self.path)
+            first = not names or names[-1] != self.source
+            clock[0] += (MILLISECONDS[self.source] + CACHES * first) / 1e3
+            names.append(self.source)
 
     monkeypatch.setattr(module, "LiteModel", Model)
     monkeypatch.setattr(module.time, "perf_counter", lambda: clock[0])
@@ -45,7 +45,7 @@ def test_models_take_turns_and_the_first_run_of_a_turn_is_not_timed(invoked):
 def test_the_ratio_is_taken_round_by_round(invoked, monkeypatch):
     """In each round both models meet the same machine; over all rounds, their medians may come from different ones."""
     rounds = {"slow": iter([4.0] * 4 + [12.0] * 4 + [40.0] * 4), "fast": iter([2.0] * 4 + [1.0] * 4 + [20.0] * 4)}
-    monkeypatch.setattr(module, "_milliseconds", lambda model: next(rounds[model.path]))
+    monkeypatch.setattr(module, "_milliseconds", lambda model: next(rounds[model.source]))
     slow, fast = benchmark(["slow", "fast"], num_threads=3, rounds=3)
     assert (slow.min_ms, slow.median_ms, fast.min_ms, fast.median_ms) == (4, 12, 1, 2)
     assert fast.ratio == 0.5  # the median of 2 / 4, 1 / 12 and 20 / 40
@@ -67,7 +67,7 @@ def test_wrong_counts_are_refused_before_a_file_is_opened(arguments, message):
 
 def test_a_file_that_is_none(tmp_path):
     (tmp_path / "text.tflite").write_text("no model")
-    with pytest.raises(DeployError, match=r"text\.tflite: LiteRT cannot load it"):
+    with pytest.raises(DeployError, match=r"text\.tflite: not a \.tflite"):
         benchmark([tmp_path / "text.tflite"])
 
 
@@ -75,3 +75,8 @@ def test_a_real_file(nano_float32, nano_int8):
     latencies = benchmark([nano_float32, nano_int8], rounds=2)
     assert [latency.path for latency in latencies] == [str(nano_float32), str(nano_int8)]
     assert all(0 < latency.min_ms <= latency.median_ms <= latency.p95_ms for latency in latencies)
+
+
+def test_content_is_timed_without_a_file(nano_int8):
+    first, second = benchmark([nano_int8.read_bytes(), nano_int8], rounds=1)
+    assert first.path == "the model" and second.path == str(nano_int8) and second.ratio > 0

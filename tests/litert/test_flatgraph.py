@@ -7,6 +7,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from mixnet_tf.errors import DeployError
 from mixnet_tf.litert.flatgraph import FlatGraph, convolutions, readers
+from mixnet_tf.litert.packing import pack
 from mixnet_tf.litert.runtime import LiteModel
 
 
@@ -141,5 +142,49 @@ def test_an_index_that_points_nowhere_is_damage(residual):
         twin = residual.copy()
         twin.model.subgraphs[0].operators[3].inputs = np.array([0, index], np.int32)
         twin._changed()
-        with pytest.raises(DeployError, match=r"the model: truncated or damaged \.tflite, its tables cannot be read"):
+        with pytest.raises(
+            DeployError,
+            match=rf"the model: damaged \.tflite: operator 3 \(ADD\) reads tensor {index}, expected one of 21",
+        ):
             FlatGraph(twin.content())
+
+
+def test_an_operator_without_options_has_the_schemas(fixtures):
+    model = schema.ModelT.InitFromPackedBuf((fixtures / "tiny" / "residual.tflite").read_bytes(), 0)
+    add, logistic = model.subgraphs[0].operators[3], FlatGraph((fixtures / "ops/int8_swish.tflite").read_bytes()).ops
+    add.builtinOptions, add.builtinOptionsType = None, 0
+    options = FlatGraph(pack(model)).ops[3].options
+    assert isinstance(options, schema.AddOptionsT) and options.fusedActivationFunction == 0
+    assert [op.options for op in logistic if op.name == "LOGISTIC"] == [None]
+
+
+class Shared:
+    """A table that is written once, however often it is named."""
+
+    def __init__(self, table):
+        self.table, self.offset = table, None
+
+    def Pack(self, builder):  # noqa: N802
+        self.offset = self.offset or self.table.Pack(builder)
+        return self.offset
+
+
+def test_a_graph_that_is_named_again_and_again_is_not_read_each_time(content):
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    model.subgraphs = [Shared(model.subgraphs[0])] * 10_000  # a file of 300 kB; reading it all would take minutes
+    with pytest.raises(DeployError, match="truncated or damaged"):
+        FlatGraph(pack(model))
+
+
+def test_a_buffer_beside_the_flatbuffer_ends_inside_the_file(fixtures):
+    content = (fixtures / "tiny" / "residual.tflite").read_bytes()
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    index = model.subgraphs[0].tensors[model.subgraphs[0].operators[0].inputs[1]].buffer
+    wanted = bytes(model.buffers[index].data)
+    model.buffers[index] = schema.BufferT(offset=len(content) * 2, size=len(wanted))
+    flat = pack(model)
+    whole = flat + bytes(len(content) * 2 - len(flat)) + wanted
+    graph = FlatGraph(whole)
+    assert graph.constant(graph.ops[0].inputs[1]).tobytes() == wanted
+    with pytest.raises(DeployError, match="truncated or damaged"):
+        FlatGraph(whole[:-1])

@@ -5,9 +5,11 @@ import json
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 
 from mixnet_tf.errors import DeployError
 from mixnet_tf.litert.op_table import inspect_model
+from mixnet_tf.litert.packing import Buffer, pack
 from mixnet_tf.litert.runtime import LiteModel
 
 VERDICTS = {
@@ -134,11 +136,31 @@ def test_a_damaged_name(tmp_path, nano_float32):
     content, file = nano_float32.read_bytes(), tmp_path / "name.tflite"
     assert b"mixnet_nano" in content and b"image" in content
     file.write_bytes(content.replace(b"mixnet_nano", b"mixnet_\xff\xfe\xfdo"))
-    with pytest.raises(DeployError, match=r"name\.tflite: truncated or damaged"):
+    with pytest.raises(DeployError, match=r"name\.tflite: damaged \.tflite: tensor \d+: a name that is not UTF-8"):
         inspect_model(file)
     file.write_bytes(content.replace(b"image", b"im\xffge"))
-    with pytest.raises(DeployError, match=r"name\.tflite: LiteRT cannot load it: 'utf-8' codec"):
+    with pytest.raises(DeployError, match=r"name\.tflite: damaged \.tflite: .*not UTF-8"):
         _ = LiteModel(file).input
+
+
+def test_texts_that_nothing_reads_are_left_alone(tmp_path):
+    """LiteRT ends the process where a text is read before it is written."""
+    types = schema.TensorType
+    text = np.array([1, 12, 15], np.int32).tobytes() + b"abc"
+    shape = np.ones(2, np.int32)
+    tensors = [
+        schema.TensorT(shape=shape[:1], type=types.STRING, buffer=1, name=b"text"),
+        schema.TensorT(shape=np.full(1, 2, np.int32), type=types.INT32, buffer=2, name=b"shape"),
+        schema.TensorT(shape=shape, type=types.STRING, buffer=0, name=b"output"),
+    ]
+    code = schema.OperatorCodeT(builtinCode=schema.BuiltinOperator.RESHAPE, deprecatedBuiltinCode=22, version=1)
+    reshape = schema.OperatorT(opcodeIndex=0, inputs=[0, 1], outputs=[2])
+    graph = schema.SubGraphT(tensors=tensors, inputs=[], outputs=[2], operators=[reshape])
+    buffers = [schema.BufferT(), Buffer(data=text), Buffer(data=shape.tobytes())]
+    (tmp_path / "text.tflite").write_bytes(
+        pack(schema.ModelT(version=3, operatorCodes=[code], subgraphs=[graph], buffers=buffers))
+    )
+    assert [op.name for op in inspect_model(tmp_path / "text.tflite").outside] == ["RESHAPE"]
 
 
 def test_garbage_and_missing_files(tmp_path):

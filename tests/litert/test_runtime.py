@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 
 from mixnet_tf.errors import DeployError
 from mixnet_tf.litert.flatgraph import FlatGraph
+from mixnet_tf.litert.packing import pack
 from mixnet_tf.litert.runtime import LiteModel, quantized, to_pixels
 
 
@@ -38,8 +40,9 @@ def test_what_cannot_be_opened_is_one_line(tmp_path, nano_float32):
         LiteModel(tmp_path / "none.tflite")
     half = nano_float32.read_bytes()[:5000]
     (tmp_path / "half.tflite").write_bytes(half)
-    for source, name in ((tmp_path / "half.tflite", r"half\.tflite"), (half, "the model")):
-        with pytest.raises(DeployError, match=f"{name}: LiteRT cannot load it: ") as caught:
+    messages = {tmp_path / "half.tflite": r"half\.tflite: truncated or", half: "the model: LiteRT cannot load it: "}
+    for source, message in messages.items():
+        with pytest.raises(DeployError, match=message) as caught:
             LiteModel(source)
         assert "\n" not in str(caught.value)
 
@@ -106,3 +109,15 @@ def test_random_input_is_seeded_and_of_the_inputs_type(nano_int8):
         model.fill_input(seed)
         inputs.append(model.value(model.input["index"]).copy())
     assert inputs[0].dtype == np.int8 and (inputs[0] == inputs[1]).all() and (inputs[0] != inputs[2]).any()
+
+
+def test_what_litert_says_of_a_run_is_one_line_with_the_name(fixtures, tmp_path):
+    model = schema.ModelT.InitFromPackedBuf((fixtures / "tiny" / "residual.tflite").read_bytes(), 0)
+    model.subgraphs[0].operators.pop(1)  # what it wrote is read later
+    with pytest.raises(DeployError, match=r"^the model: LiteRT cannot run it: Input tensor \d+ lacks data$"):
+        LiteModel(pack(model)).invoke()
+
+
+def test_input_of_another_shape_is_one_line(nano_int8):
+    with pytest.raises(DeployError, match=r"nano_int8\.tflite: LiteRT cannot run it: Cannot set tensor: Dimension"):
+        LiteModel(nano_int8).run_raw(np.zeros((1, 8, 8, 3), np.int8))
