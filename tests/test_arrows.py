@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "mixnet_tf"
 ROOMS = [
-    *("errors", "files", "quiet", "environment", "checks", "schema", "scaling", "config", "counting", "metrics"),
+    *("errors", "files", "quiet", "environment", "checks", "npz", "schema", "scaling", "config", "counting", "metrics"),
     *("sublayers", "layers", "weights", "model", "saving", "data", "training", "deploy", "litert", "quantization"),
     *("evidence", "exporting", "pipeline", "commands", "cli", "__main__"),
 ]
