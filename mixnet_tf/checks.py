@@ -30,6 +30,15 @@ def shown(value: object) -> str:
     return text if len(text) < _LONGEST else text[: _LONGEST - 3] + "..."
 
 
+def printable(text: str) -> str:
+    r"""Return text on one line, with what is not printable escaped.
+
+    >>> printable("a\x1b\nb")
+    'a\\x1b\\nb'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
 def complaint(name: str, value: object, expected: str) -> str:
     """Return the one line about a value that is not what it must be; a value without a `name` is the whole input.
 

@@ -5,8 +5,9 @@ from pathlib import Path
 from random import Random
 
 from tests.fuzz.cases import Case
-from tests.fuzz.readers import yaml_files
+from tests.fuzz.readers import weight_files, yaml_files
 
 READERS: dict[str, Callable[[Random, Path], Case]] = {
     **yaml_files.READERS,
+    **weight_files.READERS,
 }
