@@ -1,18 +1,26 @@
 """Models from and to files: ``.keras``, and state dicts made elsewhere."""
 
+import math
 import re
 from pathlib import Path
 
 import keras
+from keras.src.backend.common import global_state
 
 from mixnet_tf.checks import ImageSize
 from mixnet_tf.checks import image_size as checked_size
-from mixnet_tf.errors import WeightsError
+from mixnet_tf.config import load_config
+from mixnet_tf.counting import count_stages
+from mixnet_tf.errors import WeightsError, printable
 from mixnet_tf.files import whole_file
 from mixnet_tf.model import ConfigSource, create_model  # model imports the layers, which registers them
-from mixnet_tf.weights.loading import load_weights
+from mixnet_tf.weights.keras_files import KerasFile, check_classes, open_keras_file
+from mixnet_tf.weights.loading import load_opened
 from mixnet_tf.weights.recognition import recognize
 from mixnet_tf.weights.state_dict import Source, StateDict, open_state_dict
+
+_FEWEST_BYTES = 2  # of a weight: float16
+_HARMLESS = 2**25  # weights: four times the largest MixNet
 
 
 def load_model(path: str | Path) -> keras.Model:
@@ -25,7 +33,8 @@ def load_model(path: str | Path) -> keras.Model:
         The model; inputs as ``preprocess_input`` makes them, where it is one of this package's.
 
     Raises:
-        WeightsError: no such file, a truncated file, or one that is not a Keras model.
+        WeightsError: no such file, a damaged file, or one that is not a Keras model; classes that are neither Keras'
+            nor registered with it; more weights than the file holds.
     """
     path = Path(path)
     if not path.is_file():
@@ -33,10 +42,37 @@ def load_model(path: str | Path) -> keras.Model:
     if path.suffix == ".tflite":
         raise WeightsError(f"{path}: is converted already; expected a .keras model")
     try:
-        return keras.saving.load_model(path)
-    except Exception as error:  # zipfile, h5py, json and Keras each raise their own kinds
-        reason = str(error).strip().split("\n")[0][:200]
-        raise WeightsError(f"{path}: not a readable .keras model: {reason}") from error
+        with open_keras_file(path) as file:
+            check_classes(file)
+            model = _build(file)
+            model.load_weights(file.weights)
+    except WeightsError:
+        raise
+    except Exception as error:  # zipfile, json and Keras each raise their own kinds
+        reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
+        raise WeightsError(f"{path}: not a readable .keras model: {printable(reason)}") from error
+    return model
+
+
+def _build(file: KerasFile) -> keras.Model:
+    """Build the model of a configuration; its variables get memory only after their sizes have been approved."""
+    waiting = "uninitialized_variables"  # where Keras keeps variables that have a shape, but no value yet
+    before = global_state.get_global_attribute(waiting)
+    global_state.set_global_attribute(waiting, [])
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            model = keras.saving.deserialize_keras_object(file.config, safe_mode=True)
+        if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
+            raise ValueError("config.json holds no model that knows its inputs")
+        numbers = sum(math.prod(variable.shape) for variable in model.variables)
+        size = file.weights.stat().st_size
+        if numbers * _FEWEST_BYTES > size:
+            raise ValueError(f"config.json wants {numbers} weights, but model.weights.h5 has {size} bytes")
+        with keras.StatelessScope():  # at its end, Keras gives every variable its first value
+            pass
+    finally:
+        global_state.set_global_attribute(waiting, before or [])
+    return model
 
 
 def save_model(model: keras.Model, path: str | Path, *, overwrite: bool = True) -> None:
@@ -86,18 +122,29 @@ def import_weights(
         >>> import_weights(weights, "mixnet_nano", image_size=32).output_shape
         (None, 7)
     """
+    input_shape = None if image_size is None else (*checked_size(image_size), 3)
     with open_state_dict(source) as state:
         classes = _classes(state)
-    input_shape = None if image_size is None else (*checked_size(image_size), 3)
-    model = create_model(
-        config,
-        classes=classes,
-        input_shape=input_shape,
-        padding=padding,
-        classifier_activation=classifier_activation,
-    )
-    load_weights(model, source, allow_nan=allow_nan)
+        _check_size(state, config, classes)
+        model = create_model(
+            config,
+            classes=classes,
+            input_shape=input_shape,
+            padding=padding,
+            classifier_activation=classifier_activation,
+        )
+        load_opened(model, state, allow_nan=allow_nan)
     return model
+
+
+def _check_size(state: StateDict, config: ConfigSource, classes: int) -> None:
+    """Refuse a number of classes that the file's other tensors cannot belong to, before the model takes memory."""
+    wanted = sum(row.parameters for row in count_stages(load_config(config), image_size=(32, 32), classes=classes))
+    numbers = sum(math.prod(shape) for shape in state.shapes.values())
+    if wanted > max(numbers, _HARMLESS):  # below it, the names and shapes say better what is wrong
+        raise WeightsError(
+            f"{state.where}: holds {numbers} numbers, expected the {wanted} of this network with {classes} classes"
+        )
 
 
 def _classes(state: StateDict) -> int:

@@ -2,35 +2,50 @@
 
 import contextlib
 import functools
+import hashlib
+import http.client
 import os
-import socket
+import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple
 
 import keras
 import numpy as np
+from tqdm import tqdm
 
-from mixnet_tf.checks import integer
+from mixnet_tf.checks import integer, shown
 from mixnet_tf.config import expand_blocks, load_config
-from mixnet_tf.errors import ArgumentError, WeightsError
+from mixnet_tf.errors import ArgumentError, WeightsError, printable
 from mixnet_tf.files import whole_file
 from mixnet_tf.layers import MixDepthBlock
+from mixnet_tf.weights.h5_files import MAX_BYTES
 from mixnet_tf.weights.schemes import mixnet_blocks
 
-URL = "https://huggingface.co/timm/{repository}/resolve/main/model.safetensors"
+URL = "https://huggingface.co/timm/{repository}/resolve/{revision}/model.safetensors"
 TIMEOUT_SECONDS = 30  # without a byte
+_LEFTOVER_SECONDS = 3600  # a download that lives has written within TIMEOUT_SECONDS, or is being loaded
+
+
+class Published(NamedTuple):
+    """A repository, and which state of it: a commit's hash pins it, ``main`` is what is published today."""
+
+    repository: str
+    revision: str = "main"
+
+
 IMAGENET_FILES = {
     "imagenet": {
-        "mixnet_s": "mixnet_s.ft_in1k",
-        "mixnet_m": "mixnet_m.ft_in1k",
-        "mixnet_l": "mixnet_l.ft_in1k",
-        "mixnet_xl": "mixnet_xl.ra_in1k",
+        "mixnet_s": Published("mixnet_s.ft_in1k"),
+        "mixnet_m": Published("mixnet_m.ft_in1k"),
+        "mixnet_l": Published("mixnet_l.ft_in1k"),
+        "mixnet_xl": Published("mixnet_xl.ra_in1k"),
     },
     "imagenet_tf": {
-        "mixnet_s": "tf_mixnet_s.in1k",
-        "mixnet_m": "tf_mixnet_m.in1k",
-        "mixnet_l": "tf_mixnet_l.in1k",
+        "mixnet_s": Published("tf_mixnet_s.in1k"),
+        "mixnet_m": Published("tf_mixnet_m.in1k"),
+        "mixnet_l": Published("tf_mixnet_l.in1k"),
     },
 }
 """timm's repositories by configuration. ImageNet top-1 at 224 px: S 76.0, M 77.3, L 79.0, XL 80.5 %; the authors' own
@@ -44,7 +59,7 @@ def imagenet_file(model: keras.Model, weights: str) -> Iterator[Path]:
     """Yield the file with the published weights of a model's architecture, downloaded if it is not in the cache.
 
     The caller loads the file inside the ``with`` block, which checks every name and shape; a download that does not
-    load is thrown away.
+    load is thrown away. The SHA-256 of one that does is kept beside it, and compared whenever the file is used.
 
     Args:
         model: a MixNet-S, M, L or XL.
@@ -52,17 +67,19 @@ def imagenet_file(model: keras.Model, weights: str) -> Iterator[Path]:
 
     Raises:
         WeightsError: another architecture or padding; no network, a wrong file (the message names the address, and
-            where to put a file fetched by hand).
+            where to put a file fetched by hand); a file that has changed since it was downloaded.
     """
-    repository = _repository(model, weights)
-    path = _cache_folder() / f"{repository}.safetensors"
-    url = URL.format(repository=repository)
+    published = _published(model, weights)
+    path = _cache_folder() / f"{published.repository}.safetensors"
+    url = URL.format(**published._asdict())
     if path.exists():
+        _check_hash(path, url)
         try:
             yield path
         except WeightsError as error:
             raise WeightsError(f"{error}; delete the file, and it is downloaded again from {url}") from error
         return
+    _remove_leftovers(path)
     with whole_file(path) as part:
         _download(url, part, path)
         try:
@@ -70,18 +87,21 @@ def imagenet_file(model: keras.Model, weights: str) -> Iterator[Path]:
         except WeightsError as error:
             reason = str(error).replace(str(part), "the download")
             raise WeightsError(f"{url}: not the expected file: {reason}") from error
+        digest = _sha256(part)
+    with whole_file(_hash_path(path)) as part:
+        part.write_text(f"{digest}  {path.name}\n")  # as sha256sum writes it
 
 
-def _repository(model: keras.Model, weights: str) -> str:
-    repositories, blocks = IMAGENET_FILES[weights], mixnet_blocks(model)
+def _published(model: keras.Model, weights: str) -> Published:
+    files, blocks = IMAGENET_FILES[weights], mixnet_blocks(model)
     if blocks[0].padding != _PADDINGS[weights]:
         raise WeightsError(
             f"weights={weights!r} need padding={_PADDINGS[weights]!r}, the model is built with {blocks[0].padding!r}"
         )
-    for name, repository in repositories.items():
+    for name, published in files.items():
         if _features(blocks) == _features_of(name):
-            return repository
-    raise WeightsError(f"weights={weights!r}: published for {', '.join(repositories)} only, not for this architecture")
+            return published
+    raise WeightsError(f"weights={weights!r}: published for {', '.join(files)} only, not for this architecture")
 
 
 def _features(blocks: list[MixDepthBlock]) -> list[tuple]:
@@ -104,24 +124,67 @@ def _features_of(name: str) -> list[tuple]:
 
 def _cache_folder() -> Path:
     """Return the folder where keras.applications keeps its weights, too."""
-    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models"
+    try:
+        return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models"
+    except RuntimeError:  # of Path.home()
+        raise WeightsError("ImageNet weights: there is no home folder; set KERAS_HOME to where to keep them") from None
+
+
+def _hash_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_hash(path: Path, url: str) -> None:
+    """Refuse a file that is not what was downloaded; one that was put there by hand has no hash beside it."""
+    if not _hash_path(path).exists():
+        return
+    kept = _hash_path(path).read_text(encoding="utf-8", errors="replace").partition(" ")[0].strip()
+    digest = _sha256(path)
+    if digest != kept:
+        raise WeightsError(
+            f"{path}: has changed since it was downloaded: its SHA-256 is {digest}, but {_hash_path(path).name} says "
+            f"{shown(kept)}; delete both, and it is downloaded again from {url}"
+        )
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what downloads have left that were killed."""
+    for part in path.parent.glob(f".{path.stem}-*.part{path.suffix}"):
+        with contextlib.suppress(OSError):  # another process removes it, too, or has just finished
+            if time.time() - part.stat().st_mtime > _LEFTOVER_SECONDS:
+                part.unlink()
 
 
 def _download(url: str, part: Path, path: Path) -> None:
     by_hand = f"fetch {url} by hand and put it at {path}"
     if not os.access(part.parent, os.W_OK):
         raise WeightsError(f"{part.parent}: not writable, and {path.name} is not there; {by_hand}")
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(TIMEOUT_SECONDS)  # get_file takes no timeout, and would wait forever
     try:
-        keras.utils.get_file(
-            part.name, url, cache_dir=part.parent.parent, cache_subdir=part.parent.name, force_download=True
-        )
-    except Exception as error:  # get_file raises bare Exception
-        reason = " ".join(str(error).split())
+        with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response, part.open("wb") as file:
+            _receive(response, file, path.name)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        reason = printable(" ".join(str(error).split()) or type(error).__name__)
         raise WeightsError(f"ImageNet weights: cannot be downloaded ({reason}); {by_hand}") from error
-    finally:
-        socket.setdefaulttimeout(before)
+
+
+def _receive(response: Any, file: IO[bytes], name: str) -> None:
+    """Write what a server sends, with progress; raise ValueError for less than it announced, or for too much."""
+    length = response.headers.get("Content-Length", "")
+    announced = int(length) if length.isdigit() else None
+    received = 0
+    with tqdm(total=announced, desc=name, unit="B", unit_scale=True, leave=False, disable=None) as bar:
+        while piece := response.read(2**16):
+            received += file.write(piece)
+            bar.update(len(piece))
+            if received > MAX_BYTES:
+                raise ValueError(f"more than {MAX_BYTES} bytes")
+    if announced not in (None, received):
+        raise ValueError(f"received {received} of {announced} bytes")
 
 
 def decode_predictions(preds: Any, top: int = 5) -> list[list[tuple[str, str, float]]]:

@@ -4,14 +4,13 @@ Loading validates first and assigns last: a model is either changed completely o
 """
 
 import re
-import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from mixnet_tf.checks import one_of
+from mixnet_tf.checks import one_of, shown
 from mixnet_tf.errors import WeightsError
 from mixnet_tf.files import check_suffix, whole_file
 from mixnet_tf.layers import MixDepthBlock
@@ -56,25 +55,26 @@ def load_weights(model: keras.Model, source: Source, *, head: str = "load", allo
     if isinstance(source, str) and source in IMAGENET_FILES:
         _load_imagenet(model, source, head)
         return
-    _check_padding(model, source)
     with open_state_dict(source) as state:
-        scheme, names = recognize(state.shapes, state.where)
-        slots = _matching_slots(model, scheme, {name: state.shapes[names[name]] for name in names}, state.where, head)
-        _check_values(slots, names, state, allow_nan)
-        for slot in slots:  # read once more rather than kept: it halves the memory
-            slot.variable.assign(_to_ours(slot, names, state))
+        load_opened(model, state, head=head, allow_nan=allow_nan)
 
 
-def _check_padding(model: keras.Model, source: Source) -> None:
+def load_opened(model: keras.Model, state: StateDict, *, head: str = "load", allow_nan: bool = False) -> None:
+    """Do what ``load_weights`` does, with a state dict that is open already."""
+    _check_padding(model, state)
+    scheme, names = recognize(state.shapes, state.where)
+    slots = _matching_slots(model, scheme, {name: state.shapes[names[name]] for name in names}, state.where, head)
+    _check_values(slots, names, state, allow_nan)
+    for slot in slots:  # read once more rather than kept: it halves the memory
+        slot.variable.assign(_to_ours(slot, names, state))
+
+
+def _check_padding(model: keras.Model, state: StateDict) -> None:
     """Refuse a ``.keras`` file with the other padding: its weights would fit and give other numbers."""
-    if not isinstance(source, str | Path) or Path(source).suffix != ".keras" or not zipfile.is_zipfile(source):
-        return
-    with zipfile.ZipFile(source) as archive:
-        text = archive.read("config.json").decode() if "config.json" in archive.namelist() else ""
-    theirs = set(re.findall(r'"padding": "(symmetric|same)"', text))
     ours = {layer.padding for layer in model._flatten_layers() if isinstance(layer, MixDepthBlock)}
-    if theirs and ours and theirs != ours:
-        raise WeightsError(f"{source}: its padding is {theirs.pop()!r}, the model's is {ours.pop()!r}; use the same")
+    if state.paddings and ours and state.paddings != ours:
+        theirs, (padding, *_) = " and ".join(map(shown, state.paddings)), ours
+        raise WeightsError(f"{state.where}: its padding is {theirs}, the model's is {padding!r}; use the same")
 
 
 def _load_imagenet(model: keras.Model, weights: str, head: str) -> None:

@@ -5,22 +5,25 @@ A hostile or damaged file raises WeightsError; its tensors are only read after t
 
 import contextlib
 import dataclasses
-import io
+import sys
+import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from mixnet_tf.errors import WeightsError
+from mixnet_tf.errors import WeightsError, printable
+from mixnet_tf.npz import open_npz
+from mixnet_tf.weights.h5_files import MAX_BYTES, clean_copy
+from mixnet_tf.weights.keras_files import open_keras_file
 
 Source = str | Path | Mapping[str, Any]
 """A file, or a mapping of names to arrays (numpy, Keras or PyTorch)."""
 
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
-_MAX_H5_BYTES = 2**30  # twenty times the largest MixNet; a .keras archive may be compressed
-_NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+_MAX_HEADER = 2**22  # of .safetensors: MixNet-L's has 90 KB
 # Where training loops put the state dict, best first: an exponential moving average is what they evaluate.
 _WRAPPERS = ("state_dict_ema", "ema_state_dict", "model_ema", "ema", "state_dict", "model_state_dict", "model")
 
@@ -33,11 +36,13 @@ class StateDict:
         where: the file, for messages.
         shapes: shape of every tensor by name.
         fetch: returns the array of a name.
+        paddings: of the blocks they were trained in, where the file says so.
     """
 
     where: str
     shapes: Mapping[str, tuple[int, ...]]
     fetch: Callable[[str], np.ndarray]
+    paddings: Set[str] = frozenset()
 
     def read(self, name: str) -> np.ndarray:
         """Return a tensor in its own floating-point type; raise WeightsError for any other type."""
@@ -71,11 +76,16 @@ def open_state_dict(source: Source) -> Iterator[StateDict]:
         if isinstance(source, Mapping):
             where, opened = "state dict", _from_mapping(source)
         else:
-            where, opened = str(source), _from_file(source, stack)
+            where, opened = printable(str(source)), _from_file(source, stack)
         yield StateDict(where, *opened)
 
 
-_Opened = tuple[dict[str, tuple[int, ...]], Callable[[str], np.ndarray]]
+class _Opened(NamedTuple):
+    """What a reader returns: the last three attributes of a StateDict."""
+
+    shapes: dict[str, tuple[int, ...]]
+    fetch: Callable[[str], np.ndarray]
+    paddings: Set[str] = frozenset()
 
 
 def _from_file(source: str | Path, stack: contextlib.ExitStack) -> _Opened:
@@ -99,18 +109,24 @@ def _as_weights_error(what: str) -> Iterator[None]:
         raise
     except Exception as error:  # parsers fed with damaged bytes raise nearly every kind
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise WeightsError(f"{what} ({reason})") from error
+        raise WeightsError(f"{what} ({printable(reason)})") from error
 
 
-def _from_mapping(mapping: Mapping[str, Any]) -> _Opened:
+def _unwrapped(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
     inner: Any = mapping
     while inner is not None:
         mapping = inner
         inner = next((mapping[key] for key in _WRAPPERS if isinstance(mapping.get(key), Mapping)), None)
+    return mapping
+
+
+def _from_mapping(mapping: Mapping[str, Any]) -> _Opened:
+    mapping = _unwrapped(mapping)
     strangers = [name for name in mapping if not isinstance(name, str)]
     if strangers:
         raise WeightsError(f"state dict: found the name {strangers[0]!r}, expected texts")
-    return {name: tuple(np.shape(value)) for name, value in mapping.items()}, lambda name: _to_numpy(mapping[name])
+    shapes = {name: tuple(np.shape(value)) for name, value in mapping.items()}
+    return _Opened(shapes, lambda name: _to_numpy(mapping[name]))
 
 
 def _to_numpy(value: Any) -> np.ndarray:
@@ -123,25 +139,18 @@ def _to_numpy(value: Any) -> np.ndarray:
 def _from_safetensors(path: Path, stack: contextlib.ExitStack) -> _Opened:
     from safetensors import safe_open
 
+    with path.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+    if length > _MAX_HEADER:
+        raise ValueError(f"a header of {length} bytes, expected at most {_MAX_HEADER}")
     file = stack.enter_context(safe_open(path, framework="np"))
-    return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}, file.get_tensor  # noqa: SIM118
+    shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    return _Opened(shapes, file.get_tensor)
 
 
 def _from_npz(path: Path, stack: contextlib.ExitStack) -> _Opened:
-    archive = stack.enter_context(zipfile.ZipFile(path))
-    shapes = {}
-    for member in archive.namelist():
-        with archive.open(member) as stream:
-            shape, _, dtype = _NPY_HEADERS[np.lib.format.read_magic(stream)](stream)
-        if dtype.hasobject:
-            raise WeightsError(f"{path}: {member} holds pickled Python objects, which are never loaded")
-        shapes[member.removesuffix(".npy")] = shape
-
-    def fetch(name: str) -> np.ndarray:
-        with archive.open(f"{name}.npy") as stream:
-            return np.lib.format.read_array(stream, allow_pickle=False)
-
-    return shapes, fetch
+    arrays = stack.enter_context(open_npz(path, limit=MAX_BYTES))
+    return _Opened({name: header.shape for name, header in arrays.headers.items()}, arrays.read)
 
 
 def _from_torch(path: Path, stack: contextlib.ExitStack) -> _Opened:
@@ -151,21 +160,39 @@ def _from_torch(path: Path, stack: contextlib.ExitStack) -> _Opened:
         raise WeightsError(
             f"{path}: reading {path.suffix} needs PyTorch (pip install torch); or save it as .safetensors or .npz there"
         ) from error
-    loaded = torch.load(path, map_location="cpu", weights_only=True)
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+        if unpacked > path.stat().st_size:
+            raise ValueError(f"unpacks to {unpacked} bytes, and PyTorch does not compress")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about old ways to save
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(loaded, Mapping):
         raise WeightsError(f"{path}: holds a {type(loaded).__name__}, expected a state dict")
-    return _from_mapping(loaded)
+    mapping = _unwrapped(loaded)
+    for name, value in mapping.items():
+        if isinstance(value, torch.Tensor) and not _is_whole(value):
+            raise ValueError(f"tensor {name!r} claims more numbers than the file holds")
+    return _from_mapping(mapping)
+
+
+def _is_whole(tensor: Any) -> bool:
+    """Say whether a PyTorch tensor has a number of its own in memory for each of its elements."""
+    plain = tensor.device.type == "cpu" and tensor.layout is sys.modules["torch"].strided
+    return plain and tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
 def _from_keras(path: Path, stack: contextlib.ExitStack) -> _Opened:
-    archive = stack.enter_context(zipfile.ZipFile(path))
-    member = archive.getinfo("model.weights.h5")
-    if member.file_size > _MAX_H5_BYTES:
-        raise WeightsError(f"{path}: {member.filename} unpacks to {member.file_size} bytes, too many for a MixNet")
-    return _from_h5(io.BytesIO(archive.read(member)), stack)
+    file = stack.enter_context(open_keras_file(path))
+    return _from_clean_h5(file.weights, stack)._replace(paddings=file.paddings)
 
 
-def _from_h5(path: Path | io.BytesIO, stack: contextlib.ExitStack) -> _Opened:
+def _from_h5(path: Path, stack: contextlib.ExitStack) -> _Opened:
+    return _from_clean_h5(stack.enter_context(clean_copy(path)), stack)
+
+
+def _from_clean_h5(path: Path, stack: contextlib.ExitStack) -> _Opened:
     """Name every variable by the layers it sits in, and its position: ``stem/bn/2``.
 
     Keras names the groups by class and number; the layers' own names are attributes of the groups.
@@ -178,15 +205,16 @@ def _from_h5(path: Path | io.BytesIO, stack: contextlib.ExitStack) -> _Opened:
     def visit(location: str, item: Any) -> None:
         if not isinstance(item, h5py.Dataset):
             return
-        if item.external or item.is_virtual:
-            raise ValueError(f"{location} refers to another file")
         *groups, _, position = location.split("/")
         ancestors = [file["layers"].get("/".join([*groups[:depth], "vars"])) for depth in range(1, len(groups) + 1)]
         names = [str(group.attrs["name"]) for group in ancestors if group is not None]
-        paths["/".join([*names, position])] = f"layers/{location}"
+        name = "/".join([*names, position])
+        if name in paths:
+            raise ValueError(f"two arrays are called {name}")
+        paths[name] = f"layers/{location}"
 
     file["layers"].visititems(visit)
-    return {name: file[location].shape for name, location in paths.items()}, lambda name: file[paths[name]][()]
+    return _Opened({name: file[at].shape for name, at in paths.items()}, lambda name: file[paths[name]][()])
 
 
 _READERS: dict[str, Callable[[Path, contextlib.ExitStack], _Opened]] = {

@@ -39,7 +39,8 @@ def _outcome(reader: str, seed: int) -> dict:
             problem, status = f"{type(error).__name__}: {error} at {where.filename}:{where.lineno}", 1
         seconds, peak = time.monotonic() - started, _peak()
         said, error_text = output(), errors()
-    problem = problem or _problem(status, said, error_text) or (case.wrong(said) if status == 0 else None)
+        # in the folder's life, which holds what the command wrote
+        problem = problem or _problem(status, said, error_text) or (case.wrong(said) if status == 0 else None)
     if problem is None and seconds > SECONDS:
         problem = f"takes {seconds:.0f} s"
     if problem is None and peak > MEMORY:

@@ -1,8 +1,12 @@
 """Weights from the network, against a real HTTP server on this machine; and the names of ImageNet's classes."""
 
+import concurrent.futures
+import contextlib
+import hashlib
 import http.server
-import socket
+import os
 import threading
+import time
 from pathlib import Path
 
 import keras
@@ -55,9 +59,10 @@ def server(tmp_path, monkeypatch):
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    address = f"http://127.0.0.1:{server.server_port}/{{repository}}/resolve/main/model.safetensors"
+    address = f"http://127.0.0.1:{server.server_port}/{{repository}}/resolve/{{revision}}/model.safetensors"
     monkeypatch.setattr(pretrained, "URL", address)
     monkeypatch.setattr(pretrained, "TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(pretrained, "MAX_BYTES", 3 * 10**7)
     yield server
     server.closing.set()
     server.shutdown()
@@ -92,8 +97,10 @@ def test_the_constructor_downloads_once_and_loads(server, cache, content, weight
     load_weights(model, weights)  # from the cache
     assert all(np.array_equal(a, b) for a, b in zip(values, model.get_weights(), strict=True))
     assert server.requests == [f"/{PATHS[weights]}/resolve/main/model.safetensors"]
-    assert [file.name for file in cache.iterdir()] == [f"{PATHS[weights]}.safetensors"]
-    assert (cache / f"{PATHS[weights]}.safetensors").read_bytes() == content[weights]
+    name, digest = f"{PATHS[weights]}.safetensors", hashlib.sha256(content[weights]).hexdigest()
+    assert sorted(file.name for file in cache.iterdir()) == [name, f"{name}.sha256"]
+    assert (cache / name).read_bytes() == content[weights]
+    assert (cache / f"{name}.sha256").read_text() == f"{digest}  {name}\n"
 
 
 def stall(handler: Handler, start: bytes) -> None:
@@ -107,8 +114,28 @@ def half(handler: Handler, body: bytes) -> None:
     handler.close_connection = True
 
 
+def endless(handler: Handler) -> None:
+    handler.send_response(200)
+    handler.end_headers()
+    with contextlib.suppress(OSError):
+        while not handler.server.closing.is_set():
+            handler.wfile.write(bytes(2**20))
+
+
+def redirect(handler: Handler, to: str) -> None:
+    handler.send_response(302)
+    handler.send_header("Location", to)
+    handler.end_headers()
+
+
 WRONG = {
-    "truncated": (half, "retrieval incomplete"),
+    "truncated": (half, "bytes"),
+    "endless": (lambda h, body: endless(h), "more than 30000000 bytes"),
+    "longer than announced": (lambda h, body: h.send(body, length=len(body) - 8), "not a readable .safetensors file"),
+    "a loop": (lambda h, body: redirect(h, h.path), "infinite loop"),
+    "to a local file": (lambda h, body: redirect(h, "file:///etc/passwd"), "is not allowed"),
+    "out of order": (lambda h, body: h.send_error(500), "500"),
+    "no HTTP": (lambda h, body: h.wfile.write(b"\x1b[31m\r\n\r\n"), "cannot be downloaded (\\x1b[31m)"),
     "truncated and saying so": (lambda h, body: h.send(body[: len(body) // 2]), "not a readable .safetensors file"),
     "a web page": (lambda h, body: h.send(b"<html>sign in</html>"), "not a readable .safetensors file"),
     "nothing": (lambda h, body: h.send(b""), "not a readable .safetensors file"),
@@ -129,10 +156,9 @@ def test_a_failed_download_is_one_error_and_leaves_nothing(server, cache, conten
     before = [np.asarray(variable) for variable in model.variables]
     with pytest.raises(WeightsError) as caught:
         load_weights(model, "imagenet")
-    message, url = str(caught.value), pretrained.URL.format(repository=PATHS["imagenet"])
+    message, url = str(caught.value), pretrained.URL.format(repository=PATHS["imagenet"], revision="main")
     assert reason in message and url in message and "\n" not in message and ".part" not in message.split("put it")[0]
     assert not list(cache.iterdir())
-    assert socket.getdefaulttimeout() is None
     assert all(np.array_equal(a, b) for a, b in zip(before, model.variables, strict=True))
     server.answer = lambda handler: handler.send(content["imagenet"])
     load_weights(model, "imagenet")  # the failure is not remembered
@@ -155,12 +181,72 @@ def test_offline_the_error_says_what_to_put_where_and_that_helps(server, cache, 
 
 
 def test_addresses_are_timms():
-    repositories = {name for names in pretrained.IMAGENET_FILES.values() for name in names.values()}
-    assert repositories == {
+    files = {file for files in pretrained.IMAGENET_FILES.values() for file in files.values()}
+    assert {file.revision for file in files} == {"main"}  # no commit of theirs is known here
+    assert {file.repository for file in files} == {
         *("mixnet_s.ft_in1k", "mixnet_m.ft_in1k", "mixnet_l.ft_in1k", "mixnet_xl.ra_in1k"),
         *("tf_mixnet_s.in1k", "tf_mixnet_m.in1k", "tf_mixnet_l.in1k"),
     }
-    assert pretrained.URL.format(repository="x") == "https://huggingface.co/timm/x/resolve/main/model.safetensors"
+    url = pretrained.URL.format(repository="x", revision="abc")
+    assert url == "https://huggingface.co/timm/x/resolve/abc/model.safetensors"
+
+
+def test_a_cached_file_that_has_changed_is_refused(server, cache, content, model):
+    server.answer = lambda handler: handler.send(content["imagenet"])
+    load_weights(model, "imagenet")
+    path = cache / "mixnet_s.ft_in1k.safetensors"
+    changed = bytearray(content["imagenet"])
+    changed[-1] ^= 0x80  # the sign of a weight: it would load
+    path.write_bytes(changed)
+    with pytest.raises(WeightsError) as caught:
+        load_weights(model, "imagenet")
+    message = str(caught.value)
+    assert all(hashlib.sha256(body).hexdigest() in message for body in (changed, content["imagenet"]))
+    assert str(path) in message and "delete both" in message and "\n" not in message
+    path.unlink()
+    load_weights(model, "imagenet")  # the hash of the file that is gone stands in nobody's way
+    path.with_name(f"{path.name}.sha256").write_bytes(b"\xff\x1b[31m\n")
+    with pytest.raises(WeightsError, match="has changed") as caught:
+        load_weights(model, "imagenet")
+    assert str(caught.value).isprintable()
+
+
+def test_what_killed_downloads_left_is_removed_and_live_ones_stay(server, cache, content, model):
+    cache.mkdir(parents=True)
+    killed, live = (cache / f".mixnet_s.ft_in1k-{name}.part.safetensors" for name in ("0123abcd", "4567cdef"))
+    foreign = cache / ".mixnet_m.ft_in1k-0123abcd.part.safetensors"
+    for part in (killed, live, foreign):
+        part.write_bytes(b"half")
+    for part in (killed, foreign):
+        os.utime(part, (time.time() - 2 * 3600,) * 2)
+    server.answer = lambda handler: handler.send(content["imagenet"])
+    load_weights(model, "imagenet")
+    assert not killed.exists() and live.exists() and foreign.exists()
+
+
+def test_two_downloads_at_once(server, cache, content, model):
+    both = threading.Barrier(2, timeout=10)
+    server.answer = lambda handler: (both.wait(), handler.send(content["imagenet"]))
+    models = [model, keras.models.clone_model(model)]
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda model: load_weights(model, "imagenet"), models))
+    assert len(server.requests) == 2
+    name = "mixnet_s.ft_in1k.safetensors"
+    assert sorted(file.name for file in cache.iterdir()) == [name, f"{name}.sha256"]
+    load_weights(model, "imagenet")
+    assert len(server.requests) == 2
+
+
+def test_no_place_for_downloads_is_one_error(server, tmp_path, model, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "file"))
+    with pytest.raises(MixNetError, match=r"file.*: Not a directory"):
+        load_weights(model, "imagenet")
+    monkeypatch.delenv("KERAS_HOME")
+    monkeypatch.setattr(Path, "home", lambda: Path("~x").expanduser())  # as for a user without an entry
+    with pytest.raises(WeightsError, match="no home folder; set KERAS_HOME"):
+        load_weights(model, "imagenet")
+    assert not server.requests
 
 
 @pytest.mark.parametrize("size", [*(pytest.param(size, marks=pytest.mark.slow) for size in "sml"), "xl"])

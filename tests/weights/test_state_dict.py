@@ -15,7 +15,7 @@ from small import SMALL
 
 from mixnet_tf.errors import WeightsError
 from mixnet_tf.model import create_model
-from mixnet_tf.weights import state_dict as statedict
+from mixnet_tf.weights import h5_files, keras_files
 from mixnet_tf.weights.state_dict import open_state_dict
 
 STATE = {
@@ -179,7 +179,9 @@ def test_a_keras_file_without_weights_or_too_large(files, tmp_path, monkeypatch)
     with zipfile.ZipFile(tmp_path / "none.keras", "w") as archive:
         archive.writestr("config.json", "{}")
     assert "not a readable .keras file" in error(tmp_path / "none.keras")
-    monkeypatch.setattr(statedict, "_MAX_H5_BYTES", 1000)
+    monkeypatch.setattr(h5_files, "MAX_BYTES", 1000)
+    assert "too many for a MixNet" in error(files[".weights.h5"])
+    monkeypatch.setitem(keras_files._MOST_BYTES, "model.weights.h5", 1000)
     assert "too many for a MixNet" in error(files[".keras"])
 
 
