@@ -158,6 +158,13 @@ def test_an_operator_without_options_has_the_schemas(fixtures):
     assert [op.options for op in logistic if op.name == "LOGISTIC"] == [None]
 
 
+def test_vectors_that_are_not_there_are_empty(residual):
+    graph = residual.model.subgraphs[0]
+    graph.inputs = graph.outputs = graph.operators = graph.tensors = residual.model.signatureDefs = None
+    empty = FlatGraph(pack(residual.model))
+    assert (empty.inputs, empty.outputs, empty.ops, empty.tensors) == ([], [], (), [])
+
+
 class Shared:
     """A table that is written once, however often it is named."""
 
