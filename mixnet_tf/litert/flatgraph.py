@@ -1,11 +1,10 @@
 """The operators and constants of a ``.tflite``, to be read, changed and written back. No other module parses one."""
 
-import collections
 import copy
 import dataclasses
 import functools
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -346,20 +345,3 @@ def _like(tensor: Any, **changes: Any) -> Any:
     copied = schema.TensorT()
     vars(copied).update(vars(tensor) | changes)
     return copied
-
-
-def readers(graph: FlatGraph) -> dict[int, list[Op]]:
-    """Return the operators that read each tensor."""
-    readers_of: dict[int, list[Op]] = collections.defaultdict(list)
-    for op in graph.ops:
-        for index in op.inputs:
-            readers_of[index].append(op)
-    return readers_of
-
-
-def convolutions(graph: FlatGraph) -> Iterator[Op]:
-    """Yield the operators with a constant kernel and a constant bias, in graph order."""
-    for op in graph.ops:
-        named = op.name in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
-        if named and len(op.inputs) == 3 and op.inputs[2] >= 0 and graph.is_constant(op.inputs[1]):
-            yield op

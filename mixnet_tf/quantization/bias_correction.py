@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mixnet_tf.litert.flatgraph import FlatGraph, Op, convolutions
+from mixnet_tf.litert.flatgraph import FlatGraph, Op
+from mixnet_tf.litert.neighbours import convolutions
 from mixnet_tf.litert.runtime import LiteModel
 from mixnet_tf.quantization.types import Images
 

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 
 from mixnet_tf.errors import DeployError
-from mixnet_tf.litert.flatgraph import FlatGraph, Op, readers
+from mixnet_tf.litert.flatgraph import FlatGraph, Op
+from mixnet_tf.litert.neighbours import readers
 from mixnet_tf.litert.runtime import LiteModel
 from mixnet_tf.quantization.types import Extremes
 

@@ -6,7 +6,8 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from mixnet_tf.errors import DeployError
-from mixnet_tf.litert.flatgraph import FlatGraph, convolutions, readers
+from mixnet_tf.litert.flatgraph import FlatGraph
+from mixnet_tf.litert.neighbours import convolutions, readers
 from mixnet_tf.litert.packing import pack
 from mixnet_tf.litert.runtime import LiteModel
 
@@ -156,6 +157,13 @@ def test_an_operator_without_options_has_the_schemas(fixtures):
     options = FlatGraph(pack(model)).ops[3].options
     assert isinstance(options, schema.AddOptionsT) and options.fusedActivationFunction == 0
     assert [op.options for op in logistic if op.name == "LOGISTIC"] == [None]
+
+
+def test_vectors_that_are_not_there_are_empty(residual):
+    graph = residual.model.subgraphs[0]
+    graph.inputs = graph.outputs = graph.operators = graph.tensors = residual.model.signatureDefs = None
+    empty = FlatGraph(pack(residual.model))
+    assert (empty.inputs, empty.outputs, empty.ops, empty.tensors) == ([], [], (), [])
 
 
 class Shared:

@@ -7,7 +7,8 @@ import pytest
 from ai_edge_litert.schema_py_generated import TensorType
 
 from mixnet_tf.errors import DeployError
-from mixnet_tf.litert.flatgraph import FlatGraph, convolutions
+from mixnet_tf.litert.flatgraph import FlatGraph
+from mixnet_tf.litert.neighbours import convolutions
 from mixnet_tf.litert.runtime import LiteModel
 from mixnet_tf.quantization.backends import choose_backend, to_int8, weights_to_int8
 from mixnet_tf.quantization.recipe import BACKENDS

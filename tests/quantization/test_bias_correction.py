@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from mixnet_tf.litert.flatgraph import FlatGraph, convolutions
+from mixnet_tf.litert.flatgraph import FlatGraph
+from mixnet_tf.litert.neighbours import convolutions
 from mixnet_tf.litert.runtime import LiteModel
 from mixnet_tf.quantization.backends import to_int8, weights_to_int8
 from mixnet_tf.quantization.bias_correction import _by_depth, correct_biases

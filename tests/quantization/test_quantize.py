@@ -12,7 +12,8 @@ from mixnet_tf.data.pixels import preprocess_input
 from mixnet_tf.deploy.deploy import deploy_model
 from mixnet_tf.errors import DeployError
 from mixnet_tf.litert.convert import convert
-from mixnet_tf.litert.flatgraph import FlatGraph, convolutions
+from mixnet_tf.litert.flatgraph import FlatGraph
+from mixnet_tf.litert.neighbours import convolutions
 from mixnet_tf.litert.runtime import LiteModel
 from mixnet_tf.quantization.quantize import backend_of, quantize
 from mixnet_tf.quantization.recipe import load_recipe

@@ -1,0 +1,23 @@
+"""Which operators of a graph read a tensor, and which of them are convolutions."""
+
+import collections
+from collections.abc import Iterator
+
+from mixnet_tf.litert.flatgraph import FlatGraph, Op
+
+
+def readers(graph: FlatGraph) -> dict[int, list[Op]]:
+    """Return the operators that read each tensor."""
+    readers_of: dict[int, list[Op]] = collections.defaultdict(list)
+    for op in graph.ops:
+        for index in op.inputs:
+            readers_of[index].append(op)
+    return readers_of
+
+
+def convolutions(graph: FlatGraph) -> Iterator[Op]:
+    """Yield the operators with a constant kernel and a constant bias, in graph order."""
+    for op in graph.ops:
+        named = op.name in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+        if named and len(op.inputs) == 3 and op.inputs[2] >= 0 and graph.is_constant(op.inputs[1]):
+            yield op
