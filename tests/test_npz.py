@@ -81,7 +81,7 @@ REFUSED = {
     "arrays as items": (described("(1,)", bytes(4000), "('<f4', (1000,))"), "expected numbers"),
     "unknown version": (described("(1,)", b"1", version=9), "expected 1 to 3"),
     "a long header": (npy(" " * 2**24, version=2), "reading array header"),
-    "a deep header": (npy("(" * 9000), "EOF"),
+    "a deep header": (npy("(" * 900), "EOF"),
     "no header": (b"\x93NUMPY\x01\x00\xff\xff", "reading array header"),
     "no array": (b"hello", "magic string"),
 }
@@ -104,13 +104,13 @@ def test_a_header_is_read_no_further_than_numpy_takes_it(tmp_path, monkeypatch):
 
 
 def test_more_than_the_limit_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
-    path = packed(tmp_path, saved(np.zeros(300_000_000, "u1")), saved(NUMBERS))
+    path = packed(tmp_path, saved(np.zeros(30_000_000, "u1")), saved(NUMBERS))
     assert path.stat().st_size < 2**20
-    with pytest.raises(ValueError, match=r"its arrays have 0\.3 GB, expected at most 0\.2 GB"):
-        npz.open_npz(path, limit=200_000_000).__enter__()
-    with npz.open_npz(path, {"b"}, limit=200_000_000) as arrays:
+    with pytest.raises(ValueError, match="its arrays have 30000480 bytes, expected at most 20000000 bytes"):
+        npz.open_npz(path, limit=20_000_000).__enter__()
+    with npz.open_npz(path, {"b"}, limit=20_000_000) as arrays:
         assert list(arrays.headers) == ["b"]
-    monkeypatch.setattr(npz, "memory", lambda: 250_000_000)
+    monkeypatch.setattr(npz, "memory", lambda: 25_000_000)
     with pytest.raises(ValueError, match="expected at most"):
         npz.open_npz(path).__enter__()
 

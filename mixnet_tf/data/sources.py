@@ -64,14 +64,14 @@ def load_data(
 
 def _load(source: str | Path, seed: int, pixel_range: str | None) -> ImageData:
     path, where = Path(source), printable(source)
-    if pixel_range is not None and path.suffix.lower() != ".npz":
-        raise ArgumentError(f"pixel_range: found {pixel_range!r} for {where}, expected it for a .npz file only")
-    if source == "digits":
-        return _load_digits(seed)
     try:
         is_folder, is_file = path.is_dir(), path.is_file()
     except OSError as error:
         raise DataError(f"{where}: {error.strerror or error}") from error
+    if pixel_range is not None and (source == "digits" or is_folder):
+        raise ArgumentError(f"pixel_range: found {pixel_range!r} for {where}, expected it for a .npz file only")
+    if source == "digits":
+        return _load_digits(seed)
     if is_folder:
         return _load_folder(path, seed)
     if is_file and path.suffix.lower() == ".npz":

@@ -182,7 +182,8 @@ def test_there_are_two_ranges(value):
 
 
 def test_only_an_npz_has_a_range(tmp_path):
-    for source in ("digits", tmp_path):
+    (tmp_path / "folder.npz").mkdir()
+    for source in ("digits", tmp_path, tmp_path / "folder.npz"):
         with pytest.raises(ArgumentError, match=rf"^pixel_range: found '0..1' for {source}, expected it for a \.npz"):
             load_data(source, pixel_range="0..1")
 

@@ -11,6 +11,7 @@ import time
 import traceback
 from pathlib import Path
 from random import Random
+from typing import Any
 
 GIB = 2**30
 SECONDS, MEMORY = 10, 2 * GIB
@@ -39,14 +40,22 @@ def _outcome(reader: str, seed: int) -> dict:
             problem, status = f"{type(error).__name__}: {error} at {where.filename}:{where.lineno}", 1
         seconds, peak = time.monotonic() - started, _peak()
         said, error_text = output(), errors()
-        # in the folder's life, which holds what the command wrote
-        problem = problem or _problem(status, said, error_text) or (case.wrong(said) if status == 0 else None)
+        problem = problem or _problem(status, said, error_text)
+        if problem is None and status == 0:  # while its files are there
+            problem = _judged(case, said)
     if problem is None and seconds > SECONDS:
         problem = f"takes {seconds:.0f} s"
     if problem is None and peak > MEMORY:
         problem = f"takes {peak / GIB:.1f} GiB"
     kind = "finding" if problem else "refused" if status == 2 else "accepted"
     return {"kind": kind, "what": problem or error_text.strip().split("\n")[-1][-300:], "arguments": case.arguments}
+
+
+def _judged(case: Any, output: str) -> str | None:
+    try:
+        return case.wrong(output)
+    except Exception as error:
+        return f"is taken, but its check ends in {type(error).__name__}: {error}"
 
 
 def _run(arguments: list[str]) -> int:
