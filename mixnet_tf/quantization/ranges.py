@@ -30,7 +30,7 @@ PERCENTILE = 0.01
 _BINS = 2048
 _STEPS = 255
 _SHARES = 2.0 ** (-np.arange(25) / 4)  # of the extremes: down to 1/64
-_SMALLEST = 1e-30
+_SMALLEST, _LARGEST = 1e-30, 1e30  # beyond, float32's arithmetic overflows
 
 Curve = Callable[[np.ndarray], np.ndarray]
 
@@ -43,7 +43,7 @@ def measure_extremes(graph: FlatGraph, images: Iterable[np.ndarray]) -> dict[int
         images: normalized float images (1, height, width, channels).
 
     Raises:
-        DeployError: no image, or a tensor that is not finite.
+        DeployError: no image, a tensor that is not finite, or another shape than the file says.
     """
     model, tensors = _keeping_all(graph), graph.float_tensors()
     low: dict[int, np.ndarray] = {}
@@ -55,10 +55,15 @@ def measure_extremes(graph: FlatGraph, images: Iterable[np.ndarray]) -> dict[int
         count += 1
         for i in tensors:
             value = model.value(i)
+            if value.shape[-1:] != graph.shape(i)[-1:]:
+                shapes = f"shape {value.shape} when it runs, but {graph.shape(i)} in the file"
+                raise DeployError(f"{graph.where}: tensor {graph.name(i)!r} has {shapes}")
             value = value.reshape(-1, value.shape[-1]) if value.ndim else value.reshape(1, 1)
             least, most = value.min(axis=0), value.max(axis=0)
-            if not (np.isfinite(least).all() and np.isfinite(most).all()):
-                raise DeployError(f"tensor {graph.name(i)!r} is not finite on calibration image {count}")
+            largest = float(max(np.abs(least).max(), np.abs(most).max()))
+            if not largest < _LARGEST:
+                what = f"reaches {largest:.1e}" if np.isfinite(largest) else "is not finite"
+                raise DeployError(f"tensor {graph.name(i)!r} {what} on calibration image {count}")
             low[i], high[i] = np.minimum(low.get(i, least), least), np.maximum(high.get(i, most), most)
             fourth[i] = fourth.get(i, 0.0) + np.square(np.square(value, dtype=np.float64)).mean(axis=0)
     if not count:

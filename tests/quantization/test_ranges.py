@@ -45,6 +45,21 @@ def test_ranges_do_not_depend_on_the_order_of_images(graph, images, method):
     assert measured(images) == measured(images[::-1])
 
 
+def test_values_that_overflow_are_refused(graph, images):
+    with pytest.raises(DeployError, match=r"tensor 'serving.*' reaches 1\.0e\+35 on calibration image 2$"):
+        measure_extremes(graph, [images[0], np.full_like(images[1], 1e35)])
+
+
+def test_a_shape_that_is_not_the_files_is_refused(fixtures):
+    """LiteRT computes the shapes itself, and never looks at what the file says."""
+    graph = FlatGraph((fixtures / "tiny" / "conv_relu_conv.tflite").read_bytes(), "x.tflite")
+    graph.tensors[graph.outputs[0]].shape = np.array([1, 4, 4, 7], np.int32)
+    graph._changed()
+    message = r"x\.tflite: tensor '.*' has shape \(1, 4, 4, 2\) when it runs, but \(1, 4, 4, 7\) in the file"
+    with pytest.raises(DeployError, match=message):
+        measure_extremes(graph, [np.zeros((1, 4, 4, 3), np.float32)])
+
+
 def test_one_extreme_image_does_not_decide(graph, images):
     images = [images[3] * 400, *images * 20]
     extremes = measure_extremes(graph, images)
