@@ -93,12 +93,12 @@ def _from_file(source: str | Path, stack: contextlib.ExitStack) -> _Opened:
     if not isinstance(source, str | Path):
         raise WeightsError(f"weights: found {type(source).__name__}, expected a file or a mapping of arrays")
     path = Path(source)
-    reader = _READERS.get(path.suffix.lower())
+    where, reader = printable(str(path)), _READERS.get(path.suffix.lower())
     if reader is None:
-        raise WeightsError(f"{path}: weights of an unknown kind; expected a file ending in {', '.join(_READERS)}")
+        raise WeightsError(f"{where}: weights of an unknown kind; expected a file ending in {', '.join(_READERS)}")
     if not path.is_file():
-        raise WeightsError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}, expected a file of weights")
-    with _as_weights_error(f"{path}: not a readable {path.suffix.lower()} file"):
+        raise WeightsError(f"{where}: {'is a folder' if path.is_dir() else 'no such file'}, expected a file of weights")
+    with _as_weights_error(f"{where}: not a readable {path.suffix.lower()} file"):
         return reader(path, stack)
 
 

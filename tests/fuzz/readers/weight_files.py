@@ -85,7 +85,7 @@ def _same_bytes(folder: Path, content: bytes) -> Callable[[str], str | None]:
                 layouts = [array.transpose(orders[array.ndim])] if array.ndim in orders else [array]
                 if array.ndim == 4:
                     layouts.append(array.transpose(2, 3, 0, 1))
-                is_scale = "/bn" in name and name.endswith("/0")  # gamma is rescaled
+                is_scale = "bn/" in name and name.endswith("/0")  # gamma is rescaled
                 if not is_scale and not any(layout.tobytes() in content for layout in layouts):
                     strangers.append(name)
 
