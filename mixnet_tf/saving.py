@@ -36,11 +36,11 @@ def load_model(path: str | Path) -> keras.Model:
         WeightsError: no such file, a damaged file, or one that is not a Keras model; classes that are neither Keras'
             nor registered with it; more weights than the file holds.
     """
-    path = Path(path)
+    path, where = Path(path), printable(str(path))
     if not path.is_file():
-        raise WeightsError(f"{path}: no such file; expected a .keras model")
+        raise WeightsError(f"{where}: no such file; expected a .keras model")
     if path.suffix == ".tflite":
-        raise WeightsError(f"{path}: is converted already; expected a .keras model")
+        raise WeightsError(f"{where}: is converted already; expected a .keras model")
     try:
         with open_keras_file(path, to_build=True) as file:
             model = _build(file)
@@ -49,7 +49,7 @@ def load_model(path: str | Path) -> keras.Model:
         raise
     except Exception as error:  # zipfile, json and Keras each raise their own kinds
         reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
-        raise WeightsError(f"{path}: not a readable .keras model: {printable(reason)}") from error
+        raise WeightsError(f"{where}: not a readable .keras model: {printable(reason)}") from error
     return model
 
 
