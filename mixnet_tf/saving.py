@@ -14,13 +14,13 @@ from mixnet_tf.counting import count_stages
 from mixnet_tf.errors import WeightsError, printable
 from mixnet_tf.files import whole_file
 from mixnet_tf.model import ConfigSource, create_model  # model imports the layers, which registers them
-from mixnet_tf.weights.keras_files import KerasFile, check_classes, open_keras_file
+from mixnet_tf.weights.keras_files import KerasFile, entries, open_keras_file
 from mixnet_tf.weights.loading import load_opened
 from mixnet_tf.weights.recognition import recognize
 from mixnet_tf.weights.state_dict import Source, StateDict, open_state_dict
 
 _FEWEST_BYTES = 2  # of a weight: float16
-_HARMLESS = 2**25  # weights: four times the largest MixNet
+_HARMLESS = 2**25  # weights, or bytes, that any machine has: four times the largest MixNet
 
 
 def load_model(path: str | Path) -> keras.Model:
@@ -36,42 +36,48 @@ def load_model(path: str | Path) -> keras.Model:
         WeightsError: no such file, a damaged file, or one that is not a Keras model; classes that are neither Keras'
             nor registered with it; more weights than the file holds.
     """
-    path = Path(path)
+    path, where = Path(path), printable(str(path))
     if not path.is_file():
-        raise WeightsError(f"{path}: no such file; expected a .keras model")
+        raise WeightsError(f"{where}: no such file; expected a .keras model")
     if path.suffix == ".tflite":
-        raise WeightsError(f"{path}: is converted already; expected a .keras model")
+        raise WeightsError(f"{where}: is converted already; expected a .keras model")
     try:
-        with open_keras_file(path) as file:
-            check_classes(file)
+        with open_keras_file(path, to_build=True) as file:
             model = _build(file)
             model.load_weights(file.weights)
     except WeightsError:
         raise
     except Exception as error:  # zipfile, json and Keras each raise their own kinds
         reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
-        raise WeightsError(f"{path}: not a readable .keras model: {printable(reason)}") from error
+        raise WeightsError(f"{where}: not a readable .keras model: {printable(reason)}") from error
     return model
 
 
 def _build(file: KerasFile) -> keras.Model:
-    """Build the model of a configuration; its variables get memory only after their sizes have been approved."""
+    """Build and compile the model of a configuration; no variable gets memory before their sizes have been approved."""
+    compiling = file.config.get("compile_config") or {}
+    for entry in list(entries(file.config)):  # an optimizer wants variables at once, so it has to wait
+        entry.pop("compile_config", None)
     waiting = "uninitialized_variables"  # where Keras keeps variables that have a shape, but no value yet
     before = global_state.get_global_attribute(waiting)
     global_state.set_global_attribute(waiting, [])
     try:
         with keras.StatelessScope(initialize_variables=False):
             model = keras.saving.deserialize_keras_object(file.config, safe_mode=True)
+            metrics = {name: compiling.get(name) for name in ("metrics", "weighted_metrics")}
+            keras.saving.deserialize_keras_object(metrics, safe_mode=True)
         if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
             raise ValueError("config.json holds no model that knows its inputs")
-        numbers = sum(math.prod(variable.shape) for variable in model.variables)
+        numbers = sum(math.prod(variable.shape) for variable in global_state.get_global_attribute(waiting))
         size = file.weights.stat().st_size
-        if numbers * _FEWEST_BYTES > size:
+        if numbers * _FEWEST_BYTES > size + _HARMLESS:
             raise ValueError(f"config.json wants {numbers} weights, but model.weights.h5 has {size} bytes")
         with keras.StatelessScope():  # at its end, Keras gives every variable its first value
             pass
     finally:
         global_state.set_global_attribute(waiting, before or [])
+    if compiling:
+        model.compile_from_config(compiling)
     return model
 
 

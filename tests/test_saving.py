@@ -1,5 +1,12 @@
 """Models from and to files: ``.keras``, and the model that a state dict belongs to."""
 
+import io
+import subprocess
+import tracemalloc
+import zipfile
+
+import h5py
+import keras
 import numpy as np
 import pytest
 from small import SMALL
@@ -48,6 +55,47 @@ def test_import_without_a_classifier_or_for_another_network_says_so():
         import_weights(without_classifier(state), SMALL)
     with pytest.raises(WeightsError, match="missing: 'blocks"):
         import_weights(state, "mixnet_nano")
+
+
+def test_a_classifier_of_a_million_classes_that_is_not_there_takes_no_memory():
+    state = random_state(small())
+    state |= {"classifier.bias": np.zeros(10**6, np.float32), "classifier.weight": np.zeros((10**6, 1), np.float32)}
+    tracemalloc.start()
+    with pytest.raises(WeightsError, match=r"holds \d+ numbers, expected the \d+ of this network with 1000000 classes"):
+        import_weights(state, SMALL)
+    assert tracemalloc.get_traced_memory()[1] < 10**8
+    tracemalloc.stop()
+
+
+def test_a_keras_file_is_unpacked_once(tmp_path, monkeypatch):
+    small().save(tmp_path / "model.keras")
+    runs, run = [], subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda *args, **options: runs.append(args) or run(*args, **options))
+    import_weights(tmp_path / "model.keras", SMALL)
+    assert len(runs) == 1
+
+
+def test_a_loaded_model_is_the_one_that_keras_loads(trained_nano):
+    ours, theirs = load_model(trained_nano), keras.saving.load_model(trained_nano)
+    assert ours.get_config() == theirs.get_config()
+    assert [variable.path for variable in ours.variables] == [variable.path for variable in theirs.variables]
+    assert all(np.array_equal(a, b) for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True))
+
+
+def test_damaged_weights_in_a_model_are_one_line(trained_nano, tmp_path):
+    with zipfile.ZipFile(trained_nano) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with h5py.File(io.BytesIO(members["model.weights.h5"]), "r+") as file:
+        del file["layers/dense/vars/1"]
+        content = file.id.get_file_image()
+    path = tmp_path / "\x1b[31m.keras"
+    for weights in (content, members["model.weights.h5"][:-1000], b""):
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, data in (members | {"model.weights.h5": weights}).items():
+                archive.writestr(name, data)
+        with pytest.raises(WeightsError, match=r"not a readable \.keras model") as caught:
+            load_model(path)
+        assert str(caught.value).isprintable()
 
 
 def test_nan_is_imported_only_when_allowed():

@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from mixnet_tf.errors import printable
+
 MAX_BYTES = 2**29
 """Three times the largest MixNet with the state of its optimizer."""
 
@@ -49,4 +51,4 @@ def _reason(result: "subprocess.CompletedProcess[bytes]") -> str:
     lines = (result.stdout or result.stderr).decode(errors="replace").split("\n")
     if result.returncode < 0:
         return f"libhdf5 crashed or did not return (signal {-result.returncode})"
-    return " ".join(next(line for line in reversed(["unknown reason", *lines]) if line.strip()).split())[:200]
+    return printable(next(line for line in reversed(["unknown reason", *lines]) if line.strip()).strip())[:200]

@@ -40,13 +40,17 @@ class KerasFile:
     @property
     def paddings(self) -> set[str]:
         """Return the paddings of its MixNet blocks."""
-        blocks = (entry["config"] for entry in _entries(self.config) if entry["class_name"] == "MixDepthBlock")
+        blocks = (entry.get("config") for entry in entries(self.config) if entry["class_name"] == "MixDepthBlock")
         return {block["padding"] for block in blocks if isinstance(block, dict) and "padding" in block}
 
 
 @contextlib.contextmanager
-def open_keras_file(path: Path) -> Iterator[KerasFile]:
+def open_keras_file(path: Path, *, to_build: bool = False) -> Iterator[KerasFile]:
     """Open a ``.keras`` archive; its weights are gone after the block.
+
+    Args:
+        path: the file.
+        to_build: refuse a configuration that names anything but classes of Keras, and what is registered with it.
 
     Raises:
         ValueError: a member is missing, too large, there twice or unknown, or the weights are damaged.
@@ -57,6 +61,8 @@ def open_keras_file(path: Path) -> Iterator[KerasFile]:
         config = json.loads(archive.read("config.json"), parse_constant=_refuse_constant)
         if not isinstance(config, dict):
             raise ValueError(f"config.json holds a {type(config).__name__}, expected a model")
+        if to_build:
+            _check_classes(config)
         packed = Path(folder, "packed.h5")
         with archive.open("model.weights.h5") as source, packed.open("wb") as target:
             shutil.copyfileobj(source, target, 2**20)
@@ -81,7 +87,7 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"config.json holds the number {name}")
 
 
-def _entries(config: Any) -> Iterator[dict[str, Any]]:
+def entries(config: Any) -> Iterator[dict[str, Any]]:
     """Yield every object of a configuration that says which class it is."""
     waiting = [config]
     while waiting:
@@ -89,20 +95,15 @@ def _entries(config: Any) -> Iterator[dict[str, Any]]:
         if isinstance(value, dict):
             waiting.extend(value.values())
             if "class_name" in value:
-                yield {"config": None, "module": None, "registered_name": None} | value
+                yield value
         elif isinstance(value, list):
             waiting.extend(value)
 
 
-def check_classes(file: KerasFile) -> None:
-    """Refuse a configuration that names anything but layers of Keras and what is registered with Keras.
-
-    Raises:
-        ValueError: names the class.
-    """
-    for entry in _entries(file.config):
+def _check_classes(config: dict[str, Any]) -> None:
+    for entry in entries(config):
         if not _is_known(entry):
-            name = f"{entry['module']}.{entry['class_name']}"
+            name = f"{entry.get('module')}.{entry['class_name']}"
             raise ValueError(
                 f"names the class {shown(name)}, expected layers of Keras and mixnet_tf, or of your own that "
                 "are registered with Keras before the file is read"
@@ -110,11 +111,12 @@ def check_classes(file: KerasFile) -> None:
 
 
 def _is_known(entry: dict[str, Any]) -> bool:
-    name, module = entry["class_name"], entry["module"]
-    registered = entry["registered_name"]
+    name, module, registered = entry["class_name"], entry.get("module"), entry.get("registered_name")
+    if not isinstance(name, str):
+        return False
     if name in _VALUES or (isinstance(registered, str) and keras.saving.get_registered_object(registered) is not None):
         return True
-    symbol = entry["config"] if name == "function" else name
+    symbol = entry.get("config") if name == "function" else name
     if not isinstance(symbol, str) or not symbol.isidentifier() or symbol.startswith("__") or symbol in _OUTSIDERS:
         return False
     return module in (None, "builtins") or (isinstance(module, str) and bool(_KERAS_MODULES.fullmatch(module)))

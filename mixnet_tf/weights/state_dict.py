@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mixnet_tf.checks import shown
 from mixnet_tf.errors import WeightsError, printable
 from mixnet_tf.npz import open_npz
 from mixnet_tf.weights.h5_files import MAX_BYTES, clean_copy
@@ -92,12 +93,12 @@ def _from_file(source: str | Path, stack: contextlib.ExitStack) -> _Opened:
     if not isinstance(source, str | Path):
         raise WeightsError(f"weights: found {type(source).__name__}, expected a file or a mapping of arrays")
     path = Path(source)
-    reader = _READERS.get(path.suffix.lower())
+    where, reader = printable(str(path)), _READERS.get(path.suffix.lower())
     if reader is None:
-        raise WeightsError(f"{path}: weights of an unknown kind; expected a file ending in {', '.join(_READERS)}")
+        raise WeightsError(f"{where}: weights of an unknown kind; expected a file ending in {', '.join(_READERS)}")
     if not path.is_file():
-        raise WeightsError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}, expected a file of weights")
-    with _as_weights_error(f"{path}: not a readable {path.suffix.lower()} file"):
+        raise WeightsError(f"{where}: {'is a folder' if path.is_dir() else 'no such file'}, expected a file of weights")
+    with _as_weights_error(f"{where}: not a readable {path.suffix.lower()} file"):
         return reader(path, stack)
 
 
@@ -120,11 +121,11 @@ def _unwrapped(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
     return mapping
 
 
-def _from_mapping(mapping: Mapping[str, Any]) -> _Opened:
+def _from_mapping(mapping: Mapping[str, Any], where: str = "state dict") -> _Opened:
     mapping = _unwrapped(mapping)
     strangers = [name for name in mapping if not isinstance(name, str)]
     if strangers:
-        raise WeightsError(f"state dict: found the name {strangers[0]!r}, expected texts")
+        raise WeightsError(f"{where}: found the name {shown(strangers[0])}, expected texts")
     shapes = {name: tuple(np.shape(value)) for name, value in mapping.items()}
     return _Opened(shapes, lambda name: _to_numpy(mapping[name]))
 
@@ -158,7 +159,8 @@ def _from_torch(path: Path, stack: contextlib.ExitStack) -> _Opened:
         import torch
     except ImportError as error:
         raise WeightsError(
-            f"{path}: reading {path.suffix} needs PyTorch (pip install torch); or save it as .safetensors or .npz there"
+            f"{printable(str(path))}: reading {path.suffix} needs PyTorch (pip install torch); "
+            "or save it as .safetensors or .npz there"
         ) from error
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
@@ -169,12 +171,12 @@ def _from_torch(path: Path, stack: contextlib.ExitStack) -> _Opened:
         warnings.simplefilter("ignore")  # about old ways to save
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(loaded, Mapping):
-        raise WeightsError(f"{path}: holds a {type(loaded).__name__}, expected a state dict")
+        raise ValueError(f"holds a {type(loaded).__name__}, expected a state dict")
     mapping = _unwrapped(loaded)
     for name, value in mapping.items():
         if isinstance(value, torch.Tensor) and not _is_whole(value):
             raise ValueError(f"tensor {name!r} claims more numbers than the file holds")
-    return _from_mapping(mapping)
+    return _from_mapping(mapping, printable(str(path)))
 
 
 def _is_whole(tensor: Any) -> bool:

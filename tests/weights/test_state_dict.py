@@ -16,6 +16,7 @@ from small import SMALL
 from mixnet_tf.errors import WeightsError
 from mixnet_tf.model import create_model
 from mixnet_tf.weights import h5_files, keras_files
+from mixnet_tf.weights import state_dict as statedict
 from mixnet_tf.weights.state_dict import open_state_dict
 
 STATE = {
@@ -128,6 +129,24 @@ def test_a_safetensors_header_longer_than_the_file(tmp_path):
     assert "not a readable .safetensors file" in error(path)
 
 
+def test_a_safetensors_header_of_many_megabytes(tmp_path):
+    path = write_safetensors(tmp_path / "a.safetensors", b'{"a": 1'.ljust(2**22 + 1), b"")
+    assert "a header of 4194305 bytes, expected at most 4194304" in error(path)
+
+
+def test_names_and_reasons_are_printable(tmp_path):
+    name = "a\n\x1b[31m\u202e"
+    entry = {name: {"dtype": "I64", "shape": [1], "data_offsets": [0, 8]}}
+    folder = tmp_path / "\x1b[2J"
+    folder.mkdir()
+    path = write_safetensors(folder / "a.safetensors", entry, bytes(8))
+    for content in (path.read_bytes(), path.read_bytes()[:-1]):
+        path.write_bytes(content)
+        with pytest.raises(WeightsError) as caught:
+            everything(path)
+        assert str(caught.value).isprintable() and r"\x1b[2J" in str(caught.value)
+
+
 def test_twenty_megabytes_of_random_bytes(tmp_path):
     noise = tmp_path / "noise"
     noise.write_bytes(np.random.default_rng(0).bytes(20_000_000))
@@ -163,16 +182,25 @@ def test_an_npz_that_lies_about_its_size_is_not_believed(tmp_path):
     text = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000,), }".ljust(117) + b"\n"
     with zipfile.ZipFile(tmp_path / "lie.npz", "w") as archive:
         archive.writestr("a.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + bytes(16))
-    with open_state_dict(tmp_path / "lie.npz") as state:
-        assert state.shapes == {"a": (10**12,)}  # known before anything is read
-        with pytest.raises(WeightsError, match="tensor 'a'"):
-            state.read("a")
+    assert "'a.npy' holds 16 bytes, but its header promises 4000.0 GB" in error(tmp_path / "lie.npz")
+
+
+def test_an_npz_with_more_than_a_mixnet_holds(tmp_path, monkeypatch):
+    np.savez_compressed(tmp_path / "bomb.npz", a=np.zeros(10**6, np.float32))
+    monkeypatch.setattr(statedict, "MAX_BYTES", 10**6)
+    assert "its arrays have 4000000 bytes, expected at most 1000000 bytes" in error(tmp_path / "bomb.npz")
+
+
+def test_an_npz_with_a_header_of_gigabytes(tmp_path):
+    with zipfile.ZipFile(tmp_path / "long.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.npy", b"\x93NUMPY\x02\x00" + struct.pack("<I", 3 * 10**8) + bytes(3 * 10**6))
+    assert "not a readable .npz file" in error(tmp_path / "long.npz")
 
 
 def test_an_npz_with_a_stranger(tmp_path):
     with zipfile.ZipFile(tmp_path / "odd.npz", "w") as archive:
         archive.writestr("readme.txt", "not an array")
-    assert "not a readable .npz file" in error(tmp_path / "odd.npz")
+    assert everything(tmp_path / "odd.npz") == {}
 
 
 def test_a_keras_file_without_weights_or_too_large(files, tmp_path, monkeypatch):
@@ -216,6 +244,14 @@ def test_pytorch_files(tmp_path):
     assert equal(everything(tensors), STATE | {"brain": np.arange(4, dtype=np.float32)})
     torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pt")  # would run code from the file
     assert "not a readable .pt file" in error(tmp_path / "module.pt")
+    huge = torch.zeros(1).expand(10**12)
+    torch.save({"a": huge}, tmp_path / "huge.pth")
+    assert "tensor 'a' claims more numbers than the file holds" in error(tmp_path / "huge.pth")
+    torch.save({"a": torch.zeros(4, device="meta")}, tmp_path / "meta.pth")
+    assert "tensor 'a' claims more" in error(tmp_path / "meta.pth")
+    with zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(10**6))
+    assert "unpacks to 1000000 bytes, and PyTorch does not compress" in error(tmp_path / "bomb.pth")
     torch.save([1, 2], tmp_path / "list.pth")
     assert "holds a list, expected a state dict" in error(tmp_path / "list.pth")
     for data in (b"", np.random.default_rng(0).bytes(10_000), (tmp_path / "plain.pth").read_bytes()[:-300]):

@@ -1,6 +1,7 @@
 """Weights and models from elsewhere: damaged containers, and whole ones with hostile content."""
 
 import functools
+import importlib.util
 import io
 import json
 import struct
@@ -85,7 +86,7 @@ def _same_bytes(folder: Path, content: bytes) -> Callable[[str], str | None]:
                 layouts = [array.transpose(orders[array.ndim])] if array.ndim in orders else [array]
                 if array.ndim == 4:
                     layouts.append(array.transpose(2, 3, 0, 1))
-                is_scale = "/bn" in name and name.endswith("/0")  # gamma is rescaled
+                is_scale = "bn/" in name and name.endswith("/0")  # gamma is rescaled
                 if not is_scale and not any(layout.tobytes() in content for layout in layouts):
                     strangers.append(name)
 
@@ -108,36 +109,36 @@ def _safetensors(tensors: dict[str, np.ndarray], change: Callable[[dict], None] 
     return struct.pack("<Q", len(text)) + text + data
 
 
+_DTYPES = ("F64", "F16", "BF16", "F8_E4M3", "F8_E5M2", "I64", "BOOL", "F4", "", 7, None)
+_METADATA = ({"a": "b"}, {"a": 1}, {"a\nb": "\x1b[31mred"}, [], "x")
+
+
+def _add_strays(random: Random, header: dict, name: str) -> None:
+    for stray in range(random.choice((1, 100, 30_000))):
+        header[f"stray.{stray}"] = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+
+
+def _reshape(random: Random, header: dict, name: str) -> None:
+    shape = header[name]["shape"]
+    header[name]["shape"] = random.choice((shape[::-1], [*shape, 1], [0, *shape]))
+
+
+_HEADER_CHANGES: tuple[Callable[[Random, dict, str], Any], ...] = (
+    lambda random, header, name: header[name].update(shape=random.choices(_NUMBERS, k=random.randrange(6))),
+    lambda random, header, name: header[name].update(data_offsets=random.choices(_NUMBERS, k=2)),
+    lambda random, header, name: header[name].update(dtype=random.choice(_DTYPES)),
+    lambda random, header, name: header.update({random.choice(_NAMES): header.pop(name)}),
+    lambda random, header, name: header.update({random.choice(_NAMES): random.choice((header[name], {}, [], None, 1))}),
+    lambda random, header, name: header.update(__metadata__=random.choice(_METADATA)),
+    lambda random, header, name: header[name].update(data_offsets=random.choice(list(header.values()))["data_offsets"]),
+    _add_strays,
+    _reshape,
+)
+
+
 def _change_header(random: Random) -> Callable[[dict], None]:
     """Return a change of a .safetensors header that keeps it JSON."""
-
-    def change(header: dict) -> None:
-        name = random.choice(list(header))
-        entry = header[name]
-        action = random.randrange(9)
-        if action == 0:
-            entry["shape"] = [random.choice(_NUMBERS) for _ in range(random.randrange(6))]
-        elif action == 1:
-            entry["data_offsets"][random.randrange(2)] = random.choice(_NUMBERS)
-        elif action == 2:
-            entry["dtype"] = random.choice(
-                ("F64", "F16", "BF16", "F8_E4M3", "F8_E5M2", "I64", "BOOL", "F4", "", 7, None)
-            )
-        elif action == 3:
-            header[random.choice(_NAMES)] = header.pop(name)
-        elif action == 4:
-            header[random.choice(_NAMES)] = random.choice((entry, {}, [], None, 1, {"dtype": "F32"}))
-        elif action == 5:
-            header["__metadata__"] = random.choice(({"a": "b"}, {"a": 1}, {_NAMES[2]: _NAMES[3]}, [], "x"))
-        elif action == 6:
-            header[random.choice(list(header))]["data_offsets"] = entry["data_offsets"]
-        elif action == 7:
-            for stray in range(random.choice((1, 100, 30_000))):
-                header[f"stray.{stray}"] = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
-        else:
-            entry["shape"] = random.choice((entry["shape"][::-1], [*entry["shape"], 1], [0, *entry["shape"]]))
-
-    return change
+    return lambda header: random.choice(_HEADER_CHANGES)(random, header, random.choice(list(header)))
 
 
 def _wide(random: Random) -> dict[str, np.ndarray]:
@@ -239,42 +240,60 @@ def _spots(value: Any) -> list[tuple[Any, Any]]:
     return spots
 
 
+def _replace(random: Random, spots: list, container: Any, key: Any) -> None:
+    container[key] = random.choice((float("nan"), float("inf"), "x" * 10_000, "\x1b[31m", "../..", None))
+
+
+def _rename_class(random: Random, spots: list, container: Any, key: Any) -> None:
+    classes = [place[at] for place, at in spots if isinstance(place[at], dict) and "class_name" in place[at]]
+    if classes:
+        entry = random.choice(classes)
+        entry["module"], entry["class_name"] = random.choice(_CLASSES)
+        entry["registered_name"] = random.choice((None, entry["class_name"], "mixnet_tf>MixConv2D"))
+
+
+def _copy_spot(random: Random, spots: list, container: Any, key: Any) -> None:
+    source, at = random.choice(spots)
+    container[key] = json.loads(json.dumps(source[at]))
+
+
+def _repeat(random: Random, spots: list, container: Any, key: Any) -> None:
+    lists = [place[at] for place, at in spots if isinstance(place[at], list)]
+    if lists:
+        entries = random.choice(lists)
+        entries.extend(entries * random.choice((1, 50)))
+
+
+def _change_number(random: Random, spots: list, container: Any, key: Any) -> None:
+    place, at = random.choice([(c, k) for c, k in spots if type(c[k]) in (int, float)] or spots)
+    place[at] = random.choice(_NUMBERS)
+
+
+def _set_number(random: Random, spots: list, container: Any, key: Any) -> None:
+    container[key] = random.choice(_NUMBERS)
+
+
+def _delete(random: Random, spots: list, container: Any, key: Any) -> None:
+    del container[key]
+
+
+_CONFIG_CHANGES = (_delete, _replace, _rename_class, _copy_spot, _repeat, *[_change_number] * 4, _set_number)
+
+
 def _change_config(random: Random) -> Callable[[dict], bytes | None]:
     """Return a change of a model's configuration; it returns a text where no JSON library would write it."""
+    depth = random.choice((50, 300, 900))
+    texts = (
+        b"[" * random.choice((500, 10**5, 2**21)),
+        b'{"a": ' + b"9" * 10_000 + b"}",
+        b'{"class_name": "Dense", "module": "keras.layers", "config": ' * depth + b"{}" + b"}" * depth,
+    )
 
     def change(config: dict) -> bytes | None:
         for _ in range(random.choice((1, 1, 1, 2, 4))):
             spots = _spots(config)
-            container, key = random.choice(spots)
-            value = container[key]
-            action = random.randrange(10)
-            if action == 0:
-                del container[key]
-            elif action == 1:
-                container[key] = random.choice((float("nan"), float("inf"), "x" * 10_000, "\x1b[31m", "../..", None))
-            elif action == 2 and isinstance(value, dict) and "class_name" in value:
-                value["module"], value["class_name"] = random.choice(_CLASSES)
-                value["registered_name"] = random.choice((None, value["class_name"], "mixnet_tf>MixConv2D"))
-            elif action == 3:
-                source, at = random.choice(spots)
-                container[key] = json.loads(json.dumps(source[at]))
-            elif action == 4 and isinstance(value, list):
-                container[key] = value * random.choice((2, 50))
-            elif action == 5:
-                numbers = [(c, k) for c, k in spots if type(c[k]) in (int, float)]
-                container, key = random.choice(numbers or spots)
-                container[key] = random.choice(_NUMBERS)
-            else:
-                container[key] = random.choice(_NUMBERS)
-        action = random.random()
-        if action < 0.02:
-            return b"[" * random.choice((500, 10**5, 2**21))
-        if action < 0.04:
-            return b'{"a": ' + b"9" * 10_000 + b"}"
-        if action < 0.05:
-            depth = random.choice((50, 300, 900))
-            return b'{"class_name": "Dense", "module": "keras.layers", "config": ' * depth + b"{}" + b"}" * depth
-        return None
+            random.choice(_CONFIG_CHANGES)(random, spots, *random.choice(spots))
+        return random.choice(texts) if random.random() < 0.05 else None
 
     return change
 
@@ -383,10 +402,50 @@ def h5(random: Random, folder: Path) -> Case:
     return _import(folder / "a.weights.h5", _hostile_h5(random, _keras_files()[".weights.h5"]))
 
 
+@functools.cache
+def _torch_files() -> tuple[bytes, ...]:
+    """Return the tiny network as PyTorch saves it, and as it did before 1.6."""
+    import torch
+
+    tensors, files = {name: torch.from_numpy(value.copy()) for name, value in _tensors().items()}, []
+    for options in ({}, {"_use_new_zipfile_serialization": False}):
+        written = io.BytesIO()
+        torch.save({"epoch": 1, "state_dict": tensors}, written, **options)
+        files.append(written.getvalue())
+    return tuple(files)
+
+
+def pth(random: Random, folder: Path) -> Case:
+    """Import a damaged PyTorch file, or a whole one with tensors that are not what they say."""
+    import torch
+
+    action = random.random()
+    if action < 0.7:
+        new, old = _torch_files()
+        content = random.choice((damaged(random, old), damaged_zip(random, new), damaged(random, new)))
+        return _import(folder / "a.pth", content)
+    tensors: dict[Any, Any] = {name: torch.from_numpy(value.copy()) for name, value in _tensors().items()}
+    name = random.choice(list(tensors))
+    shape = tensors[name].shape
+    tensors[random.choice((name, name, *_NAMES, 7, ("a",)))] = random.choice(
+        (
+            torch.zeros(1).expand(10**12), torch.zeros(4, device="meta"), torch.zeros(shape).to_sparse(), 7, "x", None,
+            torch.zeros(shape, dtype=torch.complex64), torch.zeros(shape, dtype=torch.float8_e4m3fn), [[1], [1, 2]],
+            torch.zeros(shape, dtype=torch.bfloat16), 7.5,
+            torch.zeros(0), torch.nn.Parameter(torch.zeros(shape)), {"a": torch.zeros(1)}, torch.nn.Linear(2, 2), print,
+            torch.zeros(1).expand(10**6), torch.zeros(shape).as_strided((2**40,), (0,)), bytearray(10), {1, 2},
+        )
+    )  # fmt: skip
+    written = io.BytesIO()
+    torch.save(random.choice((tensors, {"model": tensors}, {"ema": {"state_dict": tensors}}, [tensors])), written)
+    return _import(folder / "a.pth", written.getvalue())
+
+
 READERS: dict[str, Callable[[Random, Path], Case]] = {
     "weights-safetensors": safetensors,
     "weights-npz": npz,
     "weights-keras": keras_weights,
     "weights-h5": h5,
     "model-keras": keras_model,
+    **({"weights-pth": pth} if importlib.util.find_spec("torch") else {}),
 }
