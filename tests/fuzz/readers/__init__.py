@@ -5,8 +5,9 @@ from pathlib import Path
 from random import Random
 
 from tests.fuzz.cases import Case
-from tests.fuzz.readers import yaml_files
+from tests.fuzz.readers import run_folders, yaml_files
 
 READERS: dict[str, Callable[[Random, Path], Case]] = {
+    **run_folders.READERS,
     **yaml_files.READERS,
 }
