@@ -57,6 +57,7 @@ def test_version(capsys):
         (MixNetError("two\nlines,  and spaces"), "two lines, and spaces"),
         (FileNotFoundError(2, "No such file or directory", "a/b.yaml"), "a/b.yaml: No such file or directory"),
         (OSError("no number"), "output: no number"),
+        (MemoryError(), "memory ran out; free some, or give smaller or fewer images"),
     ],
 )
 def test_errors_are_one_line(error, line, monkeypatch, capsys):

@@ -13,7 +13,7 @@ from foreign import foreign
 from PIL import Image
 from recipes import PLAIN
 
-from mixnet_tf import exporting
+from mixnet_tf import exporting, files
 from mixnet_tf.data.dataset import Split
 from mixnet_tf.data.pixels import preprocess_input
 from mixnet_tf.deploy.deploy import deploy_model
@@ -101,6 +101,25 @@ def test_a_source_makes_each_float_graph_once(model, tmp_path, monkeypatch):
     source = KerasSource(model, image_size=32)
     sizes = [export(source, tmp_path / f"{name}.tflite", recipe=name).size_bytes for name in ("float32", "float16")]
     assert calls == ["float"] and sizes[1] < 0.6 * sizes[0]
+
+
+def test_a_file_and_its_record_are_replaced_together(nano_float32, tmp_path, monkeypatch):
+    """Ctrl-C falls between the two: the earlier pair is back."""
+    path, record = tmp_path / "f.tflite", tmp_path / "f.quantization.json"
+    export(nano_float32, path, recipe="float32")
+    before, place = (path.read_bytes(), record.read_bytes()), files._place
+
+    def interrupted(part, target, overwrite):
+        if target == path:
+            raise KeyboardInterrupt
+        place(part, target, overwrite)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(files, "_place", interrupted)
+        export(nano_float32, path, recipe="weight_int8", overwrite=True)
+    assert (path.read_bytes(), record.read_bytes()) == before and set(tmp_path.iterdir()) == {path, record}
+    made = export(nano_float32, path, recipe="weight_int8", graph="plain", overwrite=True)
+    assert json.loads(record.read_text())["sha256"] == made.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def wrong_by_one_weight(model, **arguments):

@@ -1,6 +1,9 @@
 """Figures for reports, drawn without a display."""
 
+import contextlib
+import logging
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +15,25 @@ def new_figure(width: float, height: float) -> tuple[Any, Any]:
         width: in inches, 120 pixels each.
         height: in inches.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # never opens a window
-    from matplotlib.figure import Figure
+    with _without_warnings():
+        from matplotlib.backends.backend_agg import FigureCanvasAgg  # never opens a window
+        from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.add_subplot()
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Import matplotlib where the home folder cannot be written: it then takes a temporary one, and warns."""
+    logger = logging.getLogger("matplotlib")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def save_figure(figure: Any, path: Path) -> None:

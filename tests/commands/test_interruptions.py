@@ -7,13 +7,18 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from random import Random
 
 import pytest
 from command_line import refused
+from fuzz import kill
 
 from mixnet_tf.cli import main
+from mixnet_tf.training.run_folder import open_run
 
 TINY = Path(__file__).parents[1] / "tiny.yaml"
 
@@ -100,6 +105,34 @@ def test_kill_9_during_export_leaves_no_half_file(job, tmp_path):
     assert list(killed.iterdir()), "the export ended without a trace of its file"
     whole = (tmp_path / "whole" / "f.tflite").read_bytes()
     assert all(path.read_bytes() == whole for path in killed.glob("f.tflite"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["train", "export"])
+def test_kill_9_at_random_moments(command, tmp_path):
+    """`python -m tests.fuzz.kill` does so as often as one likes."""
+    assert kill.KILLERS[command](tmp_path, Random(0), 3) == []
+
+
+@pytest.mark.parametrize("command", ["train", "pipeline"])
+@pytest.mark.parametrize("flag", ["--resume", "--overwrite"])
+def test_a_second_run_in_a_folder_is_refused_in_one_line(command, flag, tmp_path, capsys):
+    begun, over = threading.Event(), threading.Event()
+
+    def first():
+        with open_run(tmp_path / "run", resume=False, overwrite=False):
+            begun.set()
+            over.wait()
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(first)
+        begun.wait()
+        try:
+            line = refused(capsys, command, TINY, "--data", "digits", "--output", tmp_path / "run", flag)
+        finally:
+            over.set()
+    assert f"error: {tmp_path}/run: another run (process {os.getpid()}) writes there; wait until it ends" in line
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,11 @@
 
 import dataclasses
 import json
+import os
 import shlex
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -209,3 +212,13 @@ def test_confusion_shares_are_of_the_true_class(written, monkeypatch):
     assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_title()) == ("predicted", "true", "model_int8.tflite")
     (bar,) = figures[1].axes[0].patches
     assert bar.get_width() == 1.255
+
+
+def test_a_home_that_cannot_be_written_is_no_matter(tmp_path):
+    """Matplotlib wants to keep its fonts there, and says so on the terminal."""
+    code = "import sys; from pathlib import Path; from mixnet_tf.evidence.figures import new_figure, save_figure\n"
+    code += "save_figure(new_figure(1, 1)[0], Path(sys.argv[1]))"
+    nowhere = dict.fromkeys(("HOME", "MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"), "/dev/null/x")
+    command = [sys.executable, "-c", code, str(tmp_path / "f.png")]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | nowhere)
+    assert done.returncode == 0 and done.stderr == "" and (tmp_path / "f.png").is_file()
