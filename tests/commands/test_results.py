@@ -233,7 +233,6 @@ def test_train_reports_its_best_epoch(folder, tmp_path, monkeypatch, capsys):
 
     def train(config, data, output, *, training, resume, **arguments):
         given.append((config.name, data.checked_splits, len(data.splits["train"]), training.epochs, resume))
-        output.mkdir()
         (output / "history.csv").write_text("epoch,val_accuracy\n0,0.5\n1,0.75\n2,0.75\n3,0.25\n")
 
     monkeypatch.setattr(fit, "train", train)
