@@ -171,22 +171,23 @@ class TestWithProcess:
         variables = zip(loaded.optimizer.variables, model.optimizer.variables, strict=True)
         assert all(np.array_equal(one, another) for one, another in variables) and loaded.optimizer.iterations == 1
 
-    @pytest.mark.parametrize("units", [10**7, 10**9, 10**30])
-    def test_a_layer_larger_than_the_weights_gets_no_memory(self, tmp_path, members, units):
+    @pytest.mark.parametrize(
+        ("units", "reason"), [(10**7, "wants 15"), (10**9, "wants 15"), (10**30, "not a readable")]
+    )
+    def test_a_layer_larger_than_the_weights_gets_no_memory(self, tmp_path, members, units, reason):
         config = json.loads(members["config.json"])
         config["config"]["layers"][-1]["config"]["units"] = units
         path = archive(tmp_path / "a.keras", list((members | {"config.json": json.dumps(config).encode()}).items()))
-        with pytest.raises(WeightsError, match=r"config\.json wants \d+ weights|not a readable"):
+        with pytest.raises(WeightsError, match=reason):
             load_model(path)
         assert create_model(SMALL, classes=3).count_params() < 10**6  # Keras gives the refused ones no value later
 
-    @pytest.mark.parametrize("classes", [10**5, 10**10])
-    def test_a_metric_larger_than_the_weights_gets_no_memory(self, tmp_path, members, classes):
+    def test_a_metric_larger_than_the_weights_gets_no_memory(self, tmp_path, members):
         metric = keras.saving.serialize_keras_object(keras.metrics.MeanIoU(2))
-        metric["config"]["num_classes"] = classes
+        metric["config"]["num_classes"] = 10**5
         config = json.loads(members["config.json"]) | {"compile_config": {"loss": "mse", "metrics": [metric]}}
         path = archive(tmp_path / "a.keras", list((members | {"config.json": json.dumps(config).encode()}).items()))
-        with pytest.raises(WeightsError, match=r"config\.json wants \d+ weights|not a readable"):
+        with pytest.raises(WeightsError, match=r"config\.json wants 10000\d+ weights"):
             load_model(path)
 
     def test_a_lambda_is_never_run(self, tmp_path):
