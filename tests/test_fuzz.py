@@ -75,6 +75,12 @@ def test_what_a_finding_is(command, kind, what, monkeypatch, capfd):
     assert result["kind"] == kind and what in result["what"]
 
 
+def test_a_reader_that_fails_is_a_finding(monkeypatch, capfd):
+    monkeypatch.setitem(READERS, "one", lambda random, folder: 1 / 0)
+    with capfd.disabled():
+        assert "the reader itself failed: ZeroDivisionError" in outcome("one", 0)["what"]
+
+
 def test_a_process_that_dies_is_a_finding(worker):
     worker.ask("config", 0)
     assert worker.answer()["kind"] != "finding"

@@ -49,6 +49,23 @@ _CALLS = (
 _OPTIONAL = {"CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "FULLY_CONNECTED": 2, "TRANSPOSE_CONV": 3, "CONV_3D": 2}
 """The first input that an operator can do without."""
 
+_FEWEST = {
+    4: "ONE_HOT SPARSE_TO_DENSE STRIDED_SLICE",
+    3: (
+        "BATCH_TO_SPACE_ND DYNAMIC_UPDATE_SLICE PADV2 RANGE SCATTER_ND SELECT SELECT_V2 SLICE SPACE_TO_BATCH_ND "
+        "SPLIT_V TRANSPOSE_CONV"
+    ),
+    2: (
+        "ADD ARG_MAX ARG_MIN ATAN2 BATCH_MATMUL BITWISE_XOR BROADCAST_TO CONV_2D CONV_3D CUMSUM DEPTHWISE_CONV_2D DIV "
+        "EMBEDDING_LOOKUP EQUAL EXPAND_DIMS FILL FLOOR_DIV FLOOR_MOD FULLY_CONNECTED GATHER GATHER_ND GREATER "
+        "GREATER_EQUAL LESS LESS_EQUAL LOGICAL_AND LOGICAL_OR MAXIMUM MEAN MINIMUM MIRROR_PAD MUL NOT_EQUAL PAD POW "
+        "PRELU REDUCE_ALL REDUCE_ANY REDUCE_MAX REDUCE_MIN REDUCE_PROD RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR "
+        "REVERSE_SEQUENCE REVERSE_V2 RIGHT_SHIFT SPLIT SQUARED_DIFFERENCE SUB SUM TILE TOPK_V2 TRANSPOSE"
+    ),
+}
+_FEWEST_INPUTS = {name: count for count, names in _FEWEST.items() for name in names.split()}
+"""How many inputs an operator has at least: XNNPACK looks at them before LiteRT counts them."""
+
 _MANY_OPTIONAL = re.compile("LSTM|RNN|SVDF|CUSTOM|STABLEHLO|CALL")
 
 
@@ -210,38 +227,53 @@ class _Graph:
                 yield f"output {index} is written by no operator"
 
     def _op_problem(self, op: Any, filled: set[int], empty: set[int]) -> str | None:
-        codes, count = self._model.operatorCodes or [], len(self._tensors)
+        codes = self._model.operatorCodes or []
         if not 0 <= op.opcodeIndex < len(codes):
             return f" has code {op.opcodeIndex}, expected one of {len(codes)}"
         code = max(codes[op.opcodeIndex].builtinCode, codes[op.opcodeIndex].deprecatedBuiltinCode)
         name, inputs, outputs = _OPS[code], _list(op.inputs), _list(op.outputs)
+        problem = (
+            self._input_problem(name, inputs, filled | empty)
+            or self._output_problem([*outputs, *_list(op.intermediates)], outputs, filled)
+            or self._options_problem(op, code, name)
+        )
+        if problem is None and sum(self._bytes[index] for index in {*inputs, *outputs} - {-1}) > LARGEST:
+            problem = f"reads and writes more than {LARGEST} bytes"
+        return f" ({name}) {problem}" if problem else None
+
+    def _input_problem(self, name: str, inputs: list[int], there: set[int]) -> str | None:
+        count = len(self._tensors)
+        if len(inputs) < (fewest := _FEWEST_INPUTS.get(name, 0)):
+            return f"has {len(inputs)} inputs, expected {fewest}"
         optional = 0 if _MANY_OPTIONAL.search(name) else _OPTIONAL.get(name, len(inputs))
         for position, index in enumerate(inputs):
             if index == -1 and position >= optional:
                 continue
             if not 0 <= index < count:
-                return f" ({name}) reads tensor {index}, expected one of {count}"
-            if index not in filled and index not in empty:
-                return f" ({name}) reads tensor {index}, which nothing has written"
-        for index in [*outputs, *_list(op.intermediates)]:
+                return f"reads tensor {index}, expected one of {count}"
+            if index not in there:
+                return f"reads tensor {index}, which nothing has written"
+        return None
+
+    def _output_problem(self, written: list[int], outputs: list[int], filled: set[int]) -> str | None:
+        count = len(self._tensors)
+        for index in written:
             if not 0 <= index < count:
-                return f" ({name}) writes tensor {index}, expected one of {count}"
+                return f"writes tensor {index}, expected one of {count}"
         if filled.intersection(outputs) or len(set(outputs)) < len(outputs):
-            return f" ({name}) writes tensor {min(filled.intersection(outputs), default=outputs[0])} once more"
-        if sum(self._bytes[index] for index in {*inputs, *outputs} - {-1}) > LARGEST:
-            return f" ({name}) reads and writes more than {LARGEST} bytes"
-        return self._options_problem(op, code, name)
+            return f"writes tensor {min(filled.intersection(outputs), default=outputs[0])} once more"
+        return None
 
     def _options_problem(self, op: Any, code: int, name: str) -> str | None:
         wanted = _OPTION_TYPES.get(code)
         if wanted is not None and op.builtinOptionsType not in ((wanted,) if name in _NEEDY else (0, wanted)):
-            return f" ({name}) has options of kind {op.builtinOptionsType}, expected {wanted}"
+            return f"has options of kind {op.builtinOptionsType}, expected {wanted}"
         for options in (op.builtinOptions, op.builtinOptions2):
             for field, value in vars(options).items() if options is not None else ():
                 if isinstance(value, int) and value not in _CHOICES.get(field, (value,)):
-                    return f" ({name}) has {field} {value}"
+                    return f"has {field} {value}"
                 if field in _CALLS and not 0 <= value < len(self._model.subgraphs):
-                    return f" ({name}) calls subgraph {value}, expected one of {len(self._model.subgraphs)}"
+                    return f"calls subgraph {value}, expected one of {len(self._model.subgraphs)}"
         return None
 
 

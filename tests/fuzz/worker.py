@@ -31,7 +31,10 @@ def _outcome(reader: str, seed: int) -> dict:
 
     with tempfile.TemporaryDirectory() as name, _captured() as (output, errors):
         folder = Path(name)
-        case = READERS[reader](Random(f"{reader} {seed}"), folder)
+        try:
+            case = READERS[reader](Random(f"{reader} {seed}"), folder)
+        except Exception as error:
+            return {"kind": "finding", "what": f"the reader itself failed: {type(error).__name__}: {error}"}
         Path("/proc/self/clear_refs").write_text("5")  # starts the peak anew
         started = time.monotonic()
         try:

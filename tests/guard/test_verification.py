@@ -91,6 +91,7 @@ DAMAGE = {
         "operator code 0 is 5000, which LiteRT does not have",
     ),
     "input": (attribute(addition, inputs=ints(0, 99)), r"operator 3 \(ADD\) reads tensor 99, expected one of 21"),
+    "too few inputs": (attribute(addition, inputs=ints(0)), r"operator 3 \(ADD\) has 1 inputs, expected 2"),
     "no input": (attribute(addition, inputs=ints(0, -1)), r"operator 3 \(ADD\) reads tensor -1"),
     "its own output": (
         lambda model: setattr(addition(model), "inputs", addition(model).outputs.repeat(2)),

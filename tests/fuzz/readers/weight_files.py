@@ -339,14 +339,15 @@ def _crime_links(random: Random, file: Any, place: str, shape: tuple[int, ...]) 
         h5py.SoftLink(place),
         h5py.ExternalLink("/etc/passwd", "/a"),
         file,
-        file["layers"],
+        file[random.choice(list(file) or ["/"])],
     )
     file[place] = random.choice(links)
 
 
 def _crime_sizes(random: Random, file: Any, place: str, shape: tuple[int, ...]) -> None:
     big = random.choice(((10**9,), (2**40,), (2**31, 2**31), (10**7, 3), (0,), (), (1,) * 32))
-    chunks = {"chunks": True, "compression": "gzip"} if big and random.random() < 0.5 else {}
+    in_chunks = big and (len(big) == 2 or random.random() < 0.5)  # in one piece, libhdf5 would not make the large ones
+    chunks = {"chunks": True, "compression": "gzip"} if in_chunks else {}
     file.create_dataset(place, big, "f4", **chunks)
 
 
