@@ -36,8 +36,8 @@ def test_a_few_mutants(reader, worker):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("reader", READERS)
-def test_many_mutants(reader, worker):
-    assert findings(worker, reader, range(2_000_000, 2_000_100)) == []
+def test_more_mutants(reader, worker):
+    assert findings(worker, reader, range(2_000_000, 2_000_020)) == []
 
 
 def died() -> int:

@@ -111,7 +111,7 @@ def test_kill_9_during_export_leaves_no_half_file(job, tmp_path):
 @pytest.mark.parametrize("command", ["train", "export"])
 def test_kill_9_at_random_moments(command, tmp_path):
     """`python -m tests.fuzz.kill` does so as often as one likes."""
-    assert kill.KILLERS[command](tmp_path, Random(0), 3) == []
+    assert kill.KILLERS[command](tmp_path, Random(0), 2) == []
 
 
 @pytest.mark.parametrize("command", ["train", "pipeline"])
