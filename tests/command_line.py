@@ -16,7 +16,9 @@ def results(capsys, *arguments: object) -> Any:
 def shown(capsys, name: str, result: Any) -> str:
     """Return what a command prints for readers, given the result that it prints as JSON."""
     COMMANDS[name].show(result)
-    return capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert r"\n" not in output  # a line break of ours that was taken for one in a name
+    return output
 
 
 def refused(capsys, *arguments: object) -> str:
