@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 from typing import Any
 
-from mixnet_tf.errors import ArgumentError, did_you_mean, printable
+from mixnet_tf.errors import ArgumentError, did_you_mean, one_line
 
 ImageSize = int | tuple[int, int]
 """A square side, or (height, width), in pixels."""
@@ -28,7 +28,7 @@ def shown(value: object) -> str:
     ("'text'", 'xxxxx...')
     """
     try:
-        text = printable(" ".join(_SHORT.repr(value).split()))
+        text = one_line(_SHORT.repr(value))
     except ValueError:  # of an integer with thousands of digits
         text = f"a very large {type(value).__name__}"
     return text if len(text) < _LONGEST else text[: _LONGEST - 3] + "..."
@@ -40,7 +40,7 @@ def reason(error: Exception) -> str:
     >>> reason(ValueError("bad\nmagic number")), reason(MemoryError())
     ('bad magic number', 'MemoryError')
     """
-    return printable(" ".join(str(error).split())[:200]) or type(error).__name__
+    return one_line(str(error))[:200] or type(error).__name__
 
 
 def complaint(name: str, value: object, expected: str) -> str:

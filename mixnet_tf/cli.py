@@ -26,7 +26,7 @@ from mixnet_tf.commands import (
     summary,
     train,
 )
-from mixnet_tf.errors import MixNetError, printable
+from mixnet_tf.errors import MixNetError, one_line
 
 
 class Command(Protocol):
@@ -72,7 +72,7 @@ class _Parser(argparse.ArgumentParser):
         for value in self._given:
             for text in (repr(value), value) if len(value) > len(shown(value)) else ():
                 message = message.replace(text, shown(value))
-        self.exit(2, printable(f"{self.prog}: error: {' '.join(message.split())}; see {self.prog} --help") + "\n")
+        self.exit(2, one_line(f"{self.prog}: error: {message}; see {self.prog} --help") + "\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -109,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(command: str, message: str) -> int:
-    line = printable(" ".join(message.split()))
+    line = one_line(message)
     if len(line) > _LONGEST:
         line = f"{line[: _LONGEST // 2]} … {line[-_LONGEST // 2 :]}"
     print(f"mixnet-tf {command}: error: {line}", file=sys.stderr)

@@ -11,7 +11,7 @@ class MixNetError(Exception):
     """
 
     def __init__(self, message: str):
-        super().__init__(printable(" ".join(message.split())))
+        super().__init__(one_line(message))
 
 
 class ArgumentError(MixNetError, ValueError):
@@ -45,6 +45,15 @@ def printable(text: object) -> str:
     'a\\x1b[31m'
     """
     return "".join(character if character.isprintable() else _escape(character) for character in str(text))
+
+
+def one_line(text: str) -> str:
+    r"""Return a text of several lines as one that is printable.
+
+    >>> one_line("two\n  lines\x07")
+    'two lines\\x07'
+    """
+    return printable(" ".join(text.split()))
 
 
 def _escape(character: str) -> str:

@@ -83,22 +83,27 @@ def _option_types() -> dict[int, int]:
     """Return the code of the options that an operator has, where its name says so."""
     types = {name.removesuffix("Options").lower(): code for name, code in _codes(schema.BuiltinOptions).items()}
     alike = {name: options.lower() for options, names in _ALIKE.items() for name in names}
-    names = {code: alike.get(name, name.replace("_", "").lower()) for code, name in _OPS.items()}
+    names = {code: alike.get(name, name.replace("_", "").lower()) for code, name in OP_NAMES.items()}
     return {code: types[name] for code, name in names.items() if name in types}
 
 
-_OPS = {code: name for name, code in _codes(schema.BuiltinOperator).items()}
-_TYPES = {code: name for name, code in _codes(schema.TensorType).items()}
-_TYPE_BITS = {code: _bits(name) for code, name in _TYPES.items()}
+OP_NAMES = {code: name for name, code in _codes(schema.BuiltinOperator).items()}
+TYPE_NAMES = {code: name for name, code in _codes(schema.TensorType).items()}
+_TYPE_BITS = {code: _bits(name) for code, name in TYPE_NAMES.items()}
 _POINTS = {
     code: range(-(2 ** (_bits(name) - 1)), 2 ** (_bits(name) - 1)) if name[0] == "I" else range(2 ** _bits(name))
-    for code, name in _TYPES.items()
+    for code, name in TYPE_NAMES.items()
     if re.fullmatch("U?INT(2|4|8|16|32)", name)
 }
 """Zero points that a type can hold."""
 
 _OPTION_TYPES = _option_types()
 _OPTION_NAMES = {code: name for name, code in _codes(schema.BuiltinOptions).items()}
+
+
+def builtin_code(listed: Any) -> int:
+    """Return the code of an operator's kind as a file lists it: old files have the smaller field alone."""
+    return max(listed.builtinCode, listed.deprecatedBuiltinCode)
 
 
 def default_options(code: int) -> Any:
@@ -137,7 +142,7 @@ def _problems(model: Any) -> Iterator[str]:
 
 def _code_problems(model: Any) -> Iterator[str]:
     for i, code in enumerate(model.operatorCodes or []):
-        if max(code.builtinCode, code.deprecatedBuiltinCode) not in _OPS:
+        if builtin_code(code) not in OP_NAMES:
             yield f"operator code {i} is {code.builtinCode}, which LiteRT does not have"
         yield from _text_problems(f"operator code {i}", code.customCode)
 
@@ -183,7 +188,7 @@ class _Graph:
 
     def _tensor_problems(self, tensor: Any) -> Iterator[str]:
         shape, signature = _list(tensor.shape), _list(tensor.shapeSignature)
-        if tensor.type not in _TYPES:
+        if tensor.type not in TYPE_NAMES:
             yield f"type {tensor.type}, which LiteRT does not have"
             return
         if len(shape) > _MAX_RANK or min(shape, default=0) < 0:
@@ -193,7 +198,7 @@ class _Graph:
         size = (math.prod(shape) * (_TYPE_BITS[tensor.type] or 8) + 7) // 8
         self._bytes.append(size)
         if size > LARGEST:
-            yield f"shape {shape} of {_TYPES[tensor.type].lower()}, expected at most {LARGEST} bytes"
+            yield f"shape {shape} of {TYPE_NAMES[tensor.type].lower()}, expected at most {LARGEST} bytes"
         yield from self._content_problems(tensor, size)
         if tensor.quantization is not None:
             yield from _quantization_problems(tensor.quantization, tensor.type, shape)
@@ -206,7 +211,7 @@ class _Graph:
         if content and tensor.isVariable:
             yield "a variable with content"
         elif content and tensor.sparsity is None:
-            if _TYPES[tensor.type] == "STRING":
+            if TYPE_NAMES[tensor.type] == "STRING":
                 yield from _string_problems(content, math.prod(_list(tensor.shape)))
             elif _TYPE_BITS[tensor.type] and len(content) != size:
                 yield f"{len(content)} bytes of content, expected {size}"
@@ -230,8 +235,8 @@ class _Graph:
         codes = self._model.operatorCodes or []
         if not 0 <= op.opcodeIndex < len(codes):
             return f" has code {op.opcodeIndex}, expected one of {len(codes)}"
-        code = max(codes[op.opcodeIndex].builtinCode, codes[op.opcodeIndex].deprecatedBuiltinCode)
-        name, inputs, outputs = _OPS[code], _list(op.inputs), _list(op.outputs)
+        code = builtin_code(codes[op.opcodeIndex])
+        name, inputs, outputs = OP_NAMES[code], _list(op.inputs), _list(op.outputs)
         problem = (
             self._input_problem(name, inputs, filled | empty)
             or self._output_problem([*outputs, *_list(op.intermediates)], outputs, filled)
@@ -287,7 +292,7 @@ def _quantization_problems(quantization: Any, kind: int, shape: list[int]) -> It
         yield f"{len(scales)} scales and {len(points)} zero points"
     limits = _POINTS.get(kind)
     if limits and points and not limits[0] <= min(points) <= max(points) <= limits[-1]:
-        yield f"a zero point outside {_TYPES[kind].lower()}"
+        yield f"a zero point outside {TYPE_NAMES[kind].lower()}"
     axis = quantization.quantizedDimension
     if len(scales) > 1 and not (0 <= axis < len(shape) and shape[axis] == len(scales)):
         yield f"{len(scales)} scales along axis {axis} of shape {shape}"

@@ -12,7 +12,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from mixnet_tf.errors import DeployError
-from mixnet_tf.guard.verification import default_options, verify
+from mixnet_tf.guard.verification import OP_NAMES, TYPE_NAMES, builtin_code, default_options, verify
 from mixnet_tf.litert.packing import IDENTIFIER, Buffer, pack
 
 _TYPES: dict[int, np.dtype] = {
@@ -23,13 +23,6 @@ _TYPES: dict[int, np.dtype] = {
     schema.TensorType.INT64: np.dtype(np.int64),
 }
 _VERSIONS = {"QUANTIZE": 2, "DEQUANTIZE": 2}
-
-
-def _names(enum: type) -> dict[int, str]:
-    return {code: name for name, code in vars(enum).items() if isinstance(code, int)}
-
-
-_OP_NAMES, _TYPE_NAMES = _names(schema.BuiltinOperator), _names(schema.TensorType)
 _DAMAGE = (struct.error, IndexError, TypeError, ValueError, AttributeError, KeyError, OverflowError)
 
 
@@ -144,13 +137,12 @@ class FlatGraph:
         code = self.model.operatorCodes[op.opcodeIndex]
         if code.customCode:
             return f"custom {code.customCode.decode()}"
-        return _OP_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        return OP_NAMES[builtin_code(code)]
 
     def _options(self, op: Any) -> Any:
         if op.builtinOptions is not None:
             return op.builtinOptions
-        code = self.model.operatorCodes[op.opcodeIndex]
-        return default_options(max(code.builtinCode, code.deprecatedBuiltinCode))
+        return default_options(builtin_code(self.model.operatorCodes[op.opcodeIndex]))
 
     def _changed(self) -> None:
         """Forget what was computed from the operators and tensors."""
@@ -174,7 +166,7 @@ class FlatGraph:
         return TensorInfo(
             name=(tensor.name or b"").decode(),
             shape=self.shape(index),
-            dtype=_TYPE_NAMES[tensor.type].lower(),
+            dtype=TYPE_NAMES[tensor.type].lower(),
             scale=float(scales[0]) if len(scales) == 1 else None,
             zero_point=int(points[0]) if len(points) == len(scales) == 1 else None,
         )

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from mixnet_tf.checks import reason
 from mixnet_tf.data.pixels import IMAGENET_MEAN, IMAGENET_STD
-from mixnet_tf.errors import DeployError, printable
+from mixnet_tf.errors import DeployError
 from mixnet_tf.guard.trial import TRIAL
 from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.quiet import quiet
@@ -76,8 +77,7 @@ class LiteModel:
         try:
             yield
         except (ValueError, RuntimeError, MemoryError) as error:
-            reason = printable(" ".join(str(error).split()))[:200] or type(error).__name__
-            raise DeployError(f"{self.source}: LiteRT cannot {action} it: {reason}") from error
+            raise DeployError(f"{self.source}: LiteRT cannot {action} it: {reason(error)}") from error
 
     @functools.cached_property
     def input(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mixnet_tf.checks import shown
+from mixnet_tf.checks import reason, shown
 from mixnet_tf.errors import WeightsError, printable
 from mixnet_tf.npz import open_npz
 from mixnet_tf.weights.h5_files import MAX_BYTES, clean_copy
@@ -109,8 +109,7 @@ def _as_weights_error(what: str) -> Iterator[None]:
     except WeightsError:
         raise
     except Exception as error:  # parsers fed with damaged bytes raise nearly every kind
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise WeightsError(f"{what} ({printable(reason)})") from error
+        raise WeightsError(f"{what} ({reason(error)})") from error
 
 
 def _unwrapped(mapping: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from mixnet_tf import checks
+from mixnet_tf.errors import printable
 from tests.fuzz.cases import Case
 from tests.fuzz.mutations import damaged, damaged_zip
 
@@ -329,7 +329,7 @@ def _wrong_images(result: dict[str, Any], paths: list[Path]) -> str | None:
     skipped = set(result["skipped_images"])
     if result["count"] != CLASSES + len(paths) - len(skipped):
         return f"counts {result['count']} images and skips {len(skipped)}"
-    flaws = (_flaw(path, checks.printable(path) in skipped) for path in paths)
+    flaws = (_flaw(path, printable(path) in skipped) for path in paths)
     return next((flaw for flaw in flaws if flaw), None)
 
 
