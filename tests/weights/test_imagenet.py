@@ -61,7 +61,7 @@ def server(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     address = f"http://127.0.0.1:{server.server_port}/{{repository}}/resolve/{{revision}}/model.safetensors"
     monkeypatch.setattr(pretrained, "URL", address)
-    monkeypatch.setattr(pretrained, "TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(pretrained, "TIMEOUT_SECONDS", 3)
     monkeypatch.setattr(pretrained, "MAX_BYTES", 3 * 10**7)
     yield server
     server.closing.set()
