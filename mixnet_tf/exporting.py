@@ -13,8 +13,10 @@ from mixnet_tf.checks import ImageSize, number, one_of
 from mixnet_tf.checks import image_size as checked_size
 from mixnet_tf.data.calibration import CalibrationSet
 from mixnet_tf.data.choices import CALIBRATION_IMAGES
+from mixnet_tf.data.input_format import prepare, settle
 from mixnet_tf.data.sources import ImageData
 from mixnet_tf.deploy.deploy import deploy_model
+from mixnet_tf.deploy.front import front_of
 from mixnet_tf.deploy.verify import verify_deploy
 from mixnet_tf.environment import environment
 from mixnet_tf.errors import DeployError
@@ -24,6 +26,7 @@ from mixnet_tf.files import check_free, check_suffix, whole_files
 from mixnet_tf.guard.trial import TRIAL
 from mixnet_tf.litert.convert import at_image_size, convert
 from mixnet_tf.litert.flatgraph import FlatGraph
+from mixnet_tf.litert.front import lite_front
 from mixnet_tf.litert.runtime import LiteModel
 from mixnet_tf.quantization.backends import weights_to_int8
 from mixnet_tf.quantization.quantize import backend_of, quantize
@@ -47,9 +50,13 @@ class KerasSource:
         image_size: pixels: a side, or (height, width); default: the model's own.
         graph: ``"deploy"`` for the rewritten graph that LiteRT runs fast, ``"plain"`` for the model as it is.
         where: the model's file, for messages.
+        input_format: what the model takes for an image, where its layers do not tell.
+
+    Attributes:
+        input_format: one of INPUT_FORMATS; None where it is not known.
 
     Raises:
-        MixNetError: the model takes images of any size and none is given, or not of this one.
+        MixNetError: the model takes images of any size and none is given, or not of this one; or another format.
     """
 
     notes: tuple[str, ...] = ()
@@ -61,12 +68,15 @@ class KerasSource:
         image_size: ImageSize | None = None,
         graph: str = "deploy",
         where: str | None = None,
+        input_format: str | None = None,
     ):
         one_of("graph", graph, GRAPHS)
         if image_size is None and None in model.inputs[0].shape[1:3]:
             raise DeployError(f"{where or model.name}: takes images of any size; give the image size (--image-size)")
         size = model.inputs[0].shape[1:3] if image_size is None else image_size
         self._model, self._graph = at_image_size(model, size), graph
+        self._where = where or model.name
+        self.input_format = settle(front_of(model), input_format, self._where)
         self.image_size: tuple[int, int] = checked_size(tuple(self._model.inputs[0].shape[1:3]))
         self._deployed: dict[str, keras.Model] = {}
         self._converted: dict[tuple[str, str], FlatGraph] = {}
@@ -85,13 +95,16 @@ class KerasSource:
         target = self._graph if self._graph == "plain" else "int8" if recipe.quantized else "float"
         if (target, weights) not in self._converted:
             model = self._model if target == "plain" else self._deploy(target, images)
-            self._converted[target, weights] = convert(model, image_size=self.image_size, weights=weights)
+            converted = convert(model, image_size=self.image_size, weights=weights)
+            converted.input_format = self.input_format
+            self._converted[target, weights] = converted
         return self._converted[target, weights]
 
     def _deploy(self, target: str, images: Images) -> keras.Model:
         if target not in self._deployed:
             deployed = deploy_model(self._model, image_size=self.image_size, target=target)
-            verify_deploy(self._model, deployed, np.concatenate(list(images)) if len(images) else None)
+            prepared = [prepare(image, self.input_format, self._where) for image in images]
+            verify_deploy(self._model, deployed, np.concatenate(prepared) if prepared else None)
             self._deployed[target] = deployed
         return self._deployed[target]
 
@@ -99,13 +112,14 @@ class KerasSource:
 class TfliteSource:
     """A float32 ``.tflite`` from anywhere, taken as it is."""
 
-    def __init__(self, path: Path, image_size: ImageSize | None = None):
+    def __init__(self, path: Path, image_size: ImageSize | None = None, input_format: str | None = None):
         TRIAL.prepare()
         self._graph = FlatGraph.read(path)
         self._path, model = path, LiteModel(self._graph)
         self.image_size, _ = model.image_size, model.output
         self.notes = (f"{path.name} is taken as it is: only a .keras file can be rewritten as the deploy graph",)
         self._wanted_size = image_size
+        self.input_format = settle(lite_front(self._graph), input_format, str(path))
 
     def float_graph(self, recipe: Recipe, images: Images) -> FlatGraph:
         """Return the file's graph.
@@ -126,6 +140,8 @@ class TfliteSource:
             raise DeployError(
                 f"{self._path}: takes images of {size[0]} x {size[1]}; the image size of a .tflite is fixed"
             )
+        if not verbatim:
+            graph.input_format = self.input_format
         return graph
 
 
@@ -140,6 +156,7 @@ def export(
     images: int = CALIBRATION_IMAGES,
     seed: int = 0,
     min_agreement: float | None = None,
+    input_format: str | None = None,
     report: str | Path | None = None,
     overwrite: bool = False,
 ) -> Exported:
@@ -160,6 +177,7 @@ def export(
         images: how many to calibrate with.
         seed: which ones.
         min_agreement: overrides the recipe's.
+        input_format: what the model takes for an image, one of INPUT_FORMATS, where it does not tell.
         report: a folder for ``report.md``, ``report.json`` and a plot about where the error comes from; only for
             recipes with int8 arithmetic.
         overwrite: replace files that exist.
@@ -176,7 +194,7 @@ def export(
         recipe = dataclasses.replace(recipe, min_agreement=number("min_agreement", min_agreement, 0, 1))
     one_of("graph", graph, GRAPHS)
     _check_request(recipe, calibration, output, report, overwrite)
-    source = _open(model, image_size, graph)
+    source = _open(model, image_size, graph, input_format)
     chosen = _choose(calibration, recipe, source.image_size, images, seed)
     float_graph = source.float_graph(recipe, chosen.part(0, _VERIFY_IMAGES) if chosen else [])
     if report is not None and calibration is not None:
@@ -214,15 +232,14 @@ def _record_path(output: Path) -> Path:
 
 
 def _open(
-    model: keras.Model | str | Path | KerasSource, image_size: ImageSize | None, graph: str
+    model: keras.Model | str | Path | KerasSource, image_size: ImageSize | None, graph: str, input_format: str | None
 ) -> KerasSource | TfliteSource:
     if isinstance(model, KerasSource):
         return model
     if isinstance(model, str | Path) and Path(model).suffix == ".tflite":
-        return TfliteSource(Path(model), image_size)
-    if isinstance(model, keras.Model):
-        return KerasSource(model, image_size=image_size, graph=graph)
-    return KerasSource(load_model(model), image_size=image_size, graph=graph, where=str(model))
+        return TfliteSource(Path(model), image_size, input_format)
+    opened, where = (model, None) if isinstance(model, keras.Model) else (load_model(model), str(model))
+    return KerasSource(opened, image_size=image_size, graph=graph, where=where, input_format=input_format)
 
 
 def _choose(

@@ -1,15 +1,18 @@
 """MixNet as a functional Keras model: stem, the blocks of every stage, last convolution, head.
 
-Inputs are NHWC float RGB images, normalized as ``preprocess_input`` does (ImageNet mean and standard deviation).
+Inputs are NHWC RGB images with pixels from 0 to 255, which the first layer normalizes with ImageNet's mean and standard
+deviation. With ``include_preprocessing=False`` they are normalized images, as ``preprocess_input`` makes them.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from mixnet_tf.checks import complaint, integer, one_of
 from mixnet_tf.config import LAST_CONV_FILTERS, HeadParams, ModelConfig, expand_blocks, load_config, scale_channels
+from mixnet_tf.data.pixels import IMAGENET_MEAN, IMAGENET_STD
 from mixnet_tf.errors import ArgumentError
 from mixnet_tf.layers import ConvBatchNorm, MixDepthBlock, block_name
 from mixnet_tf.sublayers import PADDINGS, Tensor, activation_layer
@@ -73,6 +76,7 @@ def create_model(
     weights: str | Path | None = None,
     padding: str = "symmetric",
     input_tensor: Tensor | None = None,
+    include_preprocessing: bool = True,
     name: str | None = None,
 ) -> keras.Model:
     """Build a MixNet classifier, or its backbone, from a configuration.
@@ -88,11 +92,12 @@ def create_model(
         weights: None for fresh weights, ``"imagenet"``, ``"imagenet_tf"``, or a file for ``load_weights``.
         padding: ``"symmetric"`` (PyTorch, the default) or ``"same"`` (TensorFlow; what ``"imagenet_tf"`` needs).
         input_tensor: a Keras tensor to use as the input.
+        include_preprocessing: the model takes pixels from 0 to 255 and normalizes them; False: it takes what
+            ``preprocess_input`` makes of them.
         name: name of the model; default: the name in the configuration.
 
     Returns:
-        A functional ``keras.Model``: float images (batch, height, width, 3), normalized with ``preprocess_input``, to
-        (batch, classes).
+        A functional ``keras.Model``: images (batch, height, width, 3), pixels from 0 to 255, to (batch, classes).
 
     Raises:
         ArgumentError: an argument is none of its values.
@@ -109,7 +114,8 @@ def create_model(
     _check_pooling(pooling, include_top)
     _check_activation(classifier_activation)
     inputs = _input(input_shape, input_tensor)
-    *_, x = _stages(inputs, config, one_of("padding", padding, PADDINGS))
+    x = _normalized(inputs) if include_preprocessing else inputs
+    *_, x = _stages(x, config, one_of("padding", padding, PADDINGS))
     if include_top:
         x = keras.layers.GlobalAveragePooling2D(data_format="channels_last", name="avg_pool")(x)
         dropout_rate = config.architecture.backbone.params.dropout_rate
@@ -128,6 +134,7 @@ def create_feature_extractor(
     weights: str | Path | None = None,
     padding: str = "symmetric",
     input_tensor: Tensor | None = None,
+    include_preprocessing: bool = True,
     name: str | None = None,
 ) -> keras.Model:
     """Build the backbone with the output of every stage, for dense heads (detection, segmentation).
@@ -141,6 +148,8 @@ def create_feature_extractor(
         weights: None for fresh weights, ``"imagenet"``, ``"imagenet_tf"``, or a file for ``load_weights``.
         padding: ``"symmetric"`` (PyTorch, the default) or ``"same"`` (TensorFlow).
         input_tensor: a Keras tensor to use as the input.
+        include_preprocessing: the model takes pixels from 0 to 255 and normalizes them; False: it takes what
+            ``preprocess_input`` makes of them.
         name: name of the model; default: the name in the configuration and ``_features``.
 
     Returns:
@@ -157,7 +166,8 @@ def create_feature_extractor(
     """
     config = load_config(config)
     inputs = _input(input_shape, input_tensor)
-    outputs = list(_stages(inputs, config, one_of("padding", padding, PADDINGS)))
+    x = _normalized(inputs) if include_preprocessing else inputs
+    outputs = list(_stages(x, config, one_of("padding", padding, PADDINGS)))
     return _finish(inputs, outputs, input_tensor, name or f"{config.name}_features", weights)
 
 
@@ -193,6 +203,20 @@ def _checked(input_shape: object) -> InputShape:
         raise ArgumentError(complaint("input_shape", input_shape, expected)) from None
 
 
+def _normalized(pixels: Tensor) -> Tensor:
+    """Normalize pixels from 0 to 255 as ``preprocess_input`` does, in float32 whatever the policy."""
+    if pixels.shape[-1] != len(IMAGENET_MEAN):
+        raise ArgumentError(
+            f"include_preprocessing: needs RGB images, found {pixels.shape[-1]} channels; give "
+            "include_preprocessing=False and normalize them yourself"
+        )
+    mean, variance = 255 * np.array(IMAGENET_MEAN), np.square(255 * np.array(IMAGENET_STD))
+    layer = keras.layers.Normalization(
+        axis=-1, mean=mean.tolist(), variance=variance.tolist(), dtype="float32", name="preprocessing"
+    )
+    return layer(pixels)
+
+
 def _finish(
     inputs: Tensor, outputs: Tensor, input_tensor: Tensor | None, name: str, weights: str | Path | None
 ) -> keras.Model:
@@ -214,6 +238,7 @@ def _named(config: str) -> Callable[..., keras.Model]:
         pooling: str | None = None,
         classes: int = 1000,
         classifier_activation: str | None = "softmax",
+        include_preprocessing: bool = True,
         name: str | None = None,
     ) -> keras.Model:
         return create_model(
@@ -226,6 +251,7 @@ def _named(config: str) -> Callable[..., keras.Model]:
             weights=weights,
             padding="same" if weights == "imagenet_tf" else "symmetric",
             input_tensor=input_tensor,
+            include_preprocessing=include_preprocessing,
             name=name,
         )
 
@@ -233,8 +259,8 @@ def _named(config: str) -> Callable[..., keras.Model]:
     build.__name__ = build.__qualname__ = f"MixNet{size}"
     build.__doc__ = f"""MixNet-{size} with the signature of ``keras.applications``; arguments as in ``create_model``.
 
-    Input: float RGB (batch, height, width, 3), normalized with ``preprocess_input``. ``weights`` may be None,
-    ``"imagenet"``, ``"imagenet_tf"`` (S, M, L) or a file. Source: arXiv:1907.09595.
+    Input: RGB (batch, height, width, 3), pixels from 0 to 255. ``weights`` may be None, ``"imagenet"``,
+    ``"imagenet_tf"`` (S, M, L) or a file. Source: arXiv:1907.09595.
 
     Example:
         >>> MixNet{size}(include_top=False, pooling="avg", input_shape=(64, 64, 3)).output_shape

@@ -30,7 +30,7 @@ def load_model(path: str | Path) -> keras.Model:
         path: the file.
 
     Returns:
-        The model; inputs as ``preprocess_input`` makes them, where it is one of this package's.
+        The model; what it takes for an image is its own affair.
 
     Raises:
         WeightsError: no such file, a damaged file, or one that is not a Keras model; classes that are neither Keras'
@@ -116,7 +116,7 @@ def import_weights(
         allow_nan: take NaN, infinities and negative variances, too.
 
     Returns:
-        The model; inputs as ``preprocess_input`` makes them.
+        The model; it takes pixels from 0 to 255.
 
     Raises:
         WeightsError: no classifier in the file, or it does not fit the configuration.

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from mixnet_tf import checks
-from mixnet_tf.data.choices import ON_BAD_IMAGE, PIXEL_RANGES, SPLITS
+from mixnet_tf.data.choices import INPUT_FORMATS, ON_BAD_IMAGE, PIXEL_RANGES, SPLITS
 from mixnet_tf.errors import ArgumentError
 
 if TYPE_CHECKING:  # data needs numpy, which --help does without
@@ -88,6 +88,12 @@ def add_split(parser: argparse.ArgumentParser) -> None:
 
 def add_image_size(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument("--image-size", type=pixels, metavar="N", help=f"pixels per side (default: {default})")
+
+
+def add_input(parser: argparse.ArgumentParser, flag: str = "--input", model: str = "the model") -> None:
+    help_text = f"what {model} takes for an image, where it does not tell: 0 to 255, 0 to 1, -1 to 1, or ImageNet's "
+    help_text += "mean 0 and deviation 1"
+    parser.add_argument(flag, choices=INPUT_FORMATS, help=help_text)
 
 
 def add_overwrite(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 from typing import Any
 
-from mixnet_tf.commands.arguments import add_data, add_image_size, add_split, load_images
+from mixnet_tf.commands.arguments import add_data, add_image_size, add_input, add_split, load_images
 from mixnet_tf.commands.output import about_images, load_tensorflow, say, show_about, show_table, snr_text
 from mixnet_tf.data.choices import IMAGE_SIZE
 
@@ -17,6 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data(parser)
     add_split(parser)
     add_image_size(parser, f"the models', else the data's, else {IMAGE_SIZE}")
+    add_input(parser, "--input-a", "A")
+    add_input(parser, "--input-b", "B")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -27,7 +29,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     check_model(args.b)
     data = load_images(args.data, args).checked(args.split)
     load_tensorflow()
-    result = compare(args.a, args.b, data, split=args.split, image_size=args.image_size)
+    formats = (args.input_a, args.input_b)
+    result = compare(args.a, args.b, data, split=args.split, image_size=args.image_size, input_formats=formats)
     return dataclasses.asdict(result) | about_images(data, args.split)
 
 

@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 from typing import Any
 
-from mixnet_tf.commands.arguments import add_data, add_image_size, add_split, load_images
+from mixnet_tf.commands.arguments import add_data, add_image_size, add_input, add_split, load_images
 from mixnet_tf.commands.output import about_images, load_tensorflow, say, show_about, show_table
 from mixnet_tf.data.choices import IMAGE_SIZE
 
@@ -16,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data(parser)
     add_split(parser)
     add_image_size(parser, f"the model's, else the data's, else {IMAGE_SIZE}")
+    add_input(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -24,7 +25,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     check_model(args.model)
     data = load_images(args.data, args).checked(args.split)
     load_tensorflow()
-    result = evaluate(args.model, data, split=args.split, image_size=args.image_size)
+    result = evaluate(args.model, data, split=args.split, image_size=args.image_size, input_format=args.input)
     return dataclasses.asdict(result) | about_images(data, args.split)
 
 

@@ -9,6 +9,7 @@ from mixnet_tf.commands.arguments import (
     add_graph,
     add_image_options,
     add_image_size,
+    add_input,
     add_overwrite,
     count,
     fraction,
@@ -40,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--report", type=Path, metavar="DIR", help="write a report on the int8 error into DIR")
     add_image_options(parser)
     add_image_size(parser, "the model's own")
+    add_input(parser)
     add_overwrite(parser)
 
 
@@ -61,6 +63,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         images=args.images,
         seed=args.seed,
         min_agreement=args.min_agreement,
+        input_format=args.input,
         report=args.report,
         overwrite=args.overwrite,
     )

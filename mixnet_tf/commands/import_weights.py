@@ -54,9 +54,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def _scores(model: "keras.Model", image: "Image.Image", size: int) -> "np.ndarray":
     import keras
 
-    from mixnet_tf.data.pixels import evaluation_pixels, preprocess_input
+    from mixnet_tf.data.pixels import evaluation_pixels
 
-    logits = model.predict(preprocess_input(evaluation_pixels(image, size, CROP_FRACTION)[None]), verbose=0)
+    logits = model.predict(evaluation_pixels(image, size, CROP_FRACTION)[None], verbose=0)
     return keras.activations.softmax(keras.ops.array(logits)).numpy()
 
 

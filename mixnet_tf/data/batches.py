@@ -18,13 +18,7 @@ from mixnet_tf import checks
 from mixnet_tf.data.augmentation import Augmentation
 from mixnet_tf.data.choices import SPLITS
 from mixnet_tf.data.dataset import ImageData
-from mixnet_tf.data.pixels import (
-    DRAWS,
-    evaluation_pixels,
-    pixels_to_decode,
-    preprocess_input,
-    training_pixels,
-)
+from mixnet_tf.data.pixels import DRAWS, evaluation_pixels, pixels_to_decode, training_pixels
 from mixnet_tf.errors import DataError
 
 
@@ -106,7 +100,7 @@ def training_dataset(
         augmentation: instead of the one that suits `data`.
 
     Returns:
-        tf.data.Dataset of (images, labels): float32 (batch, height, width, 3) normalized, int32 (batch,). It has
+        tf.data.Dataset of (images, labels): uint8 pixels (batch, height, width, 3), int32 (batch,). It has
         ``steps_per_epoch(...) * (epochs - first_epoch)`` batches.
 
     Raises:
@@ -145,13 +139,9 @@ def training_dataset(
 
     dataset = tf.data.Dataset.range(first_epoch, epochs).flat_map(plan)
     dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    dataset = dataset.batch(batch_size, drop_remainder=True).map(_normalize)
+    dataset = dataset.batch(batch_size, drop_remainder=True)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps * max(0, epochs - first_epoch)))
     return dataset.prefetch(tf.data.AUTOTUNE)
-
-
-def _normalize(images: Any, labels: Any) -> tuple[Any, Any]:
-    return preprocess_input(images), labels
 
 
 def evaluation_dataset(data: ImageData, split: str, *, image_size: checks.ImageSize, batch_size: int) -> Any:
@@ -164,7 +154,7 @@ def evaluation_dataset(data: ImageData, split: str, *, image_size: checks.ImageS
         batch_size: of all batches but a smaller last one.
 
     Returns:
-        tf.data.Dataset of (images, labels): float32 (batch, height, width, 3) normalized, int32 (batch,).
+        tf.data.Dataset of (images, labels): uint8 pixels (batch, height, width, 3), int32 (batch,).
 
     Raises:
         DataError: a bad image (see ``ImageData.checked``).
@@ -191,5 +181,4 @@ def evaluation_dataset(data: ImageData, split: str, *, image_size: checks.ImageS
         return tf.ensure_shape(image, [height, width, 3]), tf.gather(labels, index)
 
     dataset = tf.data.Dataset.range(len(chosen)).map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    dataset = dataset.batch(batch_size).map(_normalize)
-    return dataset.prefetch(tf.data.AUTOTUNE)
+    return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)

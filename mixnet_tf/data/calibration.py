@@ -10,7 +10,7 @@ from tqdm import tqdm
 from mixnet_tf import checks
 from mixnet_tf.data.choices import CALIBRATION_IMAGES, SPLITS
 from mixnet_tf.data.dataset import ImageData, Split
-from mixnet_tf.data.pixels import evaluation_pixels, preprocess_input
+from mixnet_tf.data.pixels import evaluation_pixels
 from mixnet_tf.errors import DataError
 
 FEW_IMAGES = 32
@@ -38,8 +38,8 @@ class Manifest:
 class CalibrationSet:
     """Images in the order in which they calibrate; any first ones of them are spread evenly over the classes.
 
-    Iterating gives float32 arrays (1, height, width, 3), normalized, preprocessed as for evaluation: the same ones
-    each time, from the start.
+    Iterating gives uint8 pixels (1, height, width, 3), resized and cropped as for evaluation: the same ones each time,
+    from the start.
 
     Attributes:
         data: where they come from; its `bad_images` are those known by now.
@@ -111,7 +111,7 @@ class CalibrationSet:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for i in range(len(self)):
-            yield preprocess_input(self._pixels_of(i)[None])
+            yield self._pixels_of(i)[None]
 
     def _pixels_of(self, i: int) -> np.ndarray:
         if i < len(self.pixels):

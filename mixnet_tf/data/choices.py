@@ -6,6 +6,9 @@ ON_BAD_IMAGE = ("error", "skip")
 PIXEL_RANGES = ("0..1", "0..255")
 """Black to white in an ``.npz`` file, where its numbers alone do not say for certain."""
 
+INPUT_FORMATS = ("pixels", "fractions", "signed", "normalized")
+"""What a model takes for an image: 0 to 255, 0 to 1, -1 to 1, or as ``preprocess_input`` makes it."""
+
 IMAGE_SIZE = 224
 """Pixels per side, where neither the user, nor the model, nor the data says."""
 

@@ -23,17 +23,18 @@ import numpy as np
 from mixnet_tf.checks import ImageSize, integer, one_of
 from mixnet_tf.checks import image_size as checked_size
 from mixnet_tf.deploy.emitter import FLOAT32, Emitter
-from mixnet_tf.deploy.rules import RULES
+from mixnet_tf.deploy.rules import rule_of
 from mixnet_tf.errors import DeployError
 from mixnet_tf.sublayers import Tensor
 
-_DROPPED = (
+DROPPED = (
     keras.layers.Dropout,
     keras.layers.SpatialDropout2D,
     keras.layers.GaussianDropout,
     keras.layers.GaussianNoise,
     keras.layers.ActivityRegularization,
 )
+"""Layers that return at inference what they are given."""
 
 TARGETS = {"int8": 1, "float": 8}
 """Channels of a chunk inside the graph are a multiple of this; the rest of the graph is the same for both.
@@ -152,10 +153,10 @@ def _check_finite(model: keras.Model) -> None:
 
 def _replace(emit: Emitter, layer: Any, *args: Any, **kwargs: Any) -> Any:
     """Call what replaces `layer`; the call function of ``keras.models.clone_model``."""
-    rule = RULES.get(type(layer))
+    rule = rule_of(layer, args[0] if args else None)
     if rule is not None:
         return rule(emit, layer, args[0], emit.unique(layer.name))
-    if isinstance(layer, _DROPPED):
+    if isinstance(layer, DROPPED):
         return args[0]
     if isinstance(layer, keras.Model):
         _check_functional(layer)

@@ -90,6 +90,7 @@ class Emitter:
         self.lanes = lanes
         self._chunks: dict[int, list[tuple[Tensor, int]]] = {}
         self._slices: dict[tuple[int, int, int], Tensor] = {}
+        self._scaled: dict[int, tuple[Tensor, np.ndarray, np.ndarray]] = {}
         self._kept: list[Tensor] = []  # tensors whose ids are keys above
         self._uses: dict[str, int] = {}
 
@@ -197,6 +198,29 @@ class Emitter:
         if (start, joined.shape[-1]) == (0, end - first):
             return joined
         return keras.ops.slice(joined, [0, 0, 0, start], [*joined.shape[:-1], end - first])
+
+    def rescale(self, x: Tensor, scale: np.ndarray, offset: np.ndarray, name: str) -> Tensor:
+        """Scale and shift every channel of `x` by one operator, together with what scaled `x` before.
+
+        Given, as EfficientNet begins::
+
+            x (1, 224, 224, 3) ─> a: times 1 / 255 ─> b: less the mean, by the deviation (1, 224, 224, 3)
+
+        Result: a padding of what follows still pads with zeros, so it cannot be folded into the next convolution::
+
+            x (1, 224, 224, 3) ─> b: depthwise 1x1, bias (1, 224, 224, 3)
+
+        Args:
+            x: (batch, height, width, channels).
+            scale: (channels,).
+            offset: (channels,).
+            name: of the layer.
+        """
+        source, *first = self._scaled.get(id(x), (x, np.ones(x.shape[-1]), np.zeros(x.shape[-1])))
+        scale, offset = first[0] * scale, first[1] * scale + offset
+        result = self.depthwise(source, scale[None, None], offset, name)
+        self._remember(self._scaled, id(result), (source, scale, offset), result)
+        return result
 
     # -- convolutions -----------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ concatenation only where someone reads across the chunks (see ``Emitter``).
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -127,6 +128,30 @@ def _branch(emit: Emitter, x: Tensor, kernel: np.ndarray, bias: np.ndarray, name
 def _squeeze_excite(emit: Emitter, layer: SqueezeExcite, x: Tensor, name: str) -> Tensor:
     """Write squeeze-and-excitation as built-in layers, with one chunk (``Emitter.gates`` has the graph)."""
     return emit.gates([x], x.shape[-1:], layer, name)[0]
+
+
+def _scale_channels(emit: Emitter, layer: keras.layers.Layer, x: Tensor, name: str) -> Tensor:
+    """Do what Rescaling or Normalization does to an image by one operator (``Emitter.rescale`` has the graph)."""
+    scale, offset = (np.broadcast_to(values, x.shape[-1:]) for values in _scale_and_offset(layer))
+    return emit.rescale(x, scale, offset, name)
+
+
+def _scale_and_offset(layer: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return two numbers of every channel, or one for all."""
+    if isinstance(layer, keras.layers.Rescaling):
+        return np.asarray(layer.scale, np.float64), np.asarray(layer.offset, np.float64)
+    mean, variance = (np.asarray(values, np.float64).reshape(-1) for values in (layer.mean, layer.variance))
+    scale = 1 / np.maximum(np.sqrt(variance), keras.backend.epsilon())
+    return scale, -mean * scale
+
+
+def _scales_channels(layer: Any, x: Tensor) -> bool:
+    """Say whether a Rescaling or Normalization has a number, or one per channel, for an image."""
+    if len(x.shape) != 4 or getattr(layer, "invert", False):
+        return False
+    if isinstance(layer, keras.layers.Normalization) and layer.axis not in ((), (-1,), (3,)):
+        return False
+    return all(values.shape in ((), (1,), (x.shape[-1],)) for values in _scale_and_offset(layer))
 
 
 def _conv_batch_norm(emit: Emitter, layer: ConvBatchNorm, x: Tensor, name: str) -> Tensor:
@@ -251,11 +276,18 @@ def _project(
     return emit.join(outputs, f"{name}_join", [columns] * len(outputs))
 
 
-RULES: Mapping[type[keras.layers.Layer], Callable[..., Tensor]] = {
+_RULES: Mapping[type[keras.layers.Layer], Callable[..., Tensor]] = {
     GroupedPointwiseConv2D: _grouped_pointwise,
     MixConv2D: _mix_conv,
     SqueezeExcite: _squeeze_excite,
     ConvBatchNorm: _conv_batch_norm,
     MixDepthBlock: _mix_depth_block,
+    keras.layers.Rescaling: _scale_channels,
+    keras.layers.Normalization: _scale_channels,
 }
-"""For a layer's class the function of (emitter, layer, input, name) that emits what stands for it."""
+
+
+def rule_of(layer: Any, x: Any) -> Callable[..., Tensor] | None:
+    """Return the function of (emitter, layer, input, name) that emits what stands for a layer; None where it may stay."""
+    rule = _RULES.get(type(layer))
+    return None if rule is _scale_channels and not _scales_channels(layer, x) else rule

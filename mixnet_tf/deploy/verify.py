@@ -6,8 +6,10 @@ from collections.abc import Iterator
 import keras
 import numpy as np
 
+from mixnet_tf.data.input_format import prepare
 from mixnet_tf.deploy.deploy import float32_policy, functional
 from mixnet_tf.deploy.emitter import FLOAT32, output_chunk
+from mixnet_tf.deploy.front import front_of
 from mixnet_tf.errors import DeployError
 from mixnet_tf.layers import ConvBatchNorm, MixDepthBlock
 from mixnet_tf.sublayers import Tensor
@@ -26,7 +28,7 @@ def verify_deploy(model: keras.Model, deployed: keras.Model, images: np.ndarray 
     Args:
         model: the model that was deployed; compared in float32 whatever its dtype policy.
         deployed: what ``deploy_model`` returned.
-        images: normalized images (n, height, width, channels) to compare on, besides two of random normal noise.
+        images: what the model takes, float (n, height, width, channels), to compare on, besides two of noise.
 
     Returns:
         The largest difference of the model's outputs, as a share of the largest value of an output.
@@ -43,7 +45,7 @@ def verify_deploy(model: keras.Model, deployed: keras.Model, images: np.ndarray 
         True
     """
     batch, *size = deployed.input_shape
-    noise = np.random.default_rng(0).standard_normal((2, *size)).astype(np.float32)
+    noise = _noise((2, *size), front_of(model).input_format)
     if images is not None and np.shape(images)[1:] != tuple(size):
         raise DeployError(f"images of shape {np.shape(images)}, expected (n, {', '.join(map(str, size))})")
     images = noise if images is None else np.concatenate([np.asarray(images, np.float32), noise])
@@ -58,6 +60,14 @@ def verify_deploy(model: keras.Model, deployed: keras.Model, images: np.ndarray 
                 f"largest value, expected at most {_TOLERANCE:.0e}"
             )
     return float(max(shares[-len(model.outputs) :]))
+
+
+def _noise(shape: tuple[int, ...], input_format: str | None) -> np.ndarray:
+    """Return random images: pixels of a known format, else normal numbers."""
+    random = np.random.default_rng(0)
+    if input_format is None:
+        return random.standard_normal(shape).astype(np.float32)
+    return prepare(random.integers(0, 256, shape, np.uint8), input_format)
 
 
 def _in_float32(model: keras.Model) -> keras.Model:

@@ -50,7 +50,13 @@ class Comparison:
 
 
 def compare(
-    a: str | Path, b: str | Path, data: ImageData, *, split: str = "test", image_size: ImageSize | None = None
+    a: str | Path,
+    b: str | Path,
+    data: ImageData,
+    *,
+    split: str = "test",
+    image_size: ImageSize | None = None,
+    input_formats: tuple[str | None, str | None] = (None, None),
 ) -> Comparison:
     """Compare two ``.keras`` or ``.tflite`` classifiers of the same classes.
 
@@ -61,6 +67,7 @@ def compare(
         split: ``"train"``, ``"val"`` or ``"test"``.
         image_size: pixels, for a model of any size: a side, or (height, width); default: the other model's, else the
             data set's, else 224.
+        input_formats: what each takes for an image, one of INPUT_FORMATS, where it does not tell.
 
     Raises:
         MixNetError: a file that cannot be read, or that does not fit the data.
@@ -69,7 +76,7 @@ def compare(
         >>> compare("model.keras", "model_int8.tflite", load_data("digits")).agreement           # doctest: +SKIP
         0.994
     """
-    predictors = [open_predictor(path) for path in (a, b)]
+    predictors = [open_predictor(path, name) for path, name in zip((a, b), input_formats, strict=True)]
     data = data.checked(split)
     any_size = image_size if image_size is not None else _fixed_size(predictors)
     (outputs_a, labels), (outputs_b, _) = (

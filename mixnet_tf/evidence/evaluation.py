@@ -12,6 +12,7 @@ from mixnet_tf.checks import ImageSize
 from mixnet_tf.data.batches import evaluation_dataset, lost_images
 from mixnet_tf.data.choices import IMAGE_SIZE
 from mixnet_tf.data.dataset import ImageData
+from mixnet_tf.data.input_format import known, prepare, settle
 from mixnet_tf.errors import MixNetError
 from mixnet_tf.metrics import in_top5, same_class, signal_to_noise
 
@@ -49,7 +50,7 @@ class Predictor:
 
     Attributes:
         path: of its file.
-        predict: normalized float images (n, height, width, 3) to float outputs (n, classes).
+        predict: uint8 pixels (n, height, width, 3) to float outputs (n, classes).
         image_size: (height, width) in pixels; None stands for any.
         classes: how many.
     """
@@ -60,11 +61,16 @@ class Predictor:
     classes: int
 
 
-def open_predictor(path: str | Path) -> Predictor:
+def open_predictor(path: str | Path, input_format: str | None = None) -> Predictor:
     """Open a ``.keras`` or ``.tflite`` classifier.
 
+    Args:
+        path: its file.
+        input_format: what the model takes for an image, where it does not tell.
+
     Raises:
-        MixNetError: another suffix, a file that cannot be read, or a model that is no classifier of RGB images.
+        MixNetError: another suffix, a file that cannot be read, a model that is no classifier of RGB images, or one of
+            which nobody says what it takes.
 
     Example:
         >>> open_predictor("model_int8.tflite").image_size                                       # doctest: +SKIP
@@ -72,7 +78,7 @@ def open_predictor(path: str | Path) -> Predictor:
     """
     check_model(path)
     openers = {".keras": _open_keras, ".tflite": _open_lite}
-    return openers[Path(path).suffix](Path(path))
+    return openers[Path(path).suffix](Path(path), input_format)
 
 
 def check_model(path: str | Path) -> None:
@@ -88,15 +94,20 @@ def check_model(path: str | Path) -> None:
         raise MixNetError(f"{path}: no such file; expected a {suffix} model")
 
 
-def _open_lite(path: Path) -> Predictor:
+def _open_lite(path: Path, input_format: str | None) -> Predictor:
+    from mixnet_tf.litert.flatgraph import FlatGraph
+    from mixnet_tf.litert.front import lite_front
     from mixnet_tf.litert.runtime import LiteModel
 
-    lite = LiteModel(path)
+    graph = FlatGraph.read(path)
+    lite = LiteModel(graph)
     classes = _check_classifier(path, lite.input["shape"], lite.output["shape"])
+    lite.input_format = known(settle(lite_front(graph), input_format, str(path)), str(path))
     return Predictor(str(path), lite, lite.image_size, classes)
 
 
-def _open_keras(path: Path) -> Predictor:
+def _open_keras(path: Path, input_format: str | None) -> Predictor:
+    from mixnet_tf.deploy.front import front_of
     from mixnet_tf.saving import load_model
 
     model = load_model(path)
@@ -104,7 +115,12 @@ def _open_keras(path: Path) -> Predictor:
         counts = f"{len(model.inputs)} inputs and {len(model.outputs)} outputs"
         raise MixNetError(f"{path}: has {counts}, expected one of each")
     classes = _check_classifier(path, model.inputs[0].shape, model.outputs[0].shape)
-    return Predictor(str(path), lambda x: np.asarray(model(x, training=False)), model.input_shape[1:3], classes)
+    taken = known(settle(front_of(model), input_format, str(path)), str(path))
+
+    def run(pixels: np.ndarray) -> np.ndarray:
+        return np.asarray(model(prepare(pixels, taken), training=False))
+
+    return Predictor(str(path), run, model.input_shape[1:3], classes)
 
 
 def _check_classifier(path: Path, inputs: Sequence[int | None], outputs: Sequence[int | None]) -> int:
@@ -196,7 +212,12 @@ def score(model: str, split: str, outputs: np.ndarray, labels: np.ndarray, class
 
 
 def evaluate(
-    model: str | Path, data: ImageData, *, split: str = "test", image_size: ImageSize | None = None
+    model: str | Path,
+    data: ImageData,
+    *,
+    split: str = "test",
+    image_size: ImageSize | None = None,
+    input_format: str | None = None,
 ) -> Evaluation:
     """Measure the accuracy of a ``.keras`` or ``.tflite`` classifier.
 
@@ -205,15 +226,16 @@ def evaluate(
         data: see ``load_data``.
         split: ``"train"``, ``"val"`` or ``"test"``.
         image_size: pixels, for a model of any size: a side, or (height, width); default: the data set's, else 224.
+        input_format: what the model takes for an image, one of INPUT_FORMATS, where it does not tell.
 
     Raises:
-        MixNetError: a file that cannot be read, or that does not fit the data.
+        MixNetError: a file that cannot be read, that does not fit the data, or that takes nobody knows what.
 
     Example:
         >>> evaluate("build/nano/model_int8.tflite", load_data("digits")).top1                   # doctest: +SKIP
         0.98
     """
-    predictor = open_predictor(model)
+    predictor = open_predictor(model, input_format)
     outputs, labels = predict(predictor, data.checked(split), split, image_size=image_size)
     return score(str(model), split, outputs, labels, data.class_names)
 

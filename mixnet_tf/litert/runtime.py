@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from mixnet_tf.checks import reason
-from mixnet_tf.data.pixels import IMAGENET_MEAN, IMAGENET_STD
+from mixnet_tf.data.input_format import prepare
 from mixnet_tf.errors import DeployError
 from mixnet_tf.guard.trial import TRIAL
-from mixnet_tf.litert.flatgraph import FlatGraph
+from mixnet_tf.litert.flatgraph import FlatGraph, recorded_format
 from mixnet_tf.quiet import quiet
 
 _RESOLVERS = {
@@ -36,6 +36,7 @@ class LiteModel:
     Attributes:
         source: the file, for messages.
         interpreter: LiteRT's.
+        input_format: one of INPUT_FORMATS, as the file says; None where it does not. It may be set.
         outputs: LiteRT's details of the outputs.
 
     Raises:
@@ -58,6 +59,7 @@ class LiteModel:
     ):
         settings = {"num_threads": num_threads, "resolver": _RESOLVERS[kernels], "keep_tensors": keep_tensors}
         content, self.source = _tried(source, **settings, only_load=only_load)
+        self.input_format = recorded_format(content)
         with self._one_line("load"), quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that keeping all tensors is for debugging: it is what we do
             from ai_edge_litert.interpreter import Interpreter, OpResolverType
@@ -122,16 +124,19 @@ class LiteModel:
         return height, width
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Run normalized float images (n, height, width, channels) one by one; return the float output (n, classes).
+        """Run images (n, height, width, channels) one by one; return the float output (n, classes).
 
-        A file that takes uint8 pixels, with a scale of 1, is given the pixels that the images were made from.
+        uint8 images are pixels, prepared as the file's input format says; float ones are what the input stands for.
+
+        Raises:
+            MixNetError: pixels for a file that does not say what it takes.
         """
         _ = self.output
         return np.concatenate([self.run(image[None])[0] for image in images])
 
     def run(self, image: np.ndarray) -> list[np.ndarray]:
-        """Run one normalized float image (1, height, width, channels); return every output in float."""
-        self._set_input(quantized(image, self.input))
+        """Run one image (1, height, width, channels), pixels or floats as above; return every output in float."""
+        self._set_input(quantized(prepare(image, self.input_format, self.source), self.input))
         self.invoke()
         return [self._float(details) for details in self.outputs]
 
@@ -182,19 +187,9 @@ def _tried(source: str | Path | bytes | FlatGraph, **settings: object) -> tuple[
 
 
 def quantized(images: np.ndarray, details: dict[str, Any]) -> np.ndarray:
-    """Return normalized float images in the type of an interpreter's input, given its details.
-
-    A uint8 input with a scale of 1 takes the pixels that the images were made from.
-    """
+    """Return float images in the type of an interpreter's input, given its details."""
     scale, zero_point = details["quantization"]
     if not scale:
         return images.astype(details["dtype"])
-    if details["dtype"] == np.uint8 and (scale, zero_point) == (1.0, 0):
-        images = to_pixels(images)
     limits = np.iinfo(details["dtype"])
     return np.clip(np.round(images / scale) + zero_point, limits.min, limits.max).astype(details["dtype"])
-
-
-def to_pixels(images: np.ndarray) -> np.ndarray:
-    """Undo ``preprocess_input``: normalized images to whole float32 pixels from 0 to 255."""
-    return np.round((images * IMAGENET_STD + IMAGENET_MEAN) * 255).astype(np.float32)

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
-from mixnet_tf.data.pixels import IMAGENET_MEAN, IMAGENET_STD
+from mixnet_tf.data.input_format import known, limits
 from mixnet_tf.errors import DeployError
 from mixnet_tf.litert.flatgraph import FlatGraph
 
@@ -16,18 +16,19 @@ def set_types(graph: FlatGraph, input_type: str, output_type: str) -> None:
 
     Given: x (1, h, w, 3) int8 → graph → y (1, c) int8.
     Result, float32 in and out: x float32 → QUANTIZE → graph → DEQUANTIZE → y float32. Result, uint8 in and out:
-    pixels uint8 → QUANTIZE → normalization (below) → graph → QUANTIZE → y uint8.
+    pixels uint8 → QUANTIZE → graph → QUANTIZE → y uint8, with a normalization (below) where the graph takes no pixels.
 
     Args:
         graph: changed in place.
-        input_type: ``"int8"`` or ``"float32"`` (normalized images), or ``"uint8"`` (pixels 0 to 255).
+        input_type: ``"int8"`` or ``"float32"``, for images in the graph's own format, or ``"uint8"`` for pixels.
         output_type: ``"int8"``, ``"uint8"`` or ``"float32"``.
 
     Raises:
-        DeployError: uint8 pixels for a model of other than RGB images.
+        MixNetError: uint8 pixels for a model of other than RGB images, or one of which nobody says what it takes.
     """
     if input_type == "uint8":
-        _normalize_first(graph)
+        if graph.input_format != "pixels":
+            _normalize_first(graph)
         graph.prepend("QUANTIZE", "image", type=schema.TensorType.UINT8, quantization=_shifted(graph, graph.inputs[0]))
     elif input_type == "float32":
         graph.prepend("QUANTIZE", "image", type=schema.TensorType.FLOAT32)
@@ -39,30 +40,32 @@ def set_types(graph: FlatGraph, input_type: str, output_type: str) -> None:
 
 
 def _normalize_first(graph: FlatGraph) -> None:
-    """Put the normalization of pixels first, as a 1x1 depthwise convolution in int8: padding still pads with zeros.
+    """Put the graph's own format of images first, as a 1x1 depthwise convolution in int8: padding still pads with zeros.
 
-    Given: x (1, h, w, 3) int8, normalized → graph.
+    Given: x (1, h, w, 3) int8, in any format → graph.
     Result: pixels (1, h, w, 3) int8, less 128 → DEPTHWISE_CONV_2D, kernel (1, 1, 1, 3) → x → graph.
     """
     channels = graph.shape(graph.inputs[0])[-1]
-    if channels != len(IMAGENET_MEAN):
+    if channels != 3:
         raise DeployError(f"input: uint8 needs a model of RGB images, found {channels} channels")
-    mean, std = np.array(IMAGENET_MEAN), np.array(IMAGENET_STD)
-    # The kernel 1 / (255 std) is any whole number at a scale of its own: take the one whose bias rounds least, so that
-    # pixels become the very int8 values that normalized floats become.
+    black, white = limits(known(graph.input_format, graph.where))
+    step = (white - black) / 255
+    # The kernel, the step from pixel to pixel, is any whole number at a scale of its own: take the one whose bias rounds
+    # least, so that pixels become the very int8 values that floats in the graph's format become.
     numbers = np.arange(64, 128)[:, None]
-    exact = -mean * 255 * numbers
+    exact = black / step * numbers
     values = numbers[np.abs(exact - np.round(exact)).argmin(axis=0), 0]
-    zeros, scale = np.zeros(channels, np.int64), 1 / (255 * std * values)
+    zeros, scale = np.zeros(channels, np.int64), step / values
     per_channel = _quantization(scale, zeros, quantizedDimension=3)
     kernel = graph.add_constant("normalize_kernel", values.astype(np.int8).reshape(1, 1, 1, -1), per_channel)
-    offsets = np.round(-mean * 255 * values).astype(np.int32)
+    offsets = np.round(black / step * values).astype(np.int32)
     bias = graph.add_constant("normalize_bias", offsets, _quantization(scale, zeros))
     options = schema.DepthwiseConv2DOptionsT(strideW=1, strideH=1, depthMultiplier=1)
     pixels = _quantization([1.0], [-128])
     graph.prepend(
         "DEPTHWISE_CONV_2D", "pixels", (kernel, bias), options, type=schema.TensorType.INT8, quantization=pixels
     )
+    graph.input_format = "pixels"
 
 
 def _quantization(scale: npt.ArrayLike, zero_point: npt.ArrayLike, **fields: int) -> Any:

@@ -40,7 +40,7 @@ def measure_extremes(graph: FlatGraph, images: Iterable[np.ndarray]) -> dict[int
 
     Args:
         graph: a float ``.tflite``.
-        images: normalized float images (1, height, width, channels).
+        images: (1, height, width, channels), pixels or what the graph takes.
 
     Raises:
         DeployError: no image, a tensor that is not finite, or another shape than the file says.
@@ -97,7 +97,7 @@ def measure_ranges(
     Args:
         graph: a float ``.tflite``.
         extremes: of this graph, over the same images.
-        images: normalized float images (1, height, width, channels).
+        images: (1, height, width, channels), pixels or what the graph takes.
         method: ``"minmax"``, ``"percentile"``, ``"mse"`` (least squared error over all values) or ``"error"``.
     """
     if method == "minmax":

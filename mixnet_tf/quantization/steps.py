@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 from tqdm import tqdm
 
+from mixnet_tf.data.input_format import limits
 from mixnet_tf.errors import DeployError
 from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.litert.runtime import LiteModel
@@ -15,6 +16,9 @@ from mixnet_tf.quantization.equalize import equalize
 from mixnet_tf.quantization.ranges import constant_tensors, measure_extremes, measure_ranges
 from mixnet_tf.quantization.recipe import Recipe
 from mixnet_tf.quantization.types import Calibrated, Images
+
+WHOLE_STEPS = ("pixels", "fractions", "signed")
+"""Formats in which all channels have the same black and white."""
 
 CORRECTION_IMAGES = 64
 """Images of the bias correction: three times as many gained 0.0 to 0.1 dB."""
@@ -41,6 +45,9 @@ def calibrate(graph: FlatGraph, recipe: Recipe, images: Images) -> Calibrated:
         equalized, extremes = equalize(graph, extremes, streams=recipe.equalize.streams, relu=recipe.equalize.relu)
         error = _largest_change(graph, equalized, itertools.islice(images, _CHECK_IMAGES))
     ranges = measure_ranges(equalized, extremes, _shown(images, "ranges"), recipe.ranges)
+    if graph.input_format in WHOLE_STEPS:  # then every pixel is an int8 value
+        black, white = limits(graph.input_format)
+        ranges[equalized.inputs[0]] = float(black.min()), float(white.max())
     return Calibrated(reference=graph, equalized=equalized, ranges=ranges, equalization_error=error, notes=tuple(notes))
 
 

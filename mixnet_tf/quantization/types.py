@@ -15,7 +15,7 @@ Ranges = Mapping[int, tuple[float, float]]
 
 
 class Images(Protocol):
-    """Normalized float images (1, height, width, channels), read again and again: a CalibrationSet, or a list."""
+    """Images (1, height, width, channels), uint8 pixels, or floats as the graph takes them, read again and again."""
 
     def __len__(self) -> int: ...
 

@@ -83,7 +83,7 @@ def train(
         overwrite: start anew where `output` already holds files; those of a run are deleted.
 
     Returns:
-        A model of float images (batch, height, width, 3), normalized as ``preprocess_input`` does it.
+        A model of images (batch, height, width, 3), pixels from 0 to 255.
 
     Raises:
         MixNetError: arguments or data that cannot work, or a folder that holds files already.
