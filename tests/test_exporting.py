@@ -15,7 +15,6 @@ from recipes import PLAIN
 
 from mixnet_tf import exporting, files
 from mixnet_tf.data.dataset import Split
-from mixnet_tf.data.pixels import preprocess_input
 from mixnet_tf.deploy.deploy import deploy_model
 from mixnet_tf.errors import DeployError, MixNetError
 from mixnet_tf.exporting import KerasSource, export
@@ -154,7 +153,7 @@ def test_a_model_without_a_bias_has_nothing_to_correct(digits, tmp_path):
     keras.utils.set_random_seed(0)
     image = keras.Input((8, 8, 3))
     model = keras.Model(image, keras.layers.Dense(10, use_bias=False)(keras.layers.Flatten()(image)))
-    made = export(model, tmp_path / "f.tflite", recipe="int8", calibration=digits, images=40)
+    made = export(model, tmp_path / "f.tflite", recipe="int8", calibration=digits, images=40, input_format="signed")
     image = np.random.default_rng(0).uniform(-1, 1, (1, 8, 8, 3)).astype(np.float32)
     output, wanted = LiteModel(made.path)(image), np.asarray(model(image))
     np.testing.assert_allclose(output, wanted, atol=0.05 * np.abs(wanted).max())
@@ -272,7 +271,8 @@ def test_a_report_on_a_file_from_elsewhere(digits, tmp_path):
     (tmp_path / "f.tflite").write_bytes(foreign(model, tf.TensorSpec((1, 32, 32, 3), tf.float32)))
     recipe = Recipe(name="own", weights="int8", activations="int8", backend="tf.lite")  # litert-quantizer refuses it
     report = tmp_path / "report"
-    export(tmp_path / "f.tflite", tmp_path / "x.tflite", recipe=recipe, calibration=digits, images=40, report=report)
+    given = {"calibration": digits, "images": 40, "input_format": "fractions"}
+    export(tmp_path / "f.tflite", tmp_path / "x.tflite", recipe=recipe, report=report, **given)
     assert json.loads((report / "report.json").read_text())["sensitivity"] == []
 
 
@@ -316,7 +316,8 @@ def test_every_skipped_image_is_reported_and_recorded(digits, fixtures, tmp_path
     )
     recipe = dataclasses.replace(PLAIN, min_agreement=0.0)
     source = fixtures / "tiny" / "classifier.tflite"
-    made = export(source, tmp_path / "f.tflite", recipe=recipe, calibration=data, report=tmp_path / "report")
+    given = {"calibration": data, "input_format": "fractions", "report": tmp_path / "report"}
+    made = export(source, tmp_path / "f.tflite", recipe=recipe, **given)
     bad = sorted(str(tmp_path / f"{split}0.png") for split in names)
     assert list(made.skipped_images) == bad
     assert json.loads((tmp_path / "f.quantization.json").read_text())["skipped_images"] == bad
@@ -324,7 +325,7 @@ def test_every_skipped_image_is_reported_and_recorded(digits, fixtures, tmp_path
 
 
 def test_weights_alone_lose_less_than_all_in_int8(nano_float32, digits, tmp_path):
-    images = preprocess_input(np.asarray(digits.splits["test"].images[:100]))
+    images = np.asarray(digits.splits["test"].images[:100])
     wanted, errors = LiteModel(nano_float32)(images), {}
     for name in ("weight_int8", "int8"):
         export(nano_float32, tmp_path / f"{name}.tflite", recipe=name, calibration=digits, images=40)

@@ -93,7 +93,8 @@ def add_image_size(parser: argparse.ArgumentParser, default: str) -> None:
 def add_input(parser: argparse.ArgumentParser, flag: str = "--input", model: str = "the model") -> None:
     help_text = f"what {model} takes for an image, where it does not tell: 0 to 255, 0 to 1, -1 to 1, or ImageNet's "
     help_text += "mean 0 and deviation 1"
-    parser.add_argument(flag, choices=INPUT_FORMATS, help=help_text)
+    dest = "input_format" + flag.removeprefix("--input").replace("-", "_")
+    parser.add_argument(flag, choices=INPUT_FORMATS, dest=dest, help=help_text)
 
 
 def add_overwrite(parser: argparse.ArgumentParser) -> None:

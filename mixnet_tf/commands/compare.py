@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     check_model(args.b)
     data = load_images(args.data, args).checked(args.split)
     load_tensorflow()
-    formats = (args.input_a, args.input_b)
+    formats = (args.input_format_a, args.input_format_b)
     result = compare(args.a, args.b, data, split=args.split, image_size=args.image_size, input_formats=formats)
     return dataclasses.asdict(result) | about_images(data, args.split)
 

@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     check_model(args.model)
     data = load_images(args.data, args).checked(args.split)
     load_tensorflow()
-    result = evaluate(args.model, data, split=args.split, image_size=args.image_size, input_format=args.input)
+    result = evaluate(args.model, data, split=args.split, image_size=args.image_size, input_format=args.input_format)
     return dataclasses.asdict(result) | about_images(data, args.split)
 
 

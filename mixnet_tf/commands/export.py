@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         images=args.images,
         seed=args.seed,
         min_agreement=args.min_agreement,
-        input_format=args.input,
+        input_format=args.input_format,
         report=args.report,
         overwrite=args.overwrite,
     )

@@ -202,19 +202,8 @@ class Emitter:
     def rescale(self, x: Tensor, scale: np.ndarray, offset: np.ndarray, name: str) -> Tensor:
         """Scale and shift every channel of `x` by one operator, together with what scaled `x` before.
 
-        Given, as EfficientNet begins::
-
-            x (1, 224, 224, 3) ─> a: times 1 / 255 ─> b: less the mean, by the deviation (1, 224, 224, 3)
-
-        Result: a padding of what follows still pads with zeros, so it cannot be folded into the next convolution::
-
-            x (1, 224, 224, 3) ─> b: depthwise 1x1, bias (1, 224, 224, 3)
-
-        Args:
-            x: (batch, height, width, channels).
-            scale: (channels,).
-            offset: (channels,).
-            name: of the layer.
+        Given: x (1, 8, 8, 3) ─> a: times 1 / 255 ─> b: less the mean, by the deviation (1, 8, 8, 3).
+        Result: x ─> b: depthwise 1x1, bias. It cannot be folded into a convolution that pads with zeros.
         """
         source, *first = self._scaled.get(id(x), (x, np.ones(x.shape[-1]), np.zeros(x.shape[-1])))
         scale, offset = first[0] * scale, first[1] * scale + offset

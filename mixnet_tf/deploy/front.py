@@ -45,8 +45,8 @@ def front_of(model: keras.Model) -> Front:
             black, white = (colour * scale + offset for colour in limits(name))
             if is_known_map(black, white, "normalized"):
                 return Front(name, certain=name != "normalized")
-    name = format_before(scale, offset)
-    return Front(name, certain=name is not None)
+    taken = format_before(scale, offset)
+    return Front(taken, certain=taken is not None)
 
 
 def _computed(model: keras.Model, colours: np.ndarray) -> tuple[np.ndarray | None, Any]:

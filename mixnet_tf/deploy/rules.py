@@ -288,6 +288,6 @@ _RULES: Mapping[type[keras.layers.Layer], Callable[..., Tensor]] = {
 
 
 def rule_of(layer: Any, x: Any) -> Callable[..., Tensor] | None:
-    """Return the function of (emitter, layer, input, name) that emits what stands for a layer; None where it may stay."""
+    """Return the function of (emitter, layer, input, name) that emits what stands for a layer; None if it may stay."""
     rule = _RULES.get(type(layer))
     return None if rule is _scale_channels and not _scales_channels(layer, x) else rule

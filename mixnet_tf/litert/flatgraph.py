@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from mixnet_tf.data.choices import INPUT_FORMATS
 from mixnet_tf.errors import DeployError
 from mixnet_tf.guard.verification import OP_NAMES, TYPE_NAMES, builtin_code, default_options, verify
+from mixnet_tf.litert import metadata
 from mixnet_tf.litert.packing import IDENTIFIER, Buffer, pack
 
 _TYPES: dict[int, np.dtype] = {
@@ -24,7 +24,6 @@ _TYPES: dict[int, np.dtype] = {
     schema.TensorType.INT64: np.dtype(np.int64),
 }
 _VERSIONS = {"QUANTIZE": 2, "DEQUANTIZE": 2}
-_INPUT_FORMAT = b"mixnet_tf.input_format"
 _DAMAGE = (struct.error, IndexError, TypeError, ValueError, AttributeError, KeyError, OverflowError)
 
 
@@ -129,22 +128,13 @@ class FlatGraph:
 
     @property
     def input_format(self) -> str | None:
-        """One of INPUT_FORMATS, which the file's metadata names; None where it names none."""
-        return next((_format(self.model.buffers[entry.buffer].data) for entry in self._entries()), None)
+        """What the file says that it takes for an image: one of INPUT_FORMATS, or None."""
+        return metadata.input_format(self.model)
 
     @input_format.setter
     def input_format(self, name: str | None) -> None:
-        if name == self.input_format:
-            return
-        old = self._entries()
-        self.model.metadata = [entry for entry in self.model.metadata or [] if entry not in old]
-        if name is not None:
-            self.model.metadata.append(schema.MetadataT(name=_INPUT_FORMAT, buffer=len(self.model.buffers)))
-            self.model.buffers.append(Buffer(data=name.encode()))
+        metadata.set_input_format(self.model, name)
         self._changed()
-
-    def _entries(self) -> list[Any]:
-        return [entry for entry in self.model.metadata or [] if entry.name == _INPUT_FORMAT]
 
     @functools.cached_property
     def ops(self) -> tuple[Op, ...]:
@@ -338,21 +328,6 @@ class FlatGraph:
             if i not in read:
                 buffer.data = None
         return pack(self.model)
-
-
-def recorded_format(content: bytes) -> str | None:
-    """Return the input format of a whole ``.tflite``, without parsing the rest of it."""
-    model = schema.Model.GetRootAs(content, 0)
-    for entry in map(model.Metadata, range(model.MetadataLength())):
-        if entry.Name() == _INPUT_FORMAT:
-            buffer = model.Buffers(entry.Buffer())
-            return _format(None if buffer.DataIsNone() else buffer.DataAsNumpy())
-    return None
-
-
-def _format(data: Any) -> str | None:
-    name = bytes(b"" if data is None else data).decode("ascii", "replace")
-    return name if name in INPUT_FORMATS else None
 
 
 def _check_counts(content: bytes) -> None:

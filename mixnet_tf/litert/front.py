@@ -1,4 +1,4 @@
-"""What a ``.tflite`` takes for an image: recorded in it, or worked out from its input's scale or its first operators."""
+"""What a ``.tflite`` takes for an image: recorded, or worked out from its input's scale or its first operators."""
 
 import operator
 from collections.abc import Callable, Mapping

@@ -13,7 +13,8 @@ from mixnet_tf.checks import reason
 from mixnet_tf.data.input_format import prepare
 from mixnet_tf.errors import DeployError
 from mixnet_tf.guard.trial import TRIAL
-from mixnet_tf.litert.flatgraph import FlatGraph, recorded_format
+from mixnet_tf.litert.flatgraph import FlatGraph
+from mixnet_tf.litert.metadata import recorded_format
 from mixnet_tf.quiet import quiet
 
 _RESOLVERS = {
@@ -59,7 +60,6 @@ class LiteModel:
     ):
         settings = {"num_threads": num_threads, "resolver": _RESOLVERS[kernels], "keep_tensors": keep_tensors}
         content, self.source = _tried(source, **settings, only_load=only_load)
-        self.input_format = recorded_format(content)
         with self._one_line("load"), quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that keeping all tensors is for debugging: it is what we do
             from ai_edge_litert.interpreter import Interpreter, OpResolverType
@@ -73,6 +73,7 @@ class LiteModel:
             self.interpreter.allocate_tensors()
             self._inputs = self.interpreter.get_input_details()
             self.outputs: list[dict[str, Any]] = self.interpreter.get_output_details()
+        self.input_format = recorded_format(content)
 
     @contextlib.contextmanager
     def _one_line(self, action: str) -> Iterator[None]:

@@ -40,7 +40,7 @@ def set_types(graph: FlatGraph, input_type: str, output_type: str) -> None:
 
 
 def _normalize_first(graph: FlatGraph) -> None:
-    """Put the graph's own format of images first, as a 1x1 depthwise convolution in int8: padding still pads with zeros.
+    """Put the graph's format of images first, as a 1x1 depthwise convolution in int8: padding still pads with zeros.
 
     Given: x (1, h, w, 3) int8, in any format → graph.
     Result: pixels (1, h, w, 3) int8, less 128 → DEPTHWISE_CONV_2D, kernel (1, 1, 1, 3) → x → graph.
@@ -50,8 +50,8 @@ def _normalize_first(graph: FlatGraph) -> None:
         raise DeployError(f"input: uint8 needs a model of RGB images, found {channels} channels")
     black, white = limits(known(graph.input_format, graph.where))
     step = (white - black) / 255
-    # The kernel, the step from pixel to pixel, is any whole number at a scale of its own: take the one whose bias rounds
-    # least, so that pixels become the very int8 values that floats in the graph's format become.
+    # The kernel, the step from pixel to pixel, is any whole number at a scale of its own: take the one whose bias
+    # rounds least, so that pixels become the very int8 values that floats in the graph's format become.
     numbers = np.arange(64, 128)[:, None]
     exact = black / step * numbers
     values = numbers[np.abs(exact - np.round(exact)).argmin(axis=0), 0]

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from mixnet_tf.data.dataset import ImageData
-from mixnet_tf.data.pixels import preprocess_input
+from mixnet_tf.data.input_format import prepare
 from mixnet_tf.data.sources import load_data
 from mixnet_tf.exporting import export
 from mixnet_tf.model import create_model
@@ -21,12 +21,14 @@ PLAIN_RECIPES = {"float32": "float32", "int8": "int8_baseline"}
 """How the plain files of each type are made: as TensorFlow alone would."""
 
 PEERS = {"EfficientNet-B0": keras.applications.EfficientNetB0, "MobileNetV2": keras.applications.MobileNetV2}
+FORMATS = {"mobilenetv2": "signed"}
+"""What a model takes, by its name, where it does not tell."""
 
 
 def images(count: int = 8) -> Iterator[np.ndarray]:
-    """Give random images, normalized, of shape (1, SIZE, SIZE, 3)."""
+    """Give random pixels of shape (1, SIZE, SIZE, 3)."""
     rng = np.random.default_rng(1)
-    return (preprocess_input(rng.integers(0, 256, (1, SIZE, SIZE, 3), np.uint8)) for _ in range(count))
+    return (rng.integers(0, 256, (1, SIZE, SIZE, 3), np.uint8) for _ in range(count))
 
 
 def noise(folder: Path) -> ImageData:
@@ -64,14 +66,19 @@ def _randomized(model: keras.Model) -> keras.Model:
     norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
     for norm in norms:
         norm.momentum = 0.0
-    model(np.concatenate(list(images(16))), training=True)
+    model(prepare(np.concatenate(list(images(16))), _format(model) or "pixels"), training=True)
     return model
 
 
 def write(model: keras.Model, recipe: str, path: Path, graph: str = "deploy") -> Path:
     """Export a model, with the ranges of random images; return `path`."""
-    export(model, path, recipe=recipe, calibration=noise(path.parent), graph=graph, images=CALIBRATION)
+    given = {"calibration": noise(path.parent), "images": CALIBRATION, "input_format": _format(model)}
+    export(model, path, recipe=recipe, graph=graph, **given)
     return path
+
+
+def _format(model: keras.Model) -> str | None:
+    return next((name for prefix, name in FORMATS.items() if model.name.startswith(prefix)), None)
 
 
 def write_plain(model: keras.Model, name: str, folder: Path) -> dict[str, Path]:

@@ -51,7 +51,7 @@ def two_classes(tmp_path_factory) -> Path:
 
     keras.utils.set_random_seed(0)
     image = keras.Input((None, None, 3))
-    means = keras.layers.GlobalAveragePooling2D()(image)
+    means = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(image))
     root = tmp_path_factory.mktemp("two_classes")
     keras.Model(image, keras.layers.Dense(2)(means)).save(root / "model.keras")
     (root / "labels.txt").write_text("cat\ndog\n")

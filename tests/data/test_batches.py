@@ -19,7 +19,6 @@ from mixnet_tf.data.dataset import ImageData, Split
 from mixnet_tf.data.sources import load_data
 from mixnet_tf.errors import ArgumentError, DataError
 
-MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 PLAIN = Augmentation(min_area=1.0, flip=False, jitter=0.0)
 
 
@@ -35,8 +34,8 @@ def flat_data(count: int, classes: int = 2, side: int = 8) -> ImageData:
 
 
 def gray_values(images) -> np.ndarray:
-    """Undo the normalization and return the mean pixel of each image."""
-    return np.round((np.asarray(images, np.float64) * STD + MEAN).mean((1, 2, 3)) * 255, 2)
+    """Return the mean pixel of each image."""
+    return np.round(np.asarray(images, np.float64).mean((1, 2, 3)), 2)
 
 
 def train_batches(data: ImageData, **changes) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -65,7 +64,7 @@ TIMM_RESIZES = [
 
 
 @pytest.mark.parametrize(("source", "image_size", "resized"), TIMM_RESIZES)
-def test_evaluation_and_calibration_resize_crop_and_normalize_as_timm(tmp_path, source, image_size, resized):
+def test_evaluation_and_calibration_resize_and_crop_as_timm(tmp_path, source, image_size, resized):
     pixels = noise(source[1], source[0])
     for name in ("a", "b"):
         (tmp_path / "train" / name).mkdir(parents=True)
@@ -73,8 +72,8 @@ def test_evaluation_and_calibration_resize_crop_and_normalize_as_timm(tmp_path, 
             Image.fromarray(pixels).save(tmp_path / "train" / name / f"{i}.png")
     height, width = image_size if isinstance(image_size, tuple) else (image_size, image_size)
     top, left = round((resized[1] - height) / 2), round((resized[0] - width) / 2)
-    large = np.asarray(Image.fromarray(pixels).resize(resized, Image.Resampling.BICUBIC), np.float64)
-    expected = (large[top : top + height, left : left + width] / 255 - MEAN) / STD
+    large = np.asarray(Image.fromarray(pixels).resize(resized, Image.Resampling.BICUBIC))
+    expected = large[top : top + height, left : left + width]
 
     data = ImageData(
         "pair",
@@ -83,12 +82,12 @@ def test_evaluation_and_calibration_resize_crop_and_normalize_as_timm(tmp_path, 
         crop_fraction=0.875,
     )
     images, _ = next(iter(evaluation_dataset(data, "train", image_size=image_size, batch_size=4)))
-    assert images.dtype == tf.float32
+    assert images.dtype == tf.uint8
     assert images.shape == (4, height, width, 3)
-    np.testing.assert_allclose(images[3], expected, atol=1e-5)
+    np.testing.assert_array_equal(images[3], expected)
     calibration = next(iter(CalibrationSet.choose(data, image_size=image_size, count=1)))
-    assert calibration.dtype == np.float32
-    np.testing.assert_allclose(calibration, expected[None], atol=1e-5)
+    assert calibration.dtype == np.uint8
+    np.testing.assert_array_equal(calibration, expected[None])
 
 
 def test_evaluation_keeps_order_and_every_image():

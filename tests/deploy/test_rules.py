@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from small import with_random_weights
 
+from mixnet_tf import layers as layer_room
 from mixnet_tf.deploy.deploy import deploy_model
 from mixnet_tf.deploy.emitter import MAX_CONCATENATED, Emitter, fill, spread
-from mixnet_tf.deploy.rules import RULES, cut, fold
+from mixnet_tf.deploy.rules import cut, fold, rule_of
 from mixnet_tf.layers import ConvBatchNorm, GroupedPointwiseConv2D, MixConv2D, MixDepthBlock, SqueezeExcite
 
 
@@ -33,7 +34,54 @@ def reads(model, name: str) -> list[str]:
 
 
 def test_every_layer_of_ours_has_a_rule():
-    assert set(RULES) == {GroupedPointwiseConv2D, MixConv2D, SqueezeExcite, ConvBatchNorm, MixDepthBlock}
+    layers = [layer for layer in vars(layer_room).values() if getattr(layer, "__module__", "") == layer_room.__name__]
+    classes = {layer for layer in layers if isinstance(layer, type) and issubclass(layer, keras.layers.Layer)}
+    assert classes == {GroupedPointwiseConv2D, MixConv2D, SqueezeExcite, ConvBatchNorm, MixDepthBlock}
+    assert all(rule_of(object.__new__(layer), None) for layer in classes)
+
+
+PIXELS = np.random.default_rng(0).uniform(0, 255, (1, 4, 4, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("layers", "scale", "offset"),
+    [
+        ([keras.layers.Rescaling(1 / 255)], 1 / 255, 0),
+        ([keras.layers.Rescaling([1.0, 2.0, 3.0], [0.5, 0.0, -1.0])], [1, 2, 3], [0.5, 0, -1]),
+        (
+            [keras.layers.Normalization(mean=[1.0, 2, 3], variance=[4.0, 9, 16])],
+            [1 / 2, 1 / 3, 1 / 4],
+            [-0.5, -2 / 3, -0.75],
+        ),
+        ([keras.layers.Normalization(axis=None, mean=100.0, variance=400.0)], 1 / 20, -5),
+        (
+            [keras.layers.Rescaling(1 / 255), keras.layers.Normalization(mean=[0.5] * 3, variance=[0.25] * 3)],
+            2 / 255,
+            -1,
+        ),
+    ],
+)
+def test_what_scales_an_image_becomes_one_depthwise_convolution(layers, scale, offset):
+    """Given by the documentation of both layers: x * scale + offset, and (x - mean) / sqrt(variance)."""
+    model = deploy_model(keras.Sequential([keras.Input((4, 4, 3)), *layers]), image_size=4)
+    (layer,) = (layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer))
+    assert isinstance(layer, keras.layers.DepthwiseConv2D) and layer.kernel_size == (1, 1)
+    np.testing.assert_allclose(model(PIXELS), PIXELS * scale + offset, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        keras.layers.Normalization(axis=(1, 3), mean=0.5, variance=0.25),
+        keras.layers.Normalization(mean=0.5, variance=4.0, invert=True),
+    ],
+)
+def test_other_normalizations_stay(layer):
+    image = keras.Input((4, 4, 3))
+    model = keras.Model(image, layer(image))
+    rewritten = deploy_model(model, image_size=4)
+    np.testing.assert_allclose(rewritten(PIXELS), model(PIXELS), rtol=1e-5)
+    assert not any(isinstance(layer, keras.layers.DepthwiseConv2D) for layer in rewritten.layers)
 
 
 def test_grouped_pointwise():

@@ -48,7 +48,7 @@ def sizes(monkeypatch) -> list[tuple[str, tuple[int, int]]]:
     """Models whose names are their image sizes; the list says what each was given."""
     given = []
 
-    def open_model(path: str) -> Predictor:
+    def open_model(path: str, input_format: str | None) -> Predictor:
         def predict(images: np.ndarray) -> np.ndarray:
             given.append((path, images.shape[1:3]))
             return images.mean(axis=(1, 2))[:, :2]
@@ -95,6 +95,7 @@ def test_real_files(trained_nano, nano_float32, digits, tmp_path):
     assert result.snr_db > 80 and result.agreement == 1 and result.top1_a == result.top1_b
     assert result.only_a_right == result.only_b_right == 0
     image = keras.Input((32, 32, 3))
-    keras.Model(image, keras.layers.Dense(3)(keras.layers.Flatten()(image))).save(tmp_path / "three.keras")
+    flat = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(image))
+    keras.Model(image, keras.layers.Dense(3)(flat)).save(tmp_path / "three.keras")
     with pytest.raises(MixNetError, match=r"three\.keras: has 3 classes, but few has 10"):
         compare(trained_nano, tmp_path / "three.keras", data)

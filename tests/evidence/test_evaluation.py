@@ -27,10 +27,11 @@ def painted(*colors: str, labels: list[int] | None = None, name: str = "paints",
 
 @pytest.fixture(scope="module")
 def mean_color(tmp_path_factory):
-    """A .keras file: images of any size to the mean of red, green and blue."""
+    """A .keras file: pixels of any size to the mean of red, green and blue, from 0 to 1."""
     path = tmp_path_factory.mktemp("model") / "mean.keras"
     image = keras.Input((None, None, 3))
-    keras.Model(image, keras.layers.GlobalAveragePooling2D()(image)).save(path)
+    fractions = keras.layers.Rescaling(1 / 255)(image)
+    keras.Model(image, keras.layers.GlobalAveragePooling2D()(fractions)).save(path)
     return path
 
 
@@ -70,11 +71,35 @@ def test_the_split_is_the_one_asked_for(mean_color):
         evaluate(mean_color, data, split="vall")
 
 
-def test_images_are_normalized(mean_color):
-    """(x / 255 - mean) / std with ImageNet's, as in training."""
-    outputs, labels = predict(open_predictor(mean_color), painted("blue", "red"), "test")
-    np.testing.assert_allclose(outputs[0], [-0.485 / 0.229, -0.456 / 0.224, (1 - 0.406) / 0.225], rtol=1e-5)
+BLUE = {
+    "pixels": [0, 0, 255],
+    "fractions": [0, 0, 1],
+    "signed": [-1, -1, 1],
+    "normalized": [-0.485 / 0.229, -0.456 / 0.224, (1 - 0.406) / 0.225],
+}
+"""A blue image in every format: (x / 255 - mean) / std with ImageNet's for the last one."""
+
+
+@pytest.mark.parametrize("input_format", BLUE)
+def test_a_model_gets_what_the_user_says_it_takes(input_format, tmp_path):
+    image = keras.Input((None, None, 3))
+    path = save_keras(tmp_path / "mean.keras", image, keras.layers.GlobalAveragePooling2D()(image))
+    outputs, labels = predict(open_predictor(path, input_format), painted("blue", "red"), "test")
+    np.testing.assert_allclose(outputs[0], BLUE[input_format], rtol=1e-5)
     assert labels.tolist() == [2, 0] and outputs.shape == (2, 3)
+
+
+def test_a_model_that_does_not_tell_what_it_takes(tmp_path, fixtures):
+    image = keras.Input((None, None, 3))
+    path = save_keras(tmp_path / "mean.keras", image, keras.layers.GlobalAveragePooling2D()(image))
+    for foreign in (path, fixtures / "tiny" / "classifier.tflite"):
+        with pytest.raises(MixNetError, match=f"^{foreign}: does not say what it takes for an image; give --input pix"):
+            evaluate(foreign, painted("red"))
+
+
+def test_a_model_that_says_something_else(mean_color):
+    with pytest.raises(MixNetError, match=r"takes pixels, as it says itself; found --input normalized$"):
+        evaluate(mean_color, painted("red"), input_format="normalized")
 
 
 def test_more_images_than_a_batch(mean_color):
@@ -245,13 +270,13 @@ def test_no_file(name, tmp_path):
 
 def test_a_lite_model_by_hand(fixtures):
     """tiny/classifier: convolution, ReLU, mean, fully connected, all with the whole numbers of fixtures/make.py."""
-    predictor = open_predictor(fixtures / "tiny" / "classifier.tflite")
+    predictor = open_predictor(fixtures / "tiny" / "classifier.tflite", "fractions")
     assert (predictor.image_size, predictor.classes) == ((4, 4), 3)
 
     def whole(*shape: int, start: int = 0) -> np.ndarray:
         return np.resize(np.roll([1.0, -2.0, 0.0, 2.0, -1.0], -start), shape)
 
-    images = np.random.default_rng(0).standard_normal((2, 4, 4, 3)).astype(np.float32)
-    hidden = np.maximum(images.astype(float) @ whole(3, 4) + whole(4, start=1), 0).mean(axis=(1, 2))
+    images = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), np.uint8)
+    hidden = np.maximum(images / 255 @ whole(3, 4) + whole(4, start=1), 0).mean(axis=(1, 2))
     expected = hidden @ whole(4, 3, start=1) + whole(3, start=2)
     np.testing.assert_allclose(predictor.predict(images), expected, rtol=1e-5, atol=1e-5)

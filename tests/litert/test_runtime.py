@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from mixnet_tf.errors import DeployError
+from mixnet_tf.errors import DeployError, MixNetError
 from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.litert.packing import pack
-from mixnet_tf.litert.runtime import LiteModel, quantized, to_pixels
+from mixnet_tf.litert.runtime import LiteModel, quantized
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from mixnet_tf.litert.runtime import LiteModel, quantized, to_pixels
         ("two_inputs", "has 2 inputs and 1 outputs, expected one of each"),
     ],
 )
-def test_inputs_that_are_no_normalized_image_are_refused(name, message, fixtures):
+def test_inputs_that_are_no_image_are_refused(name, message, fixtures):
     model = LiteModel(fixtures / "odd" / f"{name}.tflite")
     for use in (lambda: model.image_size, model.fill_input, lambda: model.run(np.zeros((1, 8, 8, 3), np.float32))):
         with pytest.raises(DeployError, match=rf"{name}\.tflite: {message}"):
@@ -93,13 +93,22 @@ def test_images_are_rounded_and_cut_to_the_type_of_the_input():
     assert quantized(values, {"dtype": np.float32, "quantization": (0.0, 0)}).tolist() == values.tolist()
 
 
-def test_normalization_is_undone_to_the_pixel():
-    from mixnet_tf.data.pixels import preprocess_input
+def test_bytes_are_pixels_and_floats_are_what_the_file_takes(nano_float32, digits):
+    """(x / 255 - mean) / std, for a file that says that it takes normalized images."""
+    pixels = np.asarray(digits.splits["test"].images[:3])
+    model = LiteModel(nano_float32)
+    assert model.input_format == "pixels"
+    np.testing.assert_array_equal(model(pixels), model(pixels.astype(np.float32)))
+    model.input_format = "normalized"
+    floats = (pixels / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
+    np.testing.assert_allclose(model(pixels), model(floats.astype(np.float32)), atol=1e-4)
+    assert np.abs(model(pixels) - model(pixels.astype(np.float32))).max() > 0.1
 
-    pixels = np.arange(256 * 3).reshape(256, 3) % 256
-    np.testing.assert_array_equal(to_pixels(preprocess_input(pixels)), pixels)
-    details = {"dtype": np.uint8, "quantization": (1.0, 0)}
-    np.testing.assert_array_equal(quantized(preprocess_input(pixels), details), pixels)
+
+def test_pixels_for_a_file_that_does_not_say_what_it_takes(fixtures):
+    model = LiteModel(fixtures / "tiny" / "classifier.tflite")
+    with pytest.raises(MixNetError, match=r"classifier\.tflite: does not say what it takes for an image; give --input"):
+        model(np.zeros((1, 4, 4, 3), np.uint8))
 
 
 def test_random_input_is_seeded_and_of_the_inputs_type(nano_int8):

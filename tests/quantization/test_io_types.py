@@ -3,23 +3,46 @@
 import numpy as np
 import pytest
 
-from mixnet_tf.data.pixels import preprocess_input
-from mixnet_tf.errors import DeployError
+from mixnet_tf.errors import DeployError, MixNetError
 from mixnet_tf.litert.flatgraph import FlatGraph
+from mixnet_tf.litert.packing import pack
 from mixnet_tf.litert.runtime import LiteModel
 from mixnet_tf.quantization.io_types import set_types
 
+MEAN, STD = np.array((0.485, 0.456, 0.406)), np.array((0.229, 0.224, 0.225))
 DTYPES = {"int8": np.int8, "uint8": np.uint8, "float32": np.float32}
 
 
 @pytest.fixture
 def nano(nano_int8) -> FlatGraph:
+    """It takes pixels, and begins with their normalization."""
     return FlatGraph(nano_int8.read_bytes())
+
+
+@pytest.fixture
+def normalized(nano) -> FlatGraph:
+    """The same network without its first operator: it takes normalized images."""
+    model = nano.copy().model
+    graph = model.subgraphs[0]
+    first = graph.operators.pop(0)
+    graph.inputs = first.outputs
+    for signature in model.signatureDefs:
+        signature.inputs[0].tensorIndex = first.outputs[0]
+    cut = FlatGraph(pack(model))
+    cut.input_format = "normalized"
+    return cut
 
 
 @pytest.fixture(scope="module")
 def pixels(digits) -> np.ndarray:
     return np.asarray(digits.splits["test"].images[:6])
+
+
+def steps_of(output: np.ndarray, kind: str, scale: float, zero_point: int) -> np.ndarray:
+    """Return an output of any type as the int8 numbers that it stands for."""
+    if kind == "float32":
+        return np.round(output / scale) + zero_point
+    return output.astype(int) - (128 if kind == "uint8" else 0)
 
 
 @pytest.mark.parametrize("output", DTYPES)
@@ -28,19 +51,30 @@ def test_every_pair_of_types_gives_the_same_numbers(nano, nano_int8, pixels, giv
     set_types(nano, given, output)
     model, int8 = LiteModel(nano.content()), LiteModel(nano_int8)
     assert model.input["dtype"] == DTYPES[given] and model.output["dtype"] == DTYPES[output]
-    images = preprocess_input(pixels)
-    scale, zero_point = int8.output["quantization"]
-    for raw, image in zip(pixels, images, strict=True):
-        wanted = int8.run_raw(np.clip(np.round(image / int8.input["quantization"][0])
-                                      + int8.input["quantization"][1], -128, 127).astype(np.int8)[None])  # fmt: skip
-        reached = model.run_raw(raw[None]) if given == "uint8" else model.run(image[None])[0][0]
-        if given == "uint8" and output == "uint8":
-            reached = reached.astype(int) - 128
-        elif (given == "uint8" and output == "float32") or given != "uint8":
-            reached = np.round(reached / scale) + zero_point
-        assert (
-            np.abs(reached.astype(int) - wanted.astype(int)).max() <= 1
-        )  # a pixel between two steps may fall either way
+    assert model.input_format == "pixels"
+    for image in pixels:
+        wanted = int8.run_raw((image.astype(int) - 128).astype(np.int8)[None])
+        raw = image.astype(int) - (128 if given == "int8" else 0)
+        reached = model.run_raw(raw.astype(DTYPES[given])[None])
+        np.testing.assert_array_equal(steps_of(reached, output, *int8.output["quantization"]), wanted)
+
+
+@pytest.mark.parametrize("output", DTYPES)
+@pytest.mark.parametrize("given", DTYPES)
+def test_a_network_of_normalized_images_gives_the_same_numbers(normalized, pixels, given, output):
+    before = LiteModel(normalized.content())
+    set_types(normalized, given, output)
+    model = LiteModel(normalized.content())
+    assert model.input["dtype"] == DTYPES[given] and model.output["dtype"] == DTYPES[output]
+    assert model.input_format == ("pixels" if given == "uint8" else "normalized")
+    scale, zero_point = before.input["quantization"]
+    for image in pixels:
+        floats = (image / 255 - MEAN) / STD
+        steps = np.clip(np.round(floats / scale) + zero_point, -128, 127).astype(np.int8)
+        raw = {"uint8": image, "int8": steps, "float32": floats.astype(np.float32)}[given]
+        reached = steps_of(model.run_raw(raw[None]), output, *before.output["quantization"])
+        # a pixel between two steps may fall either way
+        assert np.abs(reached - before.run_raw(steps[None]).astype(int)).max() <= 1
 
 
 def test_uint8_is_int8_moved_by_128(nano, nano_int8):
@@ -50,28 +84,39 @@ def test_uint8_is_int8_moved_by_128(nano, nano_int8):
     assert (info.dtype, info.scale, info.zero_point) == ("uint8", wanted.scale, wanted.zero_point + 128)
 
 
-def test_pixels_have_a_scale_of_one(nano):
-    set_types(nano, "uint8", "int8")
-    info = nano.tensor(nano.inputs[0])
+@pytest.mark.parametrize("name", ["nano", "normalized"])
+def test_pixels_have_a_scale_of_one(name, request):
+    graph = request.getfixturevalue(name)
+    set_types(graph, "uint8", "int8")
+    info = graph.tensor(graph.inputs[0])
     assert (info.dtype, info.scale, info.zero_point) == ("uint8", 1.0, 0)
-    assert [op.name for op in nano.ops[:2]] == ["QUANTIZE", "DEPTHWISE_CONV_2D"]
+    assert [op.name for op in graph.ops].count("QUANTIZE") == 1
+    assert [op.name for op in graph.ops[:2]] == ["QUANTIZE", "DEPTHWISE_CONV_2D"]
 
 
-def test_every_pixel_value_becomes_the_step_of_its_normalized_float(nano, nano_int8):
+@pytest.mark.parametrize(
+    ("input_format", "mean", "std"), [("normalized", MEAN, STD), ("fractions", 0, 1), ("signed", 0.5, 0.5)]
+)
+def test_every_pixel_value_becomes_the_step_of_its_float(normalized, input_format, mean, std):
     """All 256 values of the three channels, by the formula of the README."""
-    before = FlatGraph(nano_int8.read_bytes())
-    info = before.tensor(before.inputs[0])
-    set_types(nano, "uint8", "int8")
-    model = LiteModel(nano.content(), kernels="builtin", keep_tensors=True)
-    normalized = nano.ops[1].outputs[0]
-    mean, std = np.array((0.485, 0.456, 0.406)), np.array((0.229, 0.224, 0.225))
+    normalized.input_format = input_format
+    info = normalized.tensor(normalized.inputs[0])
+    set_types(normalized, "uint8", "int8")
+    model = LiteModel(normalized.content(), kernels="builtin", keep_tensors=True)
+    tensor = normalized.ops[1].outputs[0]
     values = np.zeros((1, 32, 32, 3), np.uint8)
     values[0, :8] = np.arange(256, dtype=np.uint8).reshape(8, 32, 1)
     model.run_raw(values)
     exact = (np.arange(256)[:, None] / 255 - mean) / std / info.scale + info.zero_point
-    steps = model.value(normalized)[0, :8].reshape(256, 3)
+    steps = model.value(tensor)[0, :8].reshape(256, 3)
     difference = np.abs(steps - np.clip(np.round(exact), -128, 127))
     assert (difference <= np.where(np.abs(exact % 1 - 0.5) < 0.02, 1, 0)).all()
+
+
+def test_a_graph_that_does_not_say_what_it_takes(normalized):
+    normalized.input_format = None
+    with pytest.raises(MixNetError, match="the model: does not say what it takes for an image; give --input"):
+        set_types(normalized, "uint8", "int8")
 
 
 def test_pixels_of_other_than_three_channels_are_refused(fixtures):

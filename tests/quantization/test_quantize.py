@@ -8,7 +8,6 @@ from recipes import PLAIN
 from rescale import rescale_streams
 
 from mixnet_tf.data.calibration import CalibrationSet
-from mixnet_tf.data.pixels import preprocess_input
 from mixnet_tf.deploy.deploy import deploy_model
 from mixnet_tf.errors import DeployError
 from mixnet_tf.litert.convert import convert
@@ -90,7 +89,7 @@ def nano(nano_float32) -> FlatGraph:
 
 @pytest.fixture(scope="module")
 def test_images(digits) -> np.ndarray:
-    return preprocess_input(np.asarray(digits.splits["test"].images))
+    return np.asarray(digits.splits["test"].images)
 
 
 @pytest.fixture(scope="module")

@@ -70,8 +70,10 @@ def test_the_weight_is_that_of_the_mean(model):
     penalize_ranges(model, 1.0)
     model(x)
     once = [float(loss) for loss in model.losses]
-    stem = model.layers[1]
-    outputs = stem.bn(stem.conv(keras.ops.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]])))  # as the stem pads
+    stem = model.get_layer("stem")
+    outputs = stem.bn(
+        stem.conv(keras.ops.pad(model.get_layer("preprocessing")(x), [[0, 0], [1, 1], [1, 1], [0, 0]]))
+    )  # as the stem pads
     expected = float(RangePenalty(1.0)(outputs)) / len(x) / len(once)
     assert min(abs(loss - expected) for loss in once) < 1e-5
 

@@ -31,7 +31,7 @@ def fresh(name: str) -> keras.Model:
     """Build a golden file's model; NetsPresso's have no head."""
     head = {"include_top": False, "pooling": "avg"} if "netspresso" in name else {"classifier_activation": None}
     padding = "same" if "_tf_" in name else "symmetric"
-    return create_model(f"mixnet_{name.rpartition('_')[2]}", padding=padding, **head)
+    return create_model(f"mixnet_{name.rpartition('_')[2]}", padding=padding, include_preprocessing=False, **head)
 
 
 def errors(model: keras.Model, manifest: Path, sizes: tuple[int, ...]) -> dict[str, float]:
