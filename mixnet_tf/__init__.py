@@ -31,6 +31,7 @@ _HOME = {
     "load_model": "saving",
     "evaluate": "evidence.evaluation",
     "compare": "evidence.comparison",
+    "predict": "evidence.predictor",
     "deploy_model": "deploy.deploy",
     "convert": "litert.convert",
     "export": "exporting",

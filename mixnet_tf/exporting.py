@@ -13,8 +13,9 @@ from mixnet_tf.checks import ImageSize, number, one_of
 from mixnet_tf.checks import image_size as checked_size
 from mixnet_tf.data.calibration import CalibrationSet
 from mixnet_tf.data.choices import CALIBRATION_IMAGES
+from mixnet_tf.data.dataset import ImageData
 from mixnet_tf.data.input_format import prepare, settle
-from mixnet_tf.data.sources import ImageData
+from mixnet_tf.data.sources import Source, as_data
 from mixnet_tf.deploy.deploy import deploy_model
 from mixnet_tf.deploy.front import front_of
 from mixnet_tf.deploy.verify import verify_deploy
@@ -149,8 +150,8 @@ def export(
     model: keras.Model | str | Path | KerasSource,
     output: str | Path,
     *,
-    recipe: Recipe | str | Path,
-    calibration: ImageData | None = None,
+    recipe: Recipe | str | Path = "int8",
+    data: ImageData | Source | None = None,
     graph: str = "deploy",
     image_size: ImageSize | None = None,
     images: int = CALIBRATION_IMAGES,
@@ -170,7 +171,7 @@ def export(
             `graph` and `image_size` then hold. A ``.tflite`` is taken as it is, whatever `graph` says.
         output: the file to write.
         recipe: name or path, see ``load_recipe``.
-        calibration: real images, for recipes with int8 arithmetic: `images` of its training split are used.
+        data: real images, see ``load_data``, for recipes with int8 arithmetic: `images` of its training split are used.
         graph: ``"deploy"`` rewrites the model into the equal graph that LiteRT runs fast; ``"plain"`` takes it as
             it is.
         image_size: pixels: a side, or (height, width); default: the model's own.
@@ -187,13 +188,14 @@ def export(
             not finite, or a file that cannot be written.
 
     Example:
-        >>> export("model.keras", "model_int8.tflite", recipe="int8", calibration=load_data("digits"))  # doctest: +SKIP
+        >>> export("model.keras", "model_int8.tflite", data="digits")                            # doctest: +SKIP
     """
     recipe, output = load_recipe(recipe), Path(output)
     if min_agreement is not None:
         recipe = dataclasses.replace(recipe, min_agreement=number("min_agreement", min_agreement, 0, 1))
     one_of("graph", graph, GRAPHS)
-    _check_request(recipe, calibration, output, report, overwrite)
+    _check_request(recipe, data is not None, output, report, overwrite)
+    calibration = None if data is None else as_data(data)
     source = _open(model, image_size, graph, input_format)
     chosen = _choose(calibration, recipe, source.image_size, images, seed)
     float_graph = source.float_graph(recipe, chosen.part(0, _VERIFY_IMAGES) if chosen else [])
@@ -210,19 +212,15 @@ def export(
     return exported
 
 
-def _check_request(
-    recipe: Recipe, calibration: ImageData | None, output: Path, report: str | Path | None, overwrite: bool
-) -> None:
+def _check_request(recipe: Recipe, has_images: bool, output: Path, report: str | Path | None, overwrite: bool) -> None:
     """Refuse what cannot work before anything is computed."""
     check_suffix(output, ".tflite")
     for path in (output, _record_path(output), *diagnosis_files(report)):
         check_free(path, overwrite=overwrite)
     if recipe.weights == "int8":
         backend_of(recipe)
-    if recipe.quantized and calibration is None:
-        raise DeployError(
-            f"recipe {recipe.name} needs real images to find the range of every tensor: give --calibration"
-        )
+    if recipe.quantized and not has_images:
+        raise DeployError(f"recipe {recipe.name} needs real images to find the range of every tensor: give --data")
     if report is not None and not recipe.quantized:
         raise DeployError(f"recipe {recipe.name} has float arithmetic; a report needs a recipe with int8 arithmetic")
 

@@ -12,7 +12,8 @@ from mixnet_tf.data.augmentation import Augmentation
 from mixnet_tf.data.choices import SPLITS
 from mixnet_tf.data.dataset import ImageData
 from mixnet_tf.evidence.benchmark import benchmark
-from mixnet_tf.evidence.evaluation import open_predictor, predict, score, with_distance
+from mixnet_tf.evidence.evaluation import outputs_of, score, with_distance
+from mixnet_tf.evidence.predictor import open_predictor
 from mixnet_tf.evidence.report import ModelResult, Report, write_report
 from mixnet_tf.exporting import KerasSource, export
 from mixnet_tf.quantization.types import Exported
@@ -111,7 +112,7 @@ def _export_all(model: keras.Model, data: ImageData, output: Path, graph: str) -
     """Write a ``.tflite`` of every number format."""
     source = KerasSource(model, graph=graph)
     return [
-        export(source, output / f"model_{name}.tflite", recipe=recipe, calibration=data, overwrite=True)
+        export(source, output / f"model_{name}.tflite", recipe=recipe, data=data, overwrite=True)
         for name, recipe in _RECIPES[graph].items()
     ]
 
@@ -122,12 +123,12 @@ def _measure(reference: Path, files: Sequence[Path], data: ImageData) -> tuple[t
     Returns:
         A result of each, and the confusion counts (true class, predicted class) of the last file.
     """
-    expected, labels = predict(open_predictor(reference), data, "test")
+    expected, labels = outputs_of(open_predictor(reference), data, "test")
     evaluation = score(str(reference), "test", expected, labels, data.class_names)
     results = [ModelResult(file=reference.name, size_bytes=reference.stat().st_size, evaluation=evaluation)]
     outputs = expected
     for path, latency in zip(files, benchmark(files), strict=True):
-        outputs, _ = predict(open_predictor(path), data, "test")
+        outputs, _ = outputs_of(open_predictor(path), data, "test")
         evaluation = score(str(path), "test", outputs, labels, data.class_names)
         evaluation = with_distance(evaluation, outputs, str(reference), expected)
         size = path.stat().st_size

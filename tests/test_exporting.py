@@ -41,7 +41,7 @@ def few(digits):
 
 
 def test_the_record_says_how_the_file_was_made(nano_float32, digits, tmp_path):
-    made = export(nano_float32, tmp_path / "f.tflite", recipe="int8", calibration=digits, images=36)
+    made = export(nano_float32, tmp_path / "f.tflite", recipe="int8", data=digits, images=36)
     content, record = (tmp_path / "f.tflite").read_bytes(), json.loads((tmp_path / "f.quantization.json").read_text())
     assert record == json.loads(json.dumps(dataclasses.asdict(made)))
     assert record["sha256"] == hashlib.sha256(content).hexdigest() and record["size_bytes"] == len(content)
@@ -56,7 +56,7 @@ def test_the_record_says_how_the_file_was_made(nano_float32, digits, tmp_path):
 
 def test_the_committed_int8_file_comes_out_again(nano_float32, nano_int8, digits, tmp_path):
     """Nearly: scales and weights may differ by the last rounding between CPUs."""
-    made = export(nano_float32, tmp_path / "f.tflite", recipe="int8", calibration=digits)
+    made = export(nano_float32, tmp_path / "f.tflite", recipe="int8", data=digits)
     wanted, reached = FlatGraph(nano_int8.read_bytes()), FlatGraph(Path(made.path).read_bytes())
     assert [op.name for op in reached.ops] == [op.name for op in wanted.ops]
     for index in range(len(wanted.tensors)):
@@ -87,7 +87,7 @@ def test_both_graphs_compute_what_the_model_computes(graph, recipe, model, tmp_p
 
 
 def test_the_plain_baseline_is_int8_of_the_plain_graph(model, few, tmp_path):
-    made = export(model, tmp_path / "f.tflite", recipe="int8_baseline", graph="plain", calibration=few, image_size=32)
+    made = export(model, tmp_path / "f.tflite", recipe="int8_baseline", graph="plain", data=few, image_size=32)
     graph = FlatGraph(Path(made.path).read_bytes())
     assert made.backend == "tf.lite" and not graph.float_tensors()
     assert "SPLIT" in {op.name for op in graph.ops}  # which the deploy graph does not have
@@ -134,7 +134,7 @@ def wrong_by_one_weight(model, **arguments):
 def test_a_deploy_graph_that_differs_is_never_written(recipe, model, digits, tmp_path, monkeypatch):
     monkeypatch.setattr(exporting, "deploy_model", wrong_by_one_weight)
     with pytest.raises(DeployError, match="differs from it: it begins at layer 'last_conv'"):
-        export(model, tmp_path / "made" / "f.tflite", recipe=recipe, image_size=32, calibration=digits, images=4)
+        export(model, tmp_path / "made" / "f.tflite", recipe=recipe, image_size=32, data=digits, images=4)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -153,7 +153,7 @@ def test_a_model_without_a_bias_has_nothing_to_correct(digits, tmp_path):
     keras.utils.set_random_seed(0)
     image = keras.Input((8, 8, 3))
     model = keras.Model(image, keras.layers.Dense(10, use_bias=False)(keras.layers.Flatten()(image)))
-    made = export(model, tmp_path / "f.tflite", recipe="int8", calibration=digits, images=40, input_format="signed")
+    made = export(model, tmp_path / "f.tflite", recipe="int8", data=digits, images=40, input_format="signed")
     image = np.random.default_rng(0).uniform(-1, 1, (1, 8, 8, 3)).astype(np.float32)
     output, wanted = LiteModel(made.path)(image), np.asarray(model(image))
     np.testing.assert_allclose(output, wanted, atol=0.05 * np.abs(wanted).max())
@@ -170,14 +170,14 @@ def test_a_model_without_a_bias_has_nothing_to_correct(digits, tmp_path):
         ({"image_size": 32.5}, r"image_size: found 32\.5, expected"),
         ({"image_size": None}, r"takes images of any size; give the image size \(--image-size\)"),
         ({"recipe": "int8", "images": 0}, "count: found 0, expected an integer from 1"),
-        ({"recipe": "int8", "calibration": None}, "recipe int8 needs real images to find the range of every tensor"),
+        ({"recipe": "int8", "data": None}, "recipe int8 needs real images to find the range of every tensor"),
         ({"output": "f.keras"}, r"f\.keras: expected a name that ends in \.tflite"),
         ({"report": "report"}, "recipe float32 has float arithmetic; a report needs a recipe with int8 arithmetic"),
     ],
 )
 def test_wrong_arguments_are_one_line(arguments, message, model, digits, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    given = {"recipe": "float32", "image_size": 32, "calibration": digits, "output": "f.tflite"} | arguments
+    given = {"recipe": "float32", "image_size": 32, "data": digits, "output": "f.tflite"} | arguments
     with pytest.raises(MixNetError, match=message) as caught:
         export(model, **given)
     assert "\n" not in str(caught.value)
@@ -197,7 +197,7 @@ def test_files_that_cannot_be_quantized_are_refused(nano_float32, nano_int8, fix
         ("no such file", tmp_path / "none.keras", "int8", {}),
     ):
         with pytest.raises(MixNetError, match=message) as caught:
-            export(source, target, recipe=recipe, calibration=digits, images=4, **arguments)
+            export(source, target, recipe=recipe, data=digits, images=4, **arguments)
         assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
 
@@ -212,7 +212,7 @@ def test_nothing_is_overwritten_unless_asked(nano_float32, digits, tmp_path):
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "report.md").write_text("mine")
     with pytest.raises(MixNetError, match=r"report\.md: exists already"):
-        arguments = {"recipe": "int8", "calibration": digits, "report": tmp_path / "report"}
+        arguments = {"recipe": "int8", "data": digits, "report": tmp_path / "report"}
         export(nano_float32, tmp_path / "x.tflite", **arguments)
     assert not (tmp_path / "x.tflite").exists() and (tmp_path / "f.tflite").read_text() == "mine"
     export(nano_float32, tmp_path / "f.tflite", recipe="float32", overwrite=True)
@@ -220,7 +220,7 @@ def test_nothing_is_overwritten_unless_asked(nano_float32, digits, tmp_path):
 
 
 def test_few_images_are_noted(nano_float32, digits, tmp_path):
-    made = export(nano_float32, tmp_path / "few.tflite", recipe=PLAIN, calibration=digits, images=1)
+    made = export(nano_float32, tmp_path / "few.tflite", recipe=PLAIN, data=digits, images=1)
     assert any("calibrated on 1 images; 100 to 500 are usual" in note for note in made.notes)
     assert any("one class" in note for note in made.notes)
 
@@ -229,19 +229,17 @@ def test_what_a_report_cannot_show_is_refused_first(nano_float32, digits, tmp_pa
     arguments = {"recipe": "int8", "report": tmp_path / "report", "images": 2}
     two = dataclasses.replace(digits, class_names=("a", "b"), name="two")
     with pytest.raises(DeployError, match=r"report: the model gives \(1, 10\); expected \(1, 2\), the classes of two"):
-        export(nano_float32, tmp_path / "x.tflite", calibration=two, **arguments)
+        export(nano_float32, tmp_path / "x.tflite", data=two, **arguments)
     (tmp_path / "bad.jpg").write_bytes(b"no image")
     bad_split = Split((str(tmp_path / "bad.jpg"),), np.zeros(1, int))
     bad = dataclasses.replace(digits, splits=dict(digits.splits) | {"test": bad_split})
     with pytest.raises(MixNetError, match=r"bad\.jpg"):
-        export(nano_float32, tmp_path / "x.tflite", calibration=bad, **arguments)
+        export(nano_float32, tmp_path / "x.tflite", data=bad, **arguments)
     assert [path.name for path in tmp_path.iterdir()] == ["bad.jpg"]
 
 
 def test_fallback_costs_are_measured(nano_float32, digits, tmp_path):
-    made = export(
-        nano_float32, tmp_path / "f.tflite", recipe="int8_mixed", calibration=digits, images=20, min_agreement=0.5
-    )
+    made = export(nano_float32, tmp_path / "f.tflite", recipe="int8_mixed", data=digits, images=20, min_agreement=0.5)
     assert made.fallback is not None and made.recipe.min_agreement == 0.5
     assert (made.fallback.blocks, made.fallback.size_ratio, made.fallback.latency_ratio) == ((), 1.0, 1.0)
     assert made.fallback.images == 143  # the validation split of the digits
@@ -249,10 +247,10 @@ def test_fallback_costs_are_measured(nano_float32, digits, tmp_path):
 
 @pytest.mark.slow
 def test_float_blocks_cost_size(nano_float32, digits, tmp_path):
-    pure = export(nano_float32, tmp_path / "pure.tflite", recipe=PLAIN, calibration=digits, images=2)
+    pure = export(nano_float32, tmp_path / "pure.tflite", recipe=PLAIN, data=digits, images=2)
     for agreement in (0.99, 0.999, 1.0):
         recipe = dataclasses.replace(PLAIN, min_agreement=agreement)
-        mixed = export(nano_float32, tmp_path / "m.tflite", recipe=recipe, calibration=digits, images=2, overwrite=True)
+        mixed = export(nano_float32, tmp_path / "m.tflite", recipe=recipe, data=digits, images=2, overwrite=True)
         assert mixed.fallback is not None and mixed.fallback.agreement >= agreement
         if mixed.fallback.blocks:
             assert mixed.fallback.size_ratio == pytest.approx(mixed.size_bytes / pure.size_bytes)
@@ -271,7 +269,7 @@ def test_a_report_on_a_file_from_elsewhere(digits, tmp_path):
     (tmp_path / "f.tflite").write_bytes(foreign(model, tf.TensorSpec((1, 32, 32, 3), tf.float32)))
     recipe = Recipe(name="own", weights="int8", activations="int8", backend="tf.lite")  # litert-quantizer refuses it
     report = tmp_path / "report"
-    given = {"calibration": digits, "images": 40, "input_format": "fractions"}
+    given = {"data": digits, "images": 40, "input_format": "fractions"}
     export(tmp_path / "f.tflite", tmp_path / "x.tflite", recipe=recipe, report=report, **given)
     assert json.loads((report / "report.json").read_text())["sensitivity"] == []
 
@@ -291,13 +289,13 @@ def test_a_foreign_file_with_two_outputs_is_refused(fixtures, tmp_path):
 
 def test_an_agreement_out_of_range_is_refused_and_leaves_nothing(nano_float32, digits, tmp_path):
     with pytest.raises(MixNetError, match=r"min_agreement: found 1\.5, expected a number from 0 to 1"):
-        export(nano_float32, tmp_path / "f.tflite", recipe=PLAIN, calibration=digits, images=1, min_agreement=1.5)
+        export(nano_float32, tmp_path / "f.tflite", recipe=PLAIN, data=digits, images=1, min_agreement=1.5)
     assert not list(tmp_path.iterdir())
 
 
 def test_numbers_of_numpy_are_numbers(nano_float32, digits, tmp_path):
     arguments = {"images": np.int64(4), "seed": np.int64(1), "min_agreement": np.float64(0.1)}
-    export(nano_float32, tmp_path / "f.tflite", recipe=PLAIN, calibration=digits, **arguments)
+    export(nano_float32, tmp_path / "f.tflite", recipe=PLAIN, data=digits, **arguments)
     record = json.loads((tmp_path / "f.quantization.json").read_text())
     assert record["calibration"]["seed"] == 1 and record["recipe"]["min_agreement"] == 0.1
 
@@ -316,7 +314,7 @@ def test_every_skipped_image_is_reported_and_recorded(digits, fixtures, tmp_path
     )
     recipe = dataclasses.replace(PLAIN, min_agreement=0.0)
     source = fixtures / "tiny" / "classifier.tflite"
-    given = {"calibration": data, "input_format": "fractions", "report": tmp_path / "report"}
+    given = {"data": data, "input_format": "fractions", "report": tmp_path / "report"}
     made = export(source, tmp_path / "f.tflite", recipe=recipe, **given)
     bad = sorted(str(tmp_path / f"{split}0.png") for split in names)
     assert list(made.skipped_images) == bad
@@ -328,6 +326,6 @@ def test_weights_alone_lose_less_than_all_in_int8(nano_float32, digits, tmp_path
     images = np.asarray(digits.splits["test"].images[:100])
     wanted, errors = LiteModel(nano_float32)(images), {}
     for name in ("weight_int8", "int8"):
-        export(nano_float32, tmp_path / f"{name}.tflite", recipe=name, calibration=digits, images=40)
+        export(nano_float32, tmp_path / f"{name}.tflite", recipe=name, data=digits, images=40)
         errors[name] = np.square(LiteModel(tmp_path / f"{name}.tflite")(images) - wanted).sum()
     assert errors["weight_int8"] < errors["int8"] / 2  # 3 dB

@@ -144,7 +144,7 @@ def test_what_is_passed_on(graph, int8, steps, digits, tmp_path):
     assert training == {"config": config, "output": tmp_path, **asked}
     assert steps["source"] == [{"graph": graph}]  # once: the recipes share what is computed of the model
     recipes = dict(zip(FILES[1:], ("float32", "float16", int8), strict=True))
-    arguments = {"calibration": data, "overwrite": True}
+    arguments = {"data": data, "overwrite": True}
     assert steps["export"] == [
         ("the float graphs", tmp_path / file, {"recipe": recipe, **arguments}) for file, recipe in recipes.items()
     ]

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from mixnet_tf.evidence.comparison import compare
-    from mixnet_tf.evidence.evaluation import check_model
+    from mixnet_tf.evidence.predictor import check_model
 
     check_model(args.a)
     check_model(args.b)

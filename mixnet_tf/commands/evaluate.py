@@ -20,7 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from mixnet_tf.evidence.evaluation import check_model, evaluate
+    from mixnet_tf.evidence.evaluation import evaluate
+    from mixnet_tf.evidence.predictor import check_model
 
     check_model(args.model)
     data = load_images(args.data, args).checked(args.split)

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", required=True, metavar="R", help=help_text)
     parser.add_argument("--output", required=True, type=Path, metavar="F.tflite", help="the file to write")
     help_text = "real images for int8: 'digits', a folder or a .npz file; its training split is used"
-    parser.add_argument("--calibration", metavar="D", help=help_text)
+    parser.add_argument("--data", metavar="D", help=help_text)
     help_text = "number of calibration images (default: %(default)s)"
     parser.add_argument("--images", type=count, default=CALIBRATION_IMAGES, metavar="N", help=help_text)
     help_text = "seed that chooses the calibration images (default: %(default)s)"
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from mixnet_tf.quantization.recipe import load_recipe
 
     recipe = load_recipe(args.recipe)
-    data = load_images(args.calibration, args) if args.calibration else None
+    data = load_images(args.data, args) if args.data else None
     load_tensorflow()
     from mixnet_tf.exporting import export
 
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         args.model,
         args.output,
         recipe=recipe,
-        calibration=data,
+        data=data,
         graph=args.graph,
         image_size=args.image_size,
         images=args.images,

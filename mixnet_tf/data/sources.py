@@ -5,14 +5,17 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from mixnet_tf import checks, npz
+from mixnet_tf.checks import shown
 from mixnet_tf.data.augmentation import Augmentation
 from mixnet_tf.data.choices import CROP_FRACTION, ON_BAD_IMAGE, PIXEL_RANGES, SPLITS
 from mixnet_tf.data.dataset import ImageData, Split, locked
+from mixnet_tf.data.in_memory import EXPECTED, is_in_memory, to_split
 from mixnet_tf.data.pixel_range import to_uint8_rgb
 from mixnet_tf.errors import ArgumentError, DataError, did_you_mean, printable
 
@@ -24,8 +27,12 @@ _GENTLE = Augmentation(min_area=0.7, flip=False)  # characters: mirrored or cut 
 _DIGITS_TEST_SEED = 0  # their test images stay the same whatever seed is asked for
 
 
+Source = Any
+"""A name or path for `load_data`, a pair (images, labels), or a ``tf.data.Dataset`` of such pairs."""
+
+
 def load_data(
-    source: str | Path, *, seed: int = 0, on_bad_image: str = "error", pixel_range: str | None = None
+    source: Source, *, seed: int = 0, on_bad_image: str = "error", pixel_range: str | None = None
 ) -> ImageData:
     """Find a data set; image files are listed here and read later.
 
@@ -33,7 +40,8 @@ def load_data(
         source: ``"digits"`` (scikit-learn's 1,797 handwritten digits, enlarged from 8x8 to 32x32; no download);
             a folder ``{train,val,test}/<class>/*`` or ``<class>/*`` (hidden files are ignored);
             or a ``.npz`` file with ``x_train, y_train, x_test, y_test``: images (N, H, W), (N, H, W, 1) or
-            (N, H, W, 3) of 0..255 or of fractions 0..1, integer labels 0..C-1.
+            (N, H, W, 3) of 0..255 or of fractions 0..1, integer labels 0..C-1;
+            or such images and labels in memory: a pair (images, labels), or a ``tf.data.Dataset`` of such pairs.
         seed: of the images held out for the splits that `source` does not have: 10 % of train for val, and another
             10 % for test where both are missing. Where only test is missing, it is val.
         on_bad_image: whether an image file that cannot be read is an ``"error"``, or is to be left out (``"skip"``).
@@ -52,8 +60,8 @@ def load_data(
         >>> {name: len(split) for name, split in data.splits.items()}
         {'train': 1295, 'val': 143, 'test': 359}
     """
-    if not isinstance(source, str | Path) or not str(source):
-        raise DataError(f"data: found {source!r}, expected 'digits', a folder or a .npz file")
+    if not is_in_memory(source) and (not isinstance(source, str | Path) or not str(source)):
+        raise DataError(f"data: found {shown(source)}, expected 'digits', a folder, a .npz file or {EXPECTED}")
     checks.integer("seed", seed, 0)
     checks.one_of("on_bad_image", on_bad_image, ON_BAD_IMAGE)
     if pixel_range is not None:
@@ -62,7 +70,40 @@ def load_data(
     return dataclasses.replace(data, on_bad_image=on_bad_image, pixel_range=pixel_range)
 
 
-def _load(source: str | Path, seed: int, pixel_range: str | None) -> ImageData:
+def as_data(source: Source | ImageData, *, split: str | None = None, classes: int | None = None) -> ImageData:
+    """Return the data set that is given, or that a source names.
+
+    Args:
+        source: an ImageData, or what `load_data` takes.
+        split: where all images of a pair or dataset belong; None: held out as `load_data` does.
+        classes: how many there are, for a pair or dataset with a `split`; default: as many as its labels say.
+
+    Example:
+        >>> pair = np.zeros((4, 8, 8, 3), np.uint8), [0, 1, 1, 0]
+        >>> len(as_data(pair, split="test", classes=10).splits["test"])
+        4
+    """
+    if isinstance(source, ImageData):
+        return source
+    if split is None or not is_in_memory(source):
+        return load_data(source)
+    checks.one_of("split", split, SPLITS)
+    images = to_split(source)
+    largest = int(images.labels.max())
+    if classes is not None and largest >= classes:
+        raise DataError(f"data: found the label {largest}, expected 0 to {classes - 1}: the classes of the model")
+    return _of_arrays(dict.fromkeys(SPLITS, images), (), tuple(map(str, range(classes or largest + 1))), "arrays")
+
+
+def _load_arrays(source: Source, seed: int, pixel_range: str | None) -> ImageData:
+    images = to_split(source, pixel_range)
+    class_names = _number_classes("data", images.labels, images.labels)
+    return _of_arrays(*_complete_splits({"train": images}, class_names, seed), class_names, "arrays")
+
+
+def _load(source: Source, seed: int, pixel_range: str | None) -> ImageData:
+    if is_in_memory(source):
+        return _load_arrays(source, seed, pixel_range)
     path, where = Path(source), printable(source)
     try:
         is_folder, is_file = path.is_dir(), path.is_file()
@@ -207,13 +248,21 @@ def _load_npz(path: Path, seed: int, pixel_range: str | None) -> ImageData:
     given = {
         name: Split(locked(pixels[f"x_{name}"]), labels[f"y_{name}"].astype(np.int32)) for name in ("train", "test")
     }
-    splits, held_out = _complete_splits(given, class_names, seed)
+    return _of_arrays(*_complete_splits(given, class_names, seed), class_names, printable(path.stem))
+
+
+def _of_arrays(
+    splits: Mapping[str, Split], held_out: tuple[str, ...], class_names: tuple[str, ...], name: str
+) -> ImageData:
+    pixels = np.asarray(splits["train"].images)
+    height, width = pixels.shape[1:3]
+    few = pixels[:100]
     return ImageData(
-        printable(path.stem),
+        name,
         class_names,
         splits,
-        image_size=shape[0] if shape[0] == shape[1] else shape[:2],
-        augmentation=_GENTLE if shape[2] == 1 else Augmentation(),
+        image_size=height if height == width else (height, width),
+        augmentation=_GENTLE if (few == few[..., :1]).all() else Augmentation(),  # gray: characters, as a rule
         held_out=held_out,
     )
 

@@ -3,13 +3,19 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mixnet_tf.checks import ImageSize
 from mixnet_tf.data.dataset import ImageData
-from mixnet_tf.evidence.evaluation import Predictor, open_predictor, predict
+from mixnet_tf.data.sources import Source, as_data
+from mixnet_tf.evidence.evaluation import outputs_of
+from mixnet_tf.evidence.predictor import Predictor, open_predictor
 from mixnet_tf.metrics import Accuracy, in_top5, mcnemar, mean_cosine, same_class, signal_to_noise, wilson
+
+if TYPE_CHECKING:  # two .tflite files do without Keras
+    import keras
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,20 +56,20 @@ class Comparison:
 
 
 def compare(
-    a: str | Path,
-    b: str | Path,
-    data: ImageData,
+    a: "str | Path | keras.Model",
+    b: "str | Path | keras.Model",
+    data: ImageData | Source,
     *,
     split: str = "test",
     image_size: ImageSize | None = None,
     input_formats: tuple[str | None, str | None] = (None, None),
 ) -> Comparison:
-    """Compare two ``.keras`` or ``.tflite`` classifiers of the same classes.
+    """Compare two classifiers of the same classes.
 
     Args:
-        a: the reference.
+        a: the reference: a ``.keras`` or ``.tflite`` file, or a Keras model.
         b: the other.
-        data: see ``load_data``.
+        data: see ``load_data``; all images of a pair or dataset count, whatever the split.
         split: ``"train"``, ``"val"`` or ``"test"``.
         image_size: pixels, for a model of any size: a side, or (height, width); default: the other model's, else the
             data set's, else 224.
@@ -73,17 +79,17 @@ def compare(
         MixNetError: a file that cannot be read, or that does not fit the data.
 
     Example:
-        >>> compare("model.keras", "model_int8.tflite", load_data("digits")).agreement           # doctest: +SKIP
+        >>> compare("model.keras", "model_int8.tflite", "digits").agreement                      # doctest: +SKIP
         0.994
     """
     predictors = [open_predictor(path, name) for path, name in zip((a, b), input_formats, strict=True)]
-    data = data.checked(split)
+    images = as_data(data, split=split, classes=predictors[0].classes).checked(split)
     any_size = image_size if image_size is not None else _fixed_size(predictors)
     (outputs_a, labels), (outputs_b, _) = (
-        predict(model, data, split, image_size=any_size if None in model.image_size else image_size)
+        outputs_of(model, images, split, image_size=any_size if None in model.image_size else image_size)
         for model in predictors
     )
-    return compare_outputs(outputs_a, outputs_b, labels, a=str(a), b=str(b), split=split)
+    return compare_outputs(outputs_a, outputs_b, labels, a=predictors[0].path, b=predictors[1].path, split=split)
 
 
 def _fixed_size(predictors: Sequence[Predictor]) -> tuple[int, int] | None:

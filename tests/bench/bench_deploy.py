@@ -53,7 +53,7 @@ def build_mixnet(name: str, folder: Path) -> dict[str, Any]:
     files = {("plain", dtype): path for dtype, path in write_plain(model, name, folder).items()}
     for dtype in TARGETS:
         start, path = time.perf_counter(), folder / f"{name}_deploy_{dtype}.tflite"
-        export(model, path, recipe=dtype, calibration=data, images=CALIBRATION)
+        export(model, path, recipe=dtype, data=data, images=CALIBRATION)
         facts[f"seconds {dtype}"] = time.perf_counter() - start
         files["deploy", dtype] = path
     return facts | {"files": {key: files[key] for key in sorted(files, key=lambda key: (key[1], key[0]))}}

@@ -46,7 +46,7 @@ def measure(model: Path, source: str, split: str, images: int) -> dict[str, Comp
     with tempfile.TemporaryDirectory() as folder:
         for step, (graph, recipe) in STEPS.items():
             path = Path(folder, "int8.tflite")
-            export(model, path, recipe=recipe, calibration=data, graph=graph, images=images, overwrite=True)
+            export(model, path, recipe=recipe, data=data, graph=graph, images=images, overwrite=True)
             comparisons[step] = compare(model, path, data, split=split)
             print(f"{data.name}: {step}: {text(comparisons[step])}", file=sys.stderr)
     return comparisons

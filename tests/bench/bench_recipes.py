@@ -45,6 +45,7 @@ def write_mixed(model: keras.Model, path: Path) -> Path:
     """Write int8 with FLOAT_BLOCK in float32, whatever it brings."""
     recipe, few = load_recipe("int8_mixed"), list(images(2))
     graph = convert(deploy_model(model, image_size=SIZE), image_size=SIZE)
+    graph.input_format = "pixels"
     mixed = int8_graph(calibrate(graph, recipe, few), recipe, backend_of(recipe), few, (FLOAT_BLOCK,))
     set_types(mixed, recipe.input, recipe.output)
     path.write_bytes(mixed.content())

@@ -72,7 +72,7 @@ def _randomized(model: keras.Model) -> keras.Model:
 
 def write(model: keras.Model, recipe: str, path: Path, graph: str = "deploy") -> Path:
     """Export a model, with the ranges of random images; return `path`."""
-    given = {"calibration": noise(path.parent), "images": CALIBRATION, "input_format": _format(model)}
+    given = {"data": noise(path.parent), "images": CALIBRATION, "input_format": _format(model)}
     export(model, path, recipe=recipe, graph=graph, **given)
     return path
 

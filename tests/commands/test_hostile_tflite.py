@@ -59,7 +59,7 @@ def test_a_quantized_export_is_tried_as_it_will_be_calibrated(fixtures, few_digi
     tried = []
     monkeypatch.setattr(Trial, "run", lambda trial, content, where, **settings: tried.append(settings))
     path = fixtures / "tiny" / "classifier.tflite"
-    output = ["--output", tmp_path / "x.tflite", "--calibration", few_digits, "--images", "2", "--input", "fractions"]
+    output = ["--output", tmp_path / "x.tflite", "--data", few_digits, "--images", "2", "--input", "fractions"]
     assert main(["export", *map(str, [path, "--recipe", "int8", *output])]) == 0
     kinds = [(settings["resolver"], settings["keep_tensors"], settings["only_load"]) for settings in tried]
     assert kinds == [("AUTO", False, False), ("BUILTIN_WITHOUT_DEFAULT_DELEGATES", True, False)]

@@ -46,7 +46,7 @@ MISTAKES = [
     (["evaluate", "{tmp}/features.keras", "--data", "digits"], "3 outputs"),
     (["evaluate", "{job}/model.keras", "--data", "digits", "--reference", "{job}/model.keras"], "--reference"),
     (["compare", "{job}/model.keras", "{tmp}/half.tflite", "--data", "digits"], "half.tflite"),
-    (["export", "{job}/model.keras", "--recipe", "int8", "--output", "{tmp}/x.tflite"], "--calibration"),
+    (["export", "{job}/model.keras", "--recipe", "int8", "--output", "{tmp}/x.tflite"], "--data"),
     (["export", "{job}/model.keras", "--recipe", "int9", "--output", "{tmp}/x.tflite"], "did you mean 'int8'"),
     (["export", "{job}/model.keras", "--recipe", "dynamic", "--output", "{tmp}/x.tflite"], "dynamic-range int8"),
     (["export", "{job}/model_int8.tflite", *EXPORT], "cannot be quantized with recipe float32"),

@@ -120,7 +120,7 @@ def test_export_of_a_float_tflite(job, tmp_path, capsys):
     """The shortest way to an int8 file; its record says the same as the command."""
     path = tmp_path / "made" / "f.tflite"
     arguments = ["export", job / "model_float32.tflite", "--recipe", "int8_uint8_io", "--output", path]
-    result = results(capsys, *arguments, "--calibration", "digits", "--images", 8, "--seed", 3)
+    result = results(capsys, *arguments, "--data", "digits", "--images", 8, "--seed", 3)
     assert set(result) == EXPORTED
     assert result["size_bytes"] == path.stat().st_size
     assert result["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -132,14 +132,14 @@ def test_export_of_a_float_tflite(job, tmp_path, capsys):
     assert "note: calibrated on 8 images" in text and f"{path}: 0.15 MB, recipe int8_uint8_io" in text
     record = json.loads((path.parent / "f.quantization.json").read_text())
     assert {key: result[key] for key in record} == record
-    assert "exists already" in refused(capsys, *arguments, "--calibration", "digits")
+    assert "exists already" in refused(capsys, *arguments, "--data", "digits")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["float16", "int8"])
 def test_export(recipe, job, folder, tmp_path, capsys):
     path = tmp_path / "made" / "f.tflite"
-    data = ["--calibration", folder, "--images", 8] if recipe == "int8" else []
+    data = ["--data", folder, "--images", 8] if recipe == "int8" else []
     result = results(capsys, "export", job / "model.keras", "--recipe", recipe, *data, "--output", path)
     assert result["size_bytes"] == path.stat().st_size
     assert sorted(item.name for item in path.parent.iterdir()) == ["f.quantization.json", "f.tflite"]
@@ -166,7 +166,7 @@ def test_export_at_another_size_and_of_another_graph(job, tmp_path, capsys):
 @pytest.mark.slow
 def test_export_and_its_report(job, tmp_path, capsys):
     path, report = tmp_path / "pixels.tflite", tmp_path / "report"
-    arguments = ["export", job / "model.keras", "--recipe", "int8_uint8_io", "--calibration", "digits"]
+    arguments = ["export", job / "model.keras", "--recipe", "int8_uint8_io", "--data", "digits"]
     result = results(capsys, *arguments, "--images", 40, "--output", path, "--report", report)
     assert result["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert len(result["calibration"]["images"]) == 40

@@ -181,7 +181,7 @@ REFUSED = {
     "misspelt digits": (lambda p: "digit", r"digit: no such folder or file \(did you mean 'digits'\?\)"),
     "missing": (lambda p: p / "nowhere", "nowhere: no such folder or file"),
     "missing npz": (lambda p: p / "no.npz", "no.npz: no such folder or file"),
-    "empty text": (lambda p: "", "found '', expected 'digits', a folder or a .npz file"),
+    "empty text": (lambda p: "", "found '', expected 'digits', a folder, a .npz file or a pair"),
     "none": (lambda p: None, "found None"),
     "number": (lambda p: 3, "found 3"),
     "null character": (lambda p: "a\0b", "no such folder or file"),

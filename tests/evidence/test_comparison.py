@@ -8,7 +8,7 @@ from mixnet_tf.data.dataset import ImageData, Split
 from mixnet_tf.errors import MixNetError
 from mixnet_tf.evidence import comparison as module
 from mixnet_tf.evidence.comparison import compare, compare_outputs
-from mixnet_tf.evidence.evaluation import Predictor
+from mixnet_tf.evidence.predictor import Predictor
 from mixnet_tf.metrics import wilson
 
 

@@ -11,7 +11,8 @@ from PIL import Image
 from mixnet_tf.data.dataset import ImageData, Split
 from mixnet_tf.data.sources import load_data
 from mixnet_tf.errors import DataError, MixNetError
-from mixnet_tf.evidence.evaluation import Predictor, evaluate, open_predictor, predict, score, with_distance
+from mixnet_tf.evidence.evaluation import evaluate, outputs_of, score, with_distance
+from mixnet_tf.evidence.predictor import Predictor, open_predictor
 
 COLORS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 NAMES = tuple(COLORS)
@@ -84,7 +85,7 @@ BLUE = {
 def test_a_model_gets_what_the_user_says_it_takes(input_format, tmp_path):
     image = keras.Input((None, None, 3))
     path = save_keras(tmp_path / "mean.keras", image, keras.layers.GlobalAveragePooling2D()(image))
-    outputs, labels = predict(open_predictor(path, input_format), painted("blue", "red"), "test")
+    outputs, labels = outputs_of(open_predictor(path, input_format), painted("blue", "red"), "test")
     np.testing.assert_allclose(outputs[0], BLUE[input_format], rtol=1e-5)
     assert labels.tolist() == [2, 0] and outputs.shape == (2, 3)
 
@@ -104,7 +105,7 @@ def test_a_model_that_says_something_else(mean_color):
 
 def test_more_images_than_a_batch(mean_color):
     data = painted(*("red", "green", "blue") * 25)
-    outputs, labels = predict(open_predictor(mean_color), data, "test")
+    outputs, labels = outputs_of(open_predictor(mean_color), data, "test")
     assert (outputs.argmax(axis=1) == labels).all() and len(labels) == 75
 
 
@@ -129,7 +130,7 @@ def test_image_size(fixed, data_size, asked, expected):
         return images.mean(axis=(1, 2))
 
     data = dataclasses.replace(painted("red"), image_size=data_size)
-    predict(Predictor("m.keras", run, fixed, 3), data, "test", image_size=asked)
+    outputs_of(Predictor("m.keras", run, fixed, 3), data, "test", image_size=asked)
     assert sizes == [expected]
 
 
@@ -143,18 +144,18 @@ def test_image_size(fixed, data_size, asked, expected):
 )
 def test_an_image_size_that_cannot_be(asked, message):
     with pytest.raises(MixNetError, match=message):
-        predict(Predictor("m.keras", np.asarray, (16, 12), 3), painted("red"), "test", image_size=asked)
+        outputs_of(Predictor("m.keras", np.asarray, (16, 12), 3), painted("red"), "test", image_size=asked)
 
 
 def test_outputs_that_are_not_finite():
     model = Predictor("m.keras", lambda images: np.full((len(images), 3), np.nan), (8, 8), 3)
     with pytest.raises(MixNetError, match=r"m\.keras: gives outputs that are not finite"):
-        predict(model, painted("red"), "test")
+        outputs_of(model, painted("red"), "test")
 
 
 def test_another_number_of_classes():
     with pytest.raises(MixNetError, match=r"m\.keras: has 4 classes, but paints has 3"):
-        predict(Predictor("m.keras", np.asarray, (8, 8), 4), painted("red"), "test")
+        outputs_of(Predictor("m.keras", np.asarray, (8, 8), 4), painted("red"), "test")
 
 
 @pytest.mark.parametrize(

@@ -189,7 +189,7 @@ def export(random: Random, folder: Path) -> Case:
     path, output = _written(random, folder, "tiny/*.tflite"), str(folder / "out.tflite")
     recipe = random.choice(("float32", "int8", "int8", "int8_uint8_io", "weight_int8"))
     arguments = ["export", path, "--recipe", recipe, "--output", output]
-    return Case([*arguments, "--calibration", _images(folder), "--images", "2"])
+    return Case([*arguments, "--data", _images(folder), "--images", "2"])
 
 
 class _Strange:
@@ -388,7 +388,7 @@ def strange(random: Random, folder: Path) -> Case:
             "--recipe",
             "int8",
             *output,
-            "--calibration",
+            "--data",
             images,
             "--images",
             "2",

@@ -1,0 +1,181 @@
+"""A classifier opened for inference: a ``.keras`` or ``.tflite`` file, or a Keras model. It takes pixels."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mixnet_tf import checks
+from mixnet_tf.checks import ImageSize, shown
+from mixnet_tf.data.choices import CROP_FRACTION, IMAGE_SIZE
+from mixnet_tf.data.decoding import decode
+from mixnet_tf.data.input_format import known, prepare, settle
+from mixnet_tf.data.pixels import evaluation_pixels
+from mixnet_tf.errors import MixNetError
+
+if TYPE_CHECKING:  # a .tflite does without Keras
+    import keras
+
+_BATCH = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictor:
+    """A classifier opened for inference.
+
+    Attributes:
+        path: of its file.
+        predict: uint8 pixels (n, height, width, 3) to float outputs (n, classes).
+        image_size: (height, width) in pixels; None stands for any.
+        classes: how many.
+    """
+
+    path: str
+    predict: Callable[[np.ndarray], np.ndarray]
+    image_size: tuple[int | None, int | None]
+    classes: int
+
+
+def open_predictor(model: "str | Path | keras.Model", input_format: str | None = None) -> Predictor:
+    """Open a classifier for inference.
+
+    Args:
+        model: a ``.keras`` or ``.tflite`` file, or a Keras model.
+        input_format: what the model takes for an image, where it does not tell.
+
+    Raises:
+        MixNetError: another suffix, a file that cannot be read, a model that is no classifier of RGB images, or one of
+            which nobody says what it takes.
+
+    Example:
+        >>> open_predictor("model_int8.tflite").image_size                                       # doctest: +SKIP
+        (32, 32)
+    """
+    if not isinstance(model, str | Path):
+        return _predictor(model, str(getattr(model, "name", "the model")), input_format)
+    check_model(model)
+    if Path(model).suffix == ".tflite":
+        return _open_lite(Path(model), input_format)
+    from mixnet_tf.saving import load_model
+
+    return _predictor(load_model(model), str(model), input_format)
+
+
+def check_model(path: str | Path) -> None:
+    """Refuse what is no model by its name, before anything is computed.
+
+    Raises:
+        MixNetError: another suffix than ``.keras`` or ``.tflite``, or no such file.
+    """
+    suffix = Path(path).suffix
+    if suffix not in (".keras", ".tflite"):
+        raise MixNetError(f"{path}: expected a .keras or a .tflite file")
+    if not Path(path).is_file():
+        raise MixNetError(f"{path}: no such file; expected a {suffix} model")
+
+
+def _open_lite(path: Path, input_format: str | None) -> Predictor:
+    from mixnet_tf.litert.flatgraph import FlatGraph
+    from mixnet_tf.litert.front import lite_front
+    from mixnet_tf.litert.runtime import LiteModel
+
+    graph = FlatGraph.read(path)
+    lite = LiteModel(graph)
+    classes = _check_classifier(str(path), lite.input["shape"], lite.output["shape"])
+    lite.input_format = known(settle(lite_front(graph), input_format, str(path)), str(path))
+    return Predictor(str(path), lite, lite.image_size, classes)
+
+
+def _predictor(model: Any, where: str, input_format: str | None) -> Predictor:
+    import keras
+
+    from mixnet_tf.deploy.front import front_of
+
+    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
+        raise MixNetError(f"model: found {shown(model)}, expected a .keras or .tflite file, or a built Keras model")
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        counts = f"{len(model.inputs)} inputs and {len(model.outputs)} outputs"
+        raise MixNetError(f"{where}: has {counts}, expected one of each")
+    classes = _check_classifier(where, model.inputs[0].shape, model.outputs[0].shape)
+    taken = known(settle(front_of(model), input_format, where), where)
+
+    def run(pixels: np.ndarray) -> np.ndarray:
+        return np.asarray(model(prepare(pixels, taken), training=False))
+
+    return Predictor(where, run, model.input_shape[1:3], classes)
+
+
+def _check_classifier(path: str, inputs: Sequence[int | None], outputs: Sequence[int | None]) -> int:
+    """Return the number of classes of a model from RGB images to one output for each class."""
+    if len(inputs) != 4 or inputs[-1] != 3 or len(outputs) != 2 or not outputs[-1]:
+        shapes = f"{_shape_text(inputs)} to {_shape_text(outputs)}"
+        raise MixNetError(f"{path}: maps {shapes}, expected RGB images (batch, height, width, 3) to (batch, classes)")
+    return int(outputs[-1])
+
+
+def _shape_text(shape: Sequence[int | None]) -> str:
+    return str(tuple(None if size is None else int(size) for size in shape))
+
+
+def fit_size(predictor: Predictor, natural: ImageSize | None, asked: ImageSize | None) -> tuple[int, int]:
+    """Return the (height, width) to feed a model: its own, else what was asked for, the images' own, or 224."""
+    wishes = (asked, natural, IMAGE_SIZE)
+    height, width = checks.image_size(next(size for size in wishes if size is not None))
+    fixed = predictor.image_size
+    if asked is not None and (fixed[0] not in (None, height) or fixed[1] not in (None, width)):
+        raise MixNetError(f"{predictor.path}: takes images of {fixed[0]} x {fixed[1]}, not {height} x {width}")
+    return fixed[0] or height, fixed[1] or width
+
+
+def predict(
+    model: "str | Path | keras.Model",
+    images: Any,
+    *,
+    image_size: ImageSize | None = None,
+    input_format: str | None = None,
+) -> np.ndarray:
+    """Run a classifier on images.
+
+    Args:
+        model: a ``.keras`` or ``.tflite`` file, or a Keras model.
+        images: the path of an image file, a list of paths, or uint8 pixels (n, height, width, 3) of any size. Files are
+            resized and cropped as for evaluation, arrays are resized only.
+        image_size: pixels, for a model of any size: a side, or (height, width); default: that of an array, else 224.
+        input_format: what the model takes for an image, one of INPUT_FORMATS, where it does not tell.
+
+    Returns:
+        What the model gives, float (n, classes).
+
+    Raises:
+        MixNetError: a model or an image that cannot be read, or pixels of another type or shape.
+
+    Example:
+        >>> predict("model.keras", "cat.jpg").argmax(axis=1)                                     # doctest: +SKIP
+        array([3])
+    """
+    predictor = open_predictor(model, input_format)
+    natural = images.shape[1:3] if isinstance(images, np.ndarray) and images.ndim == 4 else None
+    size = fit_size(predictor, natural, image_size)
+    pixels = list(_pixels(images, size))
+    batches = [np.stack(pixels[i : i + _BATCH]) for i in range(0, len(pixels), _BATCH)]
+    if not batches:
+        raise MixNetError("images: found none, expected at least one")
+    return np.concatenate([predictor.predict(batch) for batch in batches])
+
+
+def _pixels(images: Any, size: tuple[int, int]) -> Iterable[np.ndarray]:
+    """Yield uint8 (height, width, 3) of every image."""
+    from PIL import Image
+
+    if isinstance(images, str | Path):
+        images = [images]
+    if isinstance(images, np.ndarray):
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
+            kind = f"{images.dtype} of shape {images.shape}"
+            raise MixNetError(f"images: found {kind}, expected uint8 pixels (n, height, width, 3)")
+        return (evaluation_pixels(Image.fromarray(image), size, 1.0) for image in images)
+    if not isinstance(images, list | tuple) or not all(isinstance(path, str | Path) for path in images):
+        raise MixNetError(f"images: found {shown(images)}, expected paths, or uint8 pixels (n, height, width, 3)")
+    return (evaluation_pixels(decode(str(path)), size, CROP_FRACTION) for path in images)

@@ -1,0 +1,72 @@
+"""One verb for images and models of every kind; Keras' own predictions decide."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from mixnet_tf.errors import MixNetError
+from mixnet_tf.evidence.comparison import compare
+from mixnet_tf.evidence.evaluation import evaluate
+from mixnet_tf.evidence.predictor import predict
+from mixnet_tf.saving import load_model
+
+
+@pytest.fixture(scope="module")
+def pixels(digits) -> np.ndarray:
+    return np.asarray(digits.splits["test"].images[:40])
+
+
+@pytest.fixture(scope="module")
+def files(pixels, tmp_path_factory) -> list[Path]:
+    """The images at such a size that evaluation's crop of 32 pixels of 36 keeps their middle."""
+    folder = tmp_path_factory.mktemp("files")
+    paths = [folder / f"{i}.png" for i in range(4)]
+    for path, image in zip(paths, pixels, strict=False):
+        Image.fromarray(np.pad(image, ((2, 2), (2, 2), (0, 0)))).save(path)
+    return paths
+
+
+def test_models_and_images_of_every_kind(trained_nano, nano_float32, pixels, files):
+    model = load_model(trained_nano)
+    expected = model.predict(pixels, verbose=0)
+    for opened in (model, trained_nano, str(trained_nano), nano_float32):
+        np.testing.assert_allclose(predict(opened, pixels), expected, atol=1e-4)
+    np.testing.assert_allclose(predict(model, files), expected[:4], atol=1e-4)
+    np.testing.assert_allclose(predict(model, str(files[2])), expected[2:3], atol=1e-4)
+
+
+def test_arrays_of_another_size_are_resized(trained_nano, pixels):
+    large = np.repeat(np.repeat(pixels[:4], 2, axis=1), 2, axis=2)
+    np.testing.assert_array_equal(predict(trained_nano, large).argmax(1), predict(trained_nano, pixels[:4]).argmax(1))
+
+
+def test_evaluate_and_compare_take_objects(trained_nano, nano_int8, digits, pixels):
+    model, labels = load_model(trained_nano), digits.splits["test"].labels[:40]
+    right = float((model.predict(pixels, verbose=0).argmax(axis=1) == labels).mean())
+    for data in ((pixels, labels), (pixels / 255, labels)):
+        result = evaluate(model, data)
+        assert (result.top1, result.count, result.model) == (right, 40, model.name)
+    assert evaluate(model, "digits").count == 359
+    compared = compare(model, nano_int8, (pixels, labels))
+    assert (compared.count, compared.top1_a.value, compared.b) == (40, right, str(nano_int8))
+
+
+@pytest.mark.parametrize(
+    ("model", "images", "message"),
+    [
+        (None, np.zeros((1, 8, 8, 3), np.uint8), "model: found None, expected a .keras or .tflite file, or a built"),
+        (keras.Sequential(), np.zeros((1, 8, 8, 3), np.uint8), "model: found <Sequential"),
+        ("nano", np.zeros((1, 8, 8, 3)), r"images: found float64 of shape \(1, 8, 8, 3\), expected uint8 pixels"),
+        ("nano", np.zeros((8, 8, 3), np.uint8), r"images: found uint8 of shape \(8, 8, 3\)"),
+        ("nano", np.zeros((0, 8, 8, 3), np.uint8), "images: found none"),
+        ("nano", [], "images: found none, expected at least one"),
+        ("nano", 5, "images: found 5, expected paths, or uint8 pixels"),
+        ("nano", ["none.jpg"], "none.jpg: no such file"),
+    ],
+)
+def test_what_cannot_be(model, images, message, trained_nano):
+    with pytest.raises(MixNetError, match=message):
+        predict(trained_nano if model == "nano" else model, images)
