@@ -78,7 +78,7 @@ def report(nano_float32, digits, tmp_path_factory):
     small = dataclasses.replace(
         digits, splits={name: split.take(np.arange(min(60, len(split)))) for name, split in digits.splits.items()}
     )
-    export(nano_float32, folder / "f.tflite", recipe="int8", calibration=small, images=16, report=folder / "report")
+    export(nano_float32, folder / "f.tflite", recipe="int8", data=small, images=16, report=folder / "report")
     return folder, json.loads((folder / "report" / "report.json").read_text()), small
 
 
