@@ -12,6 +12,7 @@ import numpy as np
 
 from mixnet_tf.checks import complaint, integer, one_of
 from mixnet_tf.config import LAST_CONV_FILTERS, HeadParams, ModelConfig, expand_blocks, load_config, scale_channels
+from mixnet_tf.data.choices import IMAGE_SIZE
 from mixnet_tf.data.pixels import IMAGENET_MEAN, IMAGENET_STD
 from mixnet_tf.errors import ArgumentError
 from mixnet_tf.layers import ConvBatchNorm, MixDepthBlock, block_name
@@ -241,6 +242,8 @@ def _named(config: str) -> Callable[..., keras.Model]:
         include_preprocessing: bool = True,
         name: str | None = None,
     ) -> keras.Model:
+        if input_shape is None and include_top and input_tensor is None:
+            input_shape = (IMAGE_SIZE, IMAGE_SIZE, 3)
         return create_model(
             config,
             classes=classes,
@@ -259,8 +262,9 @@ def _named(config: str) -> Callable[..., keras.Model]:
     build.__name__ = build.__qualname__ = f"MixNet{size}"
     build.__doc__ = f"""MixNet-{size} with the signature of ``keras.applications``; arguments as in ``create_model``.
 
-    Input: RGB (batch, height, width, 3), pixels from 0 to 255. ``weights`` may be None, ``"imagenet"``,
-    ``"imagenet_tf"`` (S, M, L) or a file. Source: arXiv:1907.09595.
+    Input: RGB (batch, height, width, 3), pixels from 0 to 255; 224 x 224 with a head, unless `input_shape` says
+    otherwise: (None, None, 3) stands for any size. ``weights`` may be None, ``"imagenet"``, ``"imagenet_tf"`` (S, M, L)
+    or a file. Source: arXiv:1907.09595.
 
     Example:
         >>> MixNet{size}(include_top=False, pooling="avg", input_shape=(64, 64, 3)).output_shape

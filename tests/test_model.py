@@ -77,6 +77,40 @@ def test_tiny_fixed_sizes():
     assert create_model("mixnet_s", classes=2, input_shape=(2, 3, 3)).output_shape == (None, 2)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({}, (None, 224, 224, 3)),
+        ({"include_top": False}, (None, None, None, 3)),
+        ({"input_shape": (None, None, 3)}, (None, None, None, 3)),
+        ({"input_shape": (96, 64, 3)}, (None, 96, 64, 3)),
+    ],
+)
+def test_the_image_size_is_that_of_keras_applications(arguments, expected):
+    assert mixnet_tf.MixNetS(**arguments).input_shape == expected
+    assert keras.applications.EfficientNetB0(weights=None, **arguments).input_shape == expected
+
+
+def test_preprocessing_inside_needs_rgb():
+    message = "include_preprocessing: needs RGB images, found 1 channels; give include_preprocessing=False"
+    with pytest.raises(MixNetError, match=message):
+        create_model(ONE_BLOCK, input_shape=(32, 32, 1))
+    assert create_model(ONE_BLOCK, input_shape=(32, 32, 1), include_preprocessing=False).input_shape[-1] == 1
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_preprocessing_is_exact_in_half_precision(policy):
+    """255 pixel values are told apart before anything is rounded to 8 or 11 bits."""
+    keras.config.set_dtype_policy(policy)
+    try:
+        layer = create_model(ONE_BLOCK, input_shape=(16, 16, 3)).get_layer("preprocessing")
+    finally:
+        keras.config.set_dtype_policy("float32")
+    pixels = np.arange(256, dtype=np.uint8)[:, None, None, None] * np.ones((1, 1, 1, 3), np.uint8)
+    expected = (pixels / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
+    np.testing.assert_allclose(layer(pixels.astype(np.float32)), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_keras_applications_signature():
     tensor = keras.Input((64, 64, 3))
     model = mixnet_tf.MixNetS(True, None, tensor, None, None, 7, "softmax", name="mine")

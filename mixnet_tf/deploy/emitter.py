@@ -207,7 +207,7 @@ class Emitter:
         """
         source, *first = self._scaled.get(id(x), (x, np.ones(x.shape[-1]), np.zeros(x.shape[-1])))
         scale, offset = first[0] * scale, first[1] * scale + offset
-        result = self.depthwise(source, scale[None, None], offset, name)
+        result = self.conv(source, np.diag(scale), offset, name)
         self._remember(self._scaled, id(result), (source, scale, offset), result)
         return result
 
