@@ -175,9 +175,7 @@ def _measure(reference: Path, files: Sequence[Path], data: ImageData) -> _Measur
         results.append(ModelResult(file=path.name, size_bytes=size, evaluation=evaluation, latency=latency))
     return _Measured(
         results=tuple(results),
-        comparison=compare_outputs(
-            outputs[0], outputs[-1], labels, a=str(files[0]), b=str(files[-1]), split="test"
-        ),
+        comparison=compare_outputs(outputs[0], outputs[-1], labels, a=str(files[0]), b=str(files[-1]), split="test"),
         confusion=count_confusion(outputs[-1].argmax(axis=1), labels, len(data.class_names)),
         outputs=outputs[-1],
     )

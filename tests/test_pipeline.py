@@ -18,12 +18,12 @@ from mixnet_tf.data.sources import load_data
 from mixnet_tf.errors import DataError
 from mixnet_tf.evidence.comparison import compare
 from mixnet_tf.evidence.evaluation import Evaluation, evaluate
-from mixnet_tf.evidence.report import ModelResult
-from mixnet_tf.pipeline import count_confusion, run_pipeline
+from mixnet_tf.evidence.results import ModelResult
+from mixnet_tf.pipeline import run_pipeline
 from mixnet_tf.training.config import TrainingConfig
 
 FILES = ["model.keras", "model_float32.tflite", "model_float16.tflite", "model_int8.tflite"]
-WRITTEN = {*FILES, "labels.txt", "report.md", "report.json", "confusion.png", "latency.png"}
+WRITTEN = {*FILES, "labels.txt", "report.html", "report.md", "report.json", "confusion.png", "latency.png"}
 MEASURED = ("count", "top1", "top5", "per_class")
 TINY = Path(__file__).with_name("tiny.yaml")
 
@@ -158,11 +158,6 @@ def test_bad_images_come_to_light_before_the_training(steps, pets, tmp_path):
     with pytest.raises(DataError, match=r"bad\.png"):
         run_pipeline(load_config(TINY), load_data(pets), tmp_path / "run", data_source="d")
     assert not any(steps.values()) and not (tmp_path / "run").exists()
-
-
-def test_confusion_by_hand():
-    counts = count_confusion(np.array([0, 1, 1, 1]), np.array([0, 0, 0, 2]), 3)
-    assert counts.tolist() == [[1, 2, 0], [0, 0, 0], [0, 1, 0]]  # rows: the true class
 
 
 @pytest.fixture(scope="module")

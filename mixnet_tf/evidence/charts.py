@@ -1,13 +1,15 @@
-"""The plots of ``report.html``: SVG whose colors and fonts are the page's, so that they suit a dark screen and paper."""
+"""The plots of ``report.html``: SVG in the colors and fonts of the page, so that they suit a dark screen and paper."""
 
+import dataclasses
 import io
+import math
 import re
 import warnings
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
+from mixnet_tf.errors import printable
 from mixnet_tf.evidence.diagnosis import BlockError
 from mixnet_tf.evidence.figures import new_figure
 from mixnet_tf.evidence.results import ModelResult, Report
@@ -19,8 +21,11 @@ _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 _INK, _GRID, _BLUE, _ORANGE = "#010203", "#010204", "#010205", "#010206"
 _COLORS = {_INK: "var(--muted)", _GRID: "var(--line)", _BLUE: "var(--blue)", _ORANGE: "var(--orange)"}
 """What stands for a color while matplotlib draws → the page's."""
+_KINDS = {"": "training", "val_": "validation"}  # beginnings of columns of the history
+_TABLE = "The table has the numbers."
+_MARKED = 30  # more epochs are a line without points
 _WIDTH = 4.6  # inches: half a page, and the whole width of a phone
-_RULES = {
+_RULES: Any = {
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "report",  # the same report is the same file
     "font.size": 10,
@@ -37,40 +42,52 @@ _RULES = {
 }
 
 
-def training_charts(report: Report) -> dict[str, str]:
-    """Return the curves of the training, what they show → SVG; nothing where there are none."""
-    charts = {}
-    for name, label, scale in (("accuracy", "top-1, %", 100.0), ("loss", "loss", 1.0)):
-        curves = {"training": report.history.get(name, ()), "validation": report.history.get(f"val_{name}", ())}
-        if any(value is not None for curve in curves.values() for value in curve):
-            charts[label] = _drawn(_curves, curves, report.best_epoch, label, scale)
+@dataclasses.dataclass(frozen=True)
+class Chart:
+    """A drawing for the page.
+
+    Attributes:
+        title: what it shows.
+        svg: the drawing.
+    """
+
+    title: str
+    svg: str
+
+
+def training_charts(report: Report) -> list[Chart]:
+    """Return the curves of the training; none where it left no numbers."""
+    charts = []
+    for name, title, scale in (("accuracy", "Top-1 in %", 100.0), ("loss", "Loss", 1.0)):
+        curves = {kind: _scaled(report.history.get(kind + name, ()), scale) for kind in ("", "val_")}
+        last = {kind: next((y for y in reversed(curve) if y == y), None) for kind, curve in curves.items()}
+        if any(value is not None for value in last.values()):
+            ends = ", ".join(f"{value:.3g} in {_KINDS[kind]}" for kind, value in last.items() if value is not None)
+            alt = f"{title} over {report.epochs} epochs; in the end {ends}."
+            charts.append(_chart(title, alt, _curves, curves, report.best_epoch))
     return charts
 
 
-def files_charts(results: Sequence[ModelResult]) -> dict[str, str]:
-    """Return accuracy, size and latency of the files, what they show → SVG, with the files in the same order."""
-    names = [result.file for result in results]
-    tops = [(100 * result.top1.value, 100 * result.top1.low, 100 * result.top1.high) for result in results]
-    times = [result.latency for result in results]
-    sizes = [result.size_bytes / 1e6 for result in results]
-    charts = {
-        "top-1 with its 95 % interval, %": _drawn(_intervals, names, tops),
-        "size, MB": _drawn(_bars, names, sizes, "{:.2f}"),
-    }
-    if any(times):
-        medians = [latency.median_ms if latency else None for latency in times]
-        charts["median latency, ms"] = _drawn(_bars, names, medians, "{:.2f}")
+def files_charts(results: Sequence[ModelResult]) -> list[Chart]:
+    """Return accuracy, size and latency of the files, which stand in the same order in each."""
+    tops = [tuple(100 * share for share in (row.top1.value, row.top1.low, row.top1.high)) for row in results]
+    charts = [_chart("Top-1 with its 95 % interval, in %", _TABLE, _intervals, [row.file for row in results], tops)]
+    sizes = {row.file: row.size_bytes / 1e6 for row in results}
+    times = {row.file: row.latency.median_ms for row in results if row.latency}
+    for title, values in (("Size in MB", sizes), ("Median latency in ms", times)):
+        if values:
+            charts.append(_chart(title, _TABLE, _bars, values, "{:.2f}"))
     return charts
 
 
-def blocks_chart(blocks: Sequence[BlockError]) -> str:
-    """Return the signal-to-noise ratio of blocks as SVG."""
-    names, ratios = [block.block or "other" for block in blocks], [block.snr_db for block in blocks]
-    return _drawn(_bars, names, ratios, "{:.0f}")
+def blocks_chart(blocks: Sequence[BlockError]) -> Chart:
+    """Return the signal-to-noise ratio of blocks."""
+    ratios = {block.block or "other": block.snr_db for block in blocks}
+    return _chart("SNR of each block in dB: a short bar is a large error", _TABLE, _bars, ratios, "{:.0f}")
 
 
-def _drawn(draw: Any, *arguments: Any) -> str:
-    """Return as SVG what `draw` does to a figure."""
+def _chart(title: str, alt: str, draw: Callable[..., Any], *arguments: Any) -> Chart:
+    """Return what `draw` makes of its arguments, with a text for those who do not see it."""
     from matplotlib import rc_context
 
     content = io.StringIO()
@@ -79,10 +96,10 @@ def _drawn(draw: Any, *arguments: Any) -> str:
         figure = draw(*arguments)
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(content, format="svg", transparent=True, metadata=nothing)
-    return _inline(content.getvalue())
+    return Chart(title, _inline(content.getvalue(), f"{title}. {alt}"))
 
 
-def _inline(svg: str) -> str:
+def _inline(svg: str, alt: str) -> str:
     """Return a drawing as a part of a page: no prolog, no names for its groups, and the page's colors."""
     ElementTree.register_namespace("", _SVG)
     ElementTree.register_namespace("xlink", _XLINK)
@@ -94,25 +111,29 @@ def _inline(svg: str) -> str:
             element.set("style", re.sub("#[0-9a-f]{6}", lambda match: _COLORS.get(match[0], match[0]), style))
     for name in ("width", "height"):
         root.attrib.pop(name, None)
-    root.set("aria-hidden", "true")  # the table beside it says the same
+    root.attrib |= {"role": "img", "aria-label": alt}
     return ElementTree.tostring(root, encoding="unicode")
 
 
-def _curves(curves: Mapping[str, Sequence[float | None]], best: int | None, label: str, scale: float) -> Any:
-    figure, axes = new_figure(_WIDTH, 2.7)
-    for (name, curve), color in zip(curves.items(), (_BLUE, _ORANGE), strict=True):
-        values = [float("nan") if value is None else scale * value for value in curve]
-        style = {"linestyle": "-" if name == "training" else "--", "color": color, "linewidth": 2}
-        axes.plot(range(1, len(values) + 1), values, marker="o", markersize=4 if len(values) < 30 else 0, **style)
+def _scaled(curve: Sequence[float | None], scale: float) -> list[float]:
+    return [math.nan if value is None else scale * value for value in curve]
+
+
+def _curves(curves: Mapping[str, Sequence[float]], best: int | None) -> Any:
+    figure, axes = new_figure(_WIDTH, 2.6)
+    for (kind, curve), color in zip(curves.items(), (_ORANGE, _BLUE), strict=True):
+        marker = 4 if len(curve) < _MARKED else 0
+        style = {"linestyle": "-" if kind else "--", "color": color, "linewidth": 2}
+        axes.plot(range(1, len(curve) + 1), curve, marker="o", markersize=marker, **style)
     if best is not None:
         axes.axvline(best + 1, color=_INK, linewidth=1, linestyle=":")
     axes.grid(axis="y")
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set(xlabel="epoch", ylabel=label)
+    axes.set(xlabel="epoch")
     return figure
 
 
-def _rows(names: Sequence[str]) -> tuple[Any, Any]:
+def _rows(names: Collection[str]) -> tuple[Any, Any]:
     """Return a figure with a row for each name, the first at the top."""
     figure, axes = new_figure(_WIDTH, 0.45 + 0.28 * len(names))
     axes.set_yticks(range(len(names)), [_short(name) for name in names])
@@ -124,10 +145,11 @@ def _rows(names: Sequence[str]) -> tuple[Any, Any]:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= 24 else f"{name[:11]}…{name[-12:]}"
+    text = printable(name)
+    return text if len(text) <= 24 else f"{text[:11]}…{text[-12:]}"
 
 
-def _intervals(names: Sequence[str], shares: Sequence[tuple[float, float, float]]) -> Any:
+def _intervals(names: Collection[str], shares: Sequence[Sequence[float]]) -> Any:
     figure, axes = _rows(names)
     for row, (value, low, high) in enumerate(shares):
         axes.plot([low, high], [row, row], color=_BLUE, linewidth=2, solid_capstyle="butt")
@@ -136,10 +158,9 @@ def _intervals(names: Sequence[str], shares: Sequence[tuple[float, float, float]
     return figure
 
 
-def _bars(names: Sequence[str], values: Sequence[float | None], form: str) -> Any:
-    figure, axes = _rows(names)
-    shown = [(row, value) for row, value in enumerate(values) if value is not None]
-    bars = axes.barh([row for row, _ in shown], [value for _, value in shown], height=0.62, color=_BLUE)
-    axes.bar_label(bars, [form.format(value) for _, value in shown], padding=4)
+def _bars(values: Mapping[str, float], form: str) -> Any:
+    figure, axes = _rows(values)
+    bars = axes.barh(range(len(values)), list(values.values()), height=0.62, color=_BLUE)
+    axes.bar_label(bars, [form.format(value) for value in values.values()], padding=4)
     axes.margins(x=0.15)
     return figure

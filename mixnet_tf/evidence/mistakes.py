@@ -83,7 +83,8 @@ def mistaken_pictures(
     Returns:
         Four of each pair at most, 24 and 200,000 bytes in all. A file that can no longer be read is left out.
     """
-    predicted, pictures, left = outputs.argmax(axis=1), [], _BYTES
+    pictures: list[Picture] = []
+    predicted, left = outputs.argmax(axis=1), _BYTES
     surplus = outputs.max(axis=1) - outputs[np.arange(len(outputs)), split.labels]
     numbers = {name: i for i, name in enumerate(class_names)}
     for pair in confusions:

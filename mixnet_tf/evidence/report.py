@@ -32,10 +32,11 @@ def write_report(report: Report, folder: Path, confusion: np.ndarray, pictures: 
         _plot_confusion(confusion, report.class_names, report.results[-1].file, confusion_plot)
         _plot_latency({result.file: result.latency for result in report.results if result.latency}, latency_plot)
         page.write_text(html_report(report, folder, confusion, pictures), encoding="utf-8")
-        text.write_text(_markdown(report, folder), encoding="utf-8")
+        text.write_text(markdown_report(report, folder), encoding="utf-8")
 
 
-def _markdown(report: Report, folder: Path) -> str:
+def markdown_report(report: Report, folder: Path) -> str:
+    """Return the report as Markdown; `folder` has the files, for the commands."""
     last = report.results[-1]
     lines = [
         f"# {escaped(report.model)} on {escaped(report.data)}",
@@ -43,8 +44,7 @@ def _markdown(report: Report, folder: Path) -> str:
         f"{report.epochs} epochs at {report.image_size} px, {len(report.class_names)} classes, "
         f"{last.evaluation.count} test images.",
         "",
-        f"**{escaped(report.verdict.sentence)}**",
-        *map(escaped, report.verdict.advice),
+        " ".join(map(escaped, (report.verdict.sentence, *report.verdict.advice))),
         "",
         *markdown_table(report.results),
         "",

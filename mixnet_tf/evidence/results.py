@@ -99,10 +99,11 @@ class Report:
     @functools.cached_property
     def verdict(self) -> Verdict:
         """What to ship."""
-        return judge(self._facts(), test_is_val=self.test_is_val)
+        return judge(self.facts, test_is_val=self.test_is_val)
 
-    def _facts(self) -> Facts | None:
-        """Return the numbers that decide what to ship, or None where one is missing."""
+    @functools.cached_property
+    def facts(self) -> Facts | None:
+        """The numbers that decide what to ship, or None where one is missing."""
         if self.comparison is None or not self.classes:
             return None
         measured = {result.file: result for result in self.results}

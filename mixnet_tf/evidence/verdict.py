@@ -91,13 +91,13 @@ _ANY = ()
 _SENTENCES: tuple[tuple[Collection[str], Collection[str], Collection[str], str | None, str], ...] = (
     (
         ("untrained",), _ANY, _ANY, None,
-        "Ship neither file: the network is right on {top1} of the test images, no more than by always guessing the most "
-        "frequent class ({commonest}).",
+        "Ship neither file: the network is right on {top1} of the test images, no more often than always guessing the "
+        "most frequent class ({commonest}).",
     ),
     (
         ("guesses",), _ANY, _ANY, None,
-        "Not decided: {count} test images are too few to tell the network from one that always guesses the most frequent "
-        "class.",
+        "Not decided: {count} test images are too few to tell the network from one that always guesses the most "
+        "frequent class.",
     ),
     (
         ("lost",), (*_SLOWER, "as fast"), _ANY, "float",
@@ -160,7 +160,8 @@ _ADVICE: tuple[tuple[Collection[str], Collection[str], Collection[str], str], ..
     (_ANY, ("unknown",), _ANY, "mixnet-tf benchmark times the files."),
 )  # fmt: skip
 _VAL_STOOD_IN = (
-    "The data has no test split: its val stood in, which also chose the best epoch, so the accuracies are a little too high."
+    "The data has no test split: its val stood in, which also chose the best epoch, "
+    "so the accuracies are a little too high."
 )
 
 _UNKNOWN = "Not decided: int8 and float32 were not compared on the same images."
@@ -175,7 +176,7 @@ def judge(facts: Facts | None, *, test_is_val: bool = False) -> Verdict:
 
     Example:
         >>> judge(facts).sentence                                                                # doctest: +SKIP
-        'Ship model_int8.tflite: the same accuracy within 0.3 points, 3.3 times smaller and 2.4 times faster than float32.'
+        'Ship int8.tflite: the same accuracy within 0.3 points, 3.3 times smaller and 2.4 times faster than float32.'
     """
     stood_in = (_VAL_STOOD_IN,) if test_is_val else ()
     if facts is None:
@@ -243,6 +244,6 @@ def _needed(facts: Facts) -> int:
     """Return how many images would narrow the interval so far that it decides; widths go with the root of the count."""
     spread = facts.loss.high - facts.loss.value
     target = max(PRECISE - facts.loss.value, facts.loss.value)
-    exact = facts.count * (spread / target) ** 2
+    exact = round(facts.count * (spread / target) ** 2, 6)
     digit = 10 ** max(0, math.floor(math.log10(max(exact, 1))) - 1)  # two digits are as many as the estimate deserves
     return max(facts.count + 1, math.ceil(exact / digit) * digit)
