@@ -145,7 +145,7 @@ def _export_all(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Measured:
+class Measured:
     """The trained model and its files on the test split.
 
     Attributes:
@@ -161,7 +161,7 @@ class _Measured:
     outputs: np.ndarray
 
 
-def _measure(reference: Path, files: Sequence[Path], data: ImageData) -> _Measured:
+def _measure(reference: Path, files: Sequence[Path], data: ImageData) -> Measured:
     """Evaluate the trained model and its files on the test split, and time the files."""
     expected, labels = predict(open_predictor(reference), data, "test")
     evaluation = score(str(reference), "test", expected, labels, data.class_names)
@@ -173,7 +173,7 @@ def _measure(reference: Path, files: Sequence[Path], data: ImageData) -> _Measur
         evaluation = with_distance(evaluation, outputs[-1], str(reference), expected)
         size = path.stat().st_size
         results.append(ModelResult(file=path.name, size_bytes=size, evaluation=evaluation, latency=latency))
-    return _Measured(
+    return Measured(
         results=tuple(results),
         comparison=compare_outputs(outputs[0], outputs[-1], labels, a=str(files[0]), b=str(files[-1]), split="test"),
         confusion=count_confusion(outputs[-1].argmax(axis=1), labels, len(data.class_names)),

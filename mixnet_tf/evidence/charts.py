@@ -24,7 +24,7 @@ _COLORS = {_INK: "var(--muted)", _GRID: "var(--line)", _BLUE: "var(--blue)", _OR
 _KINDS = {"": "training", "val_": "validation"}  # beginnings of columns of the history
 _TABLE = "The table has the numbers."
 _MARKED = 30  # more epochs are a line without points
-_WIDTH = 4.6  # inches: half a page, and the whole width of a phone
+_HALF, _THIRD = 4.3, 3.2  # inches: of the page; a phone shows either in its whole width
 _RULES: Any = {
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "report",  # the same report is the same file
@@ -74,16 +74,27 @@ def files_charts(results: Sequence[ModelResult]) -> list[Chart]:
     charts = [_chart("Top-1 with its 95 % interval, in %", _TABLE, _intervals, [row.file for row in results], tops)]
     sizes = {row.file: row.size_bytes / 1e6 for row in results}
     times = {row.file: row.latency.median_ms for row in results if row.latency}
-    for title, values in (("Size in MB", sizes), ("Median latency in ms", times)):
+    for title, values, text in (("Size in MB", sizes, "{:.2f}".format), ("Median latency in ms", times, milliseconds)):
         if values:
-            charts.append(_chart(title, _TABLE, _bars, values, "{:.2f}"))
+            charts.append(_chart(title, _TABLE, _bars, values, text, _THIRD))
     return charts
 
 
 def blocks_chart(blocks: Sequence[BlockError]) -> Chart:
     """Return the signal-to-noise ratio of blocks."""
     ratios = {block.block or "other": block.snr_db for block in blocks}
-    return _chart("SNR of each block in dB: a short bar is a large error", _TABLE, _bars, ratios, "{:.0f}")
+    return _chart(
+        "SNR of each block in dB: a short bar is a large error", _TABLE, _bars, ratios, "{:.0f}".format, _HALF
+    )
+
+
+def milliseconds(number: float) -> str:
+    """Return a latency in milliseconds, with enough digits for a tiny network.
+
+    >>> milliseconds(0.0834), milliseconds(1234.5)
+    ('0.083', '1,234.50')
+    """
+    return f"{number:,.{2 if number >= 1 else 3}f}"
 
 
 def _chart(title: str, alt: str, draw: Callable[..., Any], *arguments: Any) -> Chart:
@@ -109,6 +120,9 @@ def _inline(svg: str, alt: str) -> str:
             element.attrib.pop("id", None)  # figure_1 is in every one
         if style := element.get("style"):
             element.set("style", re.sub("#[0-9a-f]{6}", lambda match: _COLORS.get(match[0], match[0]), style))
+    for parent in list(root.iter(f"{{{_SVG}}}defs")):
+        for style_sheet in parent.findall(f"{{{_SVG}}}style"):  # it would hold for the whole page
+            parent.remove(style_sheet)
     for name in ("width", "height"):
         root.attrib.pop(name, None)
     root.attrib |= {"role": "img", "aria-label": alt}
@@ -120,7 +134,7 @@ def _scaled(curve: Sequence[float | None], scale: float) -> list[float]:
 
 
 def _curves(curves: Mapping[str, Sequence[float]], best: int | None) -> Any:
-    figure, axes = new_figure(_WIDTH, 2.6)
+    figure, axes = new_figure(_HALF, 2.6)
     for (kind, curve), color in zip(curves.items(), (_ORANGE, _BLUE), strict=True):
         marker = 4 if len(curve) < _MARKED else 0
         style = {"linestyle": "-" if kind else "--", "color": color, "linewidth": 2}
@@ -133,9 +147,9 @@ def _curves(curves: Mapping[str, Sequence[float]], best: int | None) -> Any:
     return figure
 
 
-def _rows(names: Collection[str]) -> tuple[Any, Any]:
+def _rows(names: Collection[str], width: float) -> tuple[Any, Any]:
     """Return a figure with a row for each name, the first at the top."""
-    figure, axes = new_figure(_WIDTH, 0.45 + 0.28 * len(names))
+    figure, axes = new_figure(width, 0.45 + 0.28 * len(names))
     axes.set_yticks(range(len(names)), [_short(name) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
@@ -150,7 +164,7 @@ def _short(name: str) -> str:
 
 
 def _intervals(names: Collection[str], shares: Sequence[Sequence[float]]) -> Any:
-    figure, axes = _rows(names)
+    figure, axes = _rows(names, _THIRD)
     for row, (value, low, high) in enumerate(shares):
         axes.plot([low, high], [row, row], color=_BLUE, linewidth=2, solid_capstyle="butt")
         axes.plot(value, row, "o", color=_BLUE, markersize=7)
@@ -158,9 +172,9 @@ def _intervals(names: Collection[str], shares: Sequence[Sequence[float]]) -> Any
     return figure
 
 
-def _bars(values: Mapping[str, float], form: str) -> Any:
-    figure, axes = _rows(values)
+def _bars(values: Mapping[str, float], text: Callable[[float], str], width: float) -> Any:
+    figure, axes = _rows(values, width)
     bars = axes.barh(range(len(values)), list(values.values()), height=0.62, color=_BLUE)
-    axes.bar_label(bars, [form.format(value) for value in values.values()], padding=4)
+    axes.bar_label(bars, [text(value) for value in values.values()], padding=4)
     axes.margins(x=0.15)
     return figure

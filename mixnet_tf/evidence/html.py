@@ -9,7 +9,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mixnet_tf.errors import printable
-from mixnet_tf.evidence.charts import SHOWN, blocks_chart, files_charts, training_charts
+from mixnet_tf.evidence.charts import SHOWN, blocks_chart, files_charts, milliseconds, training_charts
 from mixnet_tf.evidence.mistakes import Confusion, Picture
 from mixnet_tf.evidence.results import Report
 from mixnet_tf.metrics import ClassScore
@@ -35,6 +35,7 @@ def html_report(report: Report, folder: Path, confusion: np.ndarray, pictures: S
         .render(
             report=report,
             last=report.results[-1],
+            floats=report.compared[0] if report.compared else None,
             commands=report.commands(folder),
             training=training_charts(report),
             files=files_charts(report.results),
@@ -58,7 +59,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_one_line,
     )
-    made.filters |= {"percent": _percent, "number": _number, "short": _short}
+    made.filters |= {"percent": _percent, "number": _number, "milliseconds": _milliseconds, "short": _short}
     return made
 
 
@@ -68,11 +69,15 @@ def _one_line(value: Any) -> Any:
 
 
 def _percent(share: float | None, digits: int = 1) -> str:
-    return _NONE if share is None else f"{share:.{digits}%}".replace("%", "\N{NO-BREAK SPACE}%")
+    return _NONE if share is None else f"{share:.{digits}%}"
 
 
 def _number(number: float | None, digits: int = 2) -> str:
-    return _NONE if number is None else f"{number:,.{digits}f}"
+    return _NONE if number is None else f"{number:,.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _milliseconds(number: float | None) -> str:
+    return _NONE if number is None else milliseconds(number)
 
 
 def _short(name: str, length: int = 40) -> str:

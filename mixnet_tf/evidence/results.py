@@ -102,14 +102,20 @@ class Report:
         return judge(self.facts, test_is_val=self.test_is_val)
 
     @functools.cached_property
-    def facts(self) -> Facts | None:
-        """The numbers that decide what to ship, or None where one is missing."""
-        if self.comparison is None or not self.classes:
+    def compared(self) -> tuple[ModelResult, ModelResult] | None:
+        """The results of float32 and int8 that were compared, or None."""
+        if self.comparison is None:
             return None
         measured = {result.file: result for result in self.results}
         floats, int8 = (measured.get(Path(path).name) for path in (self.comparison.a, self.comparison.b))
-        if floats is None or int8 is None:
+        return (floats, int8) if floats and int8 else None
+
+    @functools.cached_property
+    def facts(self) -> Facts | None:
+        """The numbers that decide what to ship, or None where one is missing."""
+        if self.comparison is None or self.compared is None or not self.classes:
             return None
+        floats, int8 = self.compared
         timed = (floats.latency, int8.latency)
         counts = [score.count for score in self.classes]
         return Facts(

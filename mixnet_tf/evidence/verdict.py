@@ -144,6 +144,10 @@ _WORDS = {
     "faster": "{speed} times faster",
 }
 _ADVICE: tuple[tuple[Collection[str], Collection[str], Collection[str], str], ...] = (
+    (
+        (*_GOOD, "lost", "unclear"), _ANY, _ANY,
+        "In float32 the network is right on {top1} of {count} test images.",
+    ),
     (("untrained",), _ANY, _ANY, "Train for more epochs, or look at the images and their labels."),
     (("guesses",), _ANY, _ANY, "Measure again on more test images."),
     (

@@ -172,7 +172,13 @@ def test_a_missing_test_split_is_told_in_every_case(facts):
     ],
 )
 def test_what_to_do(changes, start):
-    assert judge(dataclasses.replace(FACTS, **changes)).advice[0].startswith(start)
+    assert any(advice.startswith(start) for advice in judge(dataclasses.replace(FACTS, **changes)).advice)
+    assert not any(advice.startswith(start) for advice in judge(FACTS).advice)
+
+
+def test_how_good_the_network_is_in_the_first_place():
+    """Whatever int8 keeps of it: nobody should ship what is right on one image in five unawares."""
+    assert judge(FACTS).advice == ("In float32 the network is right on 80.0% of 5,000 test images.",)
 
 
 def test_int8_mixed_is_for_what_loses_and_is_fast():
@@ -184,6 +190,6 @@ def test_int8_mixed_is_for_what_loses_and_is_fast():
 def test_how_many_images_would_decide():
     """Half the width needs four times the images: 3 points on 100 become the missing 1.5 on 400."""
     few = dataclasses.replace(FACTS, count=100, **loss(0.005, -0.025, 0.035))
-    assert judge(few).advice == ("About 400 test images would decide.",)
+    assert judge(few).advice[1:] == ("About 400 test images would decide.",)
     lucky = dataclasses.replace(FACTS, count=100, **loss(-0.01, -0.07, 0.05))  # 6 points, of which 3 are allowed
-    assert judge(lucky).advice == ("About 400 test images would decide.",)
+    assert judge(lucky).advice[1:] == ("About 400 test images would decide.",)
