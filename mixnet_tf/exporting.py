@@ -55,12 +55,14 @@ class KerasSource:
 
     Attributes:
         input_format: one of INPUT_FORMATS; None where it is not known.
+        result: how the int8 of the last file came about; None where it has float arithmetic.
 
     Raises:
         MixNetError: the model takes images of any size and none is given, or not of this one; or another format.
     """
 
     notes: tuple[str, ...] = ()
+    result: Int8Result | None = None
 
     def __init__(
         self,
@@ -112,6 +114,8 @@ class KerasSource:
 
 class TfliteSource:
     """A float32 ``.tflite`` from anywhere, taken as it is."""
+
+    result: Int8Result | None = None
 
     def __init__(self, path: Path, image_size: ImageSize | None = None, input_format: str | None = None):
         TRIAL.prepare()
@@ -203,6 +207,7 @@ def export(
         calibration = check_reportable(float_graph, calibration)
     judges = _judges(recipe, chosen)
     made, result = _make(float_graph, recipe, chosen, judges)
+    source.result = result
     sources = [chosen, judges, calibration]
     skipped = {path for data in sources if data is not None for path in data.skipped}
     exported = _describe(output, made.content(), recipe, source, chosen, result, tuple(sorted(skipped)))

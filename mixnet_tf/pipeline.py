@@ -1,5 +1,6 @@
 """The whole path in a page: train → deploy graph → convert → evaluate on LiteRT → benchmark → report."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,23 +10,32 @@ import numpy as np
 from mixnet_tf.checks import ImageSize
 from mixnet_tf.config import ModelConfig
 from mixnet_tf.data.augmentation import Augmentation
+from mixnet_tf.data.calibration import CalibrationSet
 from mixnet_tf.data.choices import SPLITS
 from mixnet_tf.data.dataset import ImageData
 from mixnet_tf.evidence.benchmark import benchmark
+from mixnet_tf.evidence.comparison import Comparison, compare_outputs
+from mixnet_tf.evidence.diagnosis import BlockError, block_errors, tensor_errors
 from mixnet_tf.evidence.evaluation import outputs_of, score, with_distance
+from mixnet_tf.evidence.mistakes import mistaken_pictures, worst_confusions
 from mixnet_tf.evidence.predictor import open_predictor
-from mixnet_tf.evidence.report import ModelResult, Report, write_report
+from mixnet_tf.evidence.report import write_report
+from mixnet_tf.evidence.results import ModelResult, Report
 from mixnet_tf.exporting import KerasSource, export
+from mixnet_tf.metrics import class_scores, count_confusion
 from mixnet_tf.quantization.types import Exported
 from mixnet_tf.training.config import TrainingConfig
 from mixnet_tf.training.fit import check_class_weights, train
-from mixnet_tf.training.run_folder import MODEL, open_run
+from mixnet_tf.training.run_folder import MODEL, best_epoch, open_run, read_curves
 
 _RECIPES = {
     "deploy": {"float32": "float32", "float16": "float16", "int8": "int8"},
     "plain": {"float32": "float32", "float16": "float16", "int8": "int8_baseline"},
 }
 """Graph → number format in the name of the file → recipe. The plain files have no step but the ranges."""
+
+BLOCK_IMAGES = 8
+"""Test images that show where the error of int8 enters: four times as many move a block by 0.5 dB at most."""
 
 
 def run_pipeline(
@@ -50,7 +60,7 @@ def run_pipeline(
         config: the network.
         data: see ``load_data``.
         output: the run's folder. It will hold ``model.keras``, ``model_{float32,float16,int8}.tflite``, ``labels.txt``,
-            ``report.md``, ``report.json`` and plots, and what training leaves.
+            ``report.html``, ``report.md``, ``report.json`` and plots, and what training leaves.
         data_source: how `data` was named, for the commands in the report.
         image_size: see ``train``; likewise all that follow but `graph`.
         training: how long and how fast to train.
@@ -88,8 +98,9 @@ def run_pipeline(
             resume=resume,
             overwrite=overwrite,
         )
-        exported = _export_all(model, data, output, graph)
-        results, confusion = _measure(output / MODEL, [Path(file.path) for file in exported], data)
+        exported, blocks = _export_all(model, data, output, graph)
+        measured = _measure(output / MODEL, [Path(file.path) for file in exported], data)
+        confusions = worst_confusions(measured.confusion, data.class_names)
         height, width = model.input_shape[1:3]
         report = Report(
             model=config.name,
@@ -98,46 +109,74 @@ def run_pipeline(
             class_names=data.class_names,
             image_size=height if height == width else (height, width),
             epochs=training.epochs,
-            results=results,
+            results=measured.results,
             test_is_val=data.test_is_val,
             skipped_images=data.skipped,
             notes=tuple(note for file in exported for note in file.notes),
             pixel_range=data.pixel_range,
+            comparison=measured.comparison,
+            classes=class_scores(measured.confusion, data.class_names),
+            confusions=confusions,
+            blocks=blocks,
+            block_images=min(BLOCK_IMAGES, len(data.splits["test"])),
+            history=read_curves(output),
+            best_epoch=best_epoch(output)[0],
         )
-        write_report(report, output, confusion)
+        pictures = mistaken_pictures(data.splits["test"], measured.outputs, confusions, data.class_names)
+        write_report(report, output, measured.confusion, pictures)
         return report
 
 
-def _export_all(model: keras.Model, data: ImageData, output: Path, graph: str) -> list[Exported]:
-    """Write a ``.tflite`` of every number format."""
+def _export_all(
+    model: keras.Model, data: ImageData, output: Path, graph: str
+) -> tuple[list[Exported], tuple[BlockError, ...]]:
+    """Write a ``.tflite`` of every number format; the last is int8.
+
+    Returns:
+        The record of each, and where the error of int8 enters.
+    """
     source = KerasSource(model, graph=graph)
-    return [
+    exported = [
         export(source, output / f"model_{name}.tflite", recipe=recipe, data=data, overwrite=True)
         for name, recipe in _RECIPES[graph].items()
     ]
+    images = CalibrationSet.choose(data, split="test", image_size=source.image_size, count=BLOCK_IMAGES)
+    errors = tensor_errors(source.result.calibrated, source.result.graph, images) if source.result else []
+    return exported, block_errors(errors)
 
 
-def _measure(reference: Path, files: Sequence[Path], data: ImageData) -> tuple[tuple[ModelResult, ...], np.ndarray]:
-    """Evaluate the trained model and its files on the test split, and time the files.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measured:
+    """The trained model and its files on the test split.
 
-    Returns:
-        A result of each, and the confusion counts (true class, predicted class) of the last file.
+    Attributes:
+        results: one of each file.
+        comparison: of the last file, int8, with the first ``.tflite``, float32.
+        confusion: counts (true class, predicted class) of the last file.
+        outputs: of the last file, (n, classes).
     """
+
+    results: tuple[ModelResult, ...]
+    comparison: Comparison
+    confusion: np.ndarray
+    outputs: np.ndarray
+
+
+def _measure(reference: Path, files: Sequence[Path], data: ImageData) -> Measured:
+    """Evaluate the trained model and its files on the test split, and time the files."""
     expected, labels = outputs_of(open_predictor(reference), data, "test")
     evaluation = score(str(reference), "test", expected, labels, data.class_names)
     results = [ModelResult(file=reference.name, size_bytes=reference.stat().st_size, evaluation=evaluation)]
-    outputs = expected
+    outputs = []
     for path, latency in zip(files, benchmark(files), strict=True):
-        outputs, _ = outputs_of(open_predictor(path), data, "test")
-        evaluation = score(str(path), "test", outputs, labels, data.class_names)
-        evaluation = with_distance(evaluation, outputs, str(reference), expected)
+        outputs.append(outputs_of(open_predictor(path), data, "test")[0])
+        evaluation = score(str(path), "test", outputs[-1], labels, data.class_names)
+        evaluation = with_distance(evaluation, outputs[-1], str(reference), expected)
         size = path.stat().st_size
         results.append(ModelResult(file=path.name, size_bytes=size, evaluation=evaluation, latency=latency))
-    return tuple(results), count_confusion(outputs.argmax(axis=1), labels, len(data.class_names))
-
-
-def count_confusion(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
-    """Count the images of every (true class, predicted class)."""
-    counts = np.zeros((classes, classes), int)
-    np.add.at(counts, (labels, predicted), 1)
-    return counts
+    return Measured(
+        results=tuple(results),
+        comparison=compare_outputs(outputs[0], outputs[-1], labels, a=str(files[0]), b=str(files[-1]), split="test"),
+        confusion=count_confusion(outputs[-1].argmax(axis=1), labels, len(data.class_names)),
+        outputs=outputs[-1],
+    )

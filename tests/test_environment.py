@@ -1,12 +1,13 @@
 """What a report and a record say about where their numbers come from."""
 
 import importlib.metadata
+import os
 import platform
 
 import numpy as np
 
 from mixnet_tf import environment as module
-from mixnet_tf.environment import environment
+from mixnet_tf.environment import environment, processor
 
 
 def test_versions_are_those_of_the_packages():
@@ -26,3 +27,18 @@ def test_a_package_that_is_not_installed(monkeypatch):
     versions = environment()
     assert versions["tensorflow"] == "not installed"
     assert "litert-quantizer" not in versions  # optional
+
+
+def test_the_processor_has_a_name_and_cores(tmp_path, monkeypatch):
+    """The first lines of two computers' /proc/cpuinfo, and a computer without it."""
+    cores = len(os.sched_getaffinity(0))
+    ending = f", {cores} core{'s' * (cores > 1)}"
+    for name, text in (
+        ("Intel(R) Xeon(R)", "processor\t: 0\nmodel name\t: Intel(R) Xeon(R)\n"),
+        ("Pi 5", "Model\t\t: Pi 5\n"),
+    ):
+        (tmp_path / "cpuinfo").write_text(text * 2)
+        monkeypatch.setattr(module, "_CPU_INFO", tmp_path / "cpuinfo")
+        assert processor() == name + ending
+    monkeypatch.setattr(module, "_CPU_INFO", tmp_path / "none")
+    assert processor() == (platform.processor() or platform.machine()) + ending

@@ -5,7 +5,17 @@ import math
 import numpy as np
 import pytest
 
-from mixnet_tf.metrics import in_top5, mcnemar, mean_cosine, same_class, signal_to_noise, wilson
+from mixnet_tf.metrics import (
+    class_scores,
+    count_confusion,
+    in_top5,
+    mcnemar,
+    mean_cosine,
+    paired_loss,
+    same_class,
+    signal_to_noise,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(("hits", "count"), [(0, 7), (90, 100), (359, 359)])
@@ -66,3 +76,45 @@ def test_cosine_by_hand():
     a = np.array([[0.1, 0.0], [1.0, 0.0], [2.0, 0.0]])
     b = np.array([[0.1, 0.1], [-5.0, 0.0], [0.0, 0.0]])
     assert mean_cosine(a, b) == pytest.approx((1 / math.sqrt(2) - 1 + 0) / 3)
+
+
+def test_confusion_by_hand():
+    counts = count_confusion(np.array([0, 1, 1, 1]), np.array([0, 0, 0, 2]), 3)
+    assert counts.tolist() == [[1, 2, 0], [0, 0, 0], [0, 1, 0]]  # rows: the true class
+
+
+@pytest.mark.parametrize("classes", [2, 7, 40])
+def test_class_scores_are_scikit_learns(classes):
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+    rng = np.random.default_rng(classes)
+    labels, predicted = rng.integers(0, classes, 60), rng.integers(0, classes, 60)
+    labels[labels == 1], predicted[predicted == 0] = 0, 1  # a class without images, and one that nothing is taken for
+    everything = list(range(classes))
+    expected = precision_recall_fscore_support(labels, predicted, labels=everything, zero_division=np.nan)
+    counts = count_confusion(predicted, labels, classes)
+    np.testing.assert_array_equal(counts, confusion_matrix(labels, predicted, labels=everything))
+    scores = class_scores(counts, [f"class {i}" for i in everything])
+    assert [score.name for score in scores] == [f"class {i}" for i in everything]
+    for name, column in zip(("precision", "recall", "f1", "count"), expected, strict=True):
+        values = [np.nan if (value := getattr(score, name)) is None else value for score in scores]
+        np.testing.assert_allclose(values, column, rtol=1e-12)
+
+
+def test_a_loss_by_hand():
+    """Twelve against four of 98 images, one added to each: 13 and 5 of 100."""
+    loss = paired_loss(12, 4, 98)
+    spread = 1.96 * math.sqrt((0.13 + 0.05 - 0.08**2) / 100)
+    assert loss.value == 8 / 98
+    assert (loss.low, loss.high) == pytest.approx((0.08 - spread, 0.08 + spread), abs=1e-5)
+    back = paired_loss(4, 12, 98)
+    assert (back.value, back.low, back.high) == pytest.approx((-loss.value, -loss.high, -loss.low))
+
+
+@pytest.mark.parametrize("count", [60, 500])
+def test_the_interval_of_a_loss_holds_the_truth_as_often_as_it_says(count):
+    rng, truth, held = np.random.default_rng(0), 0.06 - 0.03, 0
+    for only_a, only_b, _ in rng.multinomial(count, [0.06, 0.03, 0.91], 2000):
+        loss = paired_loss(int(only_a), int(only_b), count)
+        held += loss.low <= truth <= loss.high
+    assert 0.935 < held / 2000 < 0.985

@@ -1,5 +1,6 @@
 """The whole path: a tiny run of it, what it passes on, and (slow) the README's main job."""
 
+import csv
 import dataclasses
 import json
 import types
@@ -16,15 +17,16 @@ from mixnet_tf.data.augmentation import Augmentation
 from mixnet_tf.data.dataset import ImageData
 from mixnet_tf.data.sources import load_data
 from mixnet_tf.errors import DataError
-from mixnet_tf.evidence.comparison import compare
+from mixnet_tf.evidence.comparison import compare, compare_outputs
 from mixnet_tf.evidence.evaluation import Evaluation, evaluate
-from mixnet_tf.evidence.report import ModelResult
-from mixnet_tf.pipeline import count_confusion, run_pipeline
+from mixnet_tf.evidence.results import ModelResult
+from mixnet_tf.pipeline import Measured, run_pipeline
 from mixnet_tf.training.config import TrainingConfig
 
 FILES = ["model.keras", "model_float32.tflite", "model_float16.tflite", "model_int8.tflite"]
-WRITTEN = {*FILES, "labels.txt", "report.md", "report.json", "confusion.png", "latency.png"}
+WRITTEN = {*FILES, "labels.txt", "report.html", "report.md", "report.json", "confusion.png", "latency.png"}
 MEASURED = ("count", "top1", "top5", "per_class")
+GRAPHS = types.SimpleNamespace(image_size=(32, 24), result=None)
 TINY = Path(__file__).with_name("tiny.yaml")
 
 
@@ -70,6 +72,25 @@ def test_a_tiny_run_leaves_its_files_and_says_what_it_did(tiny_run, pets):
     assert content == json.loads(json.dumps(report.to_dict()))
 
 
+def test_a_tiny_run_measures_what_its_page_needs(tiny_run, pets):
+    report, output = tiny_run
+    with (output / "history.csv").open(newline="") as handle:
+        (epoch,) = csv.DictReader(handle)
+    assert report.history == {name: (float(value),) for name, value in epoch.items()} and report.best_epoch == 0
+    distance = compare(output / FILES[1], output / FILES[3], load_data(pets, on_bad_image="skip"))
+    assert report.comparison == distance
+    wrong = round(distance.count * (1 - distance.top1_b.value))
+    assert sum(pair.count for pair in report.confusions) == wrong
+    assert [score.recall for score in report.classes] == list(report.results[-1].evaluation.per_class.values())
+    assert [block.block for block in report.blocks if block.block] == [
+        *("stem", "stage1_block1", "stage1_block2", "last_conv"),
+    ]
+    assert report.block_images == 8 and all(5 < block.lowest_db <= block.snr_db for block in report.blocks)
+    page = (output / "report.html").read_text()
+    assert page.count('<img src="data:image/jpeg;base64,') == min(wrong, 4 * len(report.confusions))
+    assert report.verdict.sentence in page and report.verdict.sentence in (output / "report.md").read_text()
+
+
 def test_every_number_of_a_tiny_run_can_be_measured_again(tiny_run, pets):
     report, output = tiny_run
     check_numbers(
@@ -98,11 +119,12 @@ def check_numbers(results: list[dict], output: Path, data: ImageData) -> None:
 @pytest.fixture
 def steps(monkeypatch, trained_nano):
     """What each step is given, by its name; instead of their work they do nothing."""
-    given = {"train": [], "source": [], "export": [], "measure": []}
+    given = {"train": [], "source": [], "export": [], "measure": [], "report": []}
     evaluation = Evaluation(model="m", split="test", count=1, top1=1.0, top5=1.0, per_class={"0": 1.0})
 
     def train(config, data, output, **arguments):
         given["train"].append({"config": config, "data": data, "output": output, **arguments})
+        (output / "history.csv").write_text("epoch,accuracy,val_accuracy\n0,0.25,0.5\n1,0.5,0.375\n")
         return types.SimpleNamespace(input_shape=(None, 32, 24, 3))
 
     def export(model, output, **arguments):
@@ -112,15 +134,18 @@ def steps(monkeypatch, trained_nano):
     def measure(reference, files, data):
         given["measure"].append((reference, files, data))
         results = [ModelResult(file=path.name, size_bytes=1, evaluation=evaluation) for path in (reference, *files)]
-        return tuple(results), np.zeros((10, 10), int)
+        outputs = np.eye(10)[(data.splits["test"].labels + 1) % 10]  # all wrong
+        compared = compare_outputs(outputs, outputs, data.splits["test"].labels, a="", b="", split="test")
+        confusion = np.diag(np.arange(10))
+        return Measured(results=tuple(results), comparison=compared, confusion=confusion, outputs=outputs)
 
     def source(model, **arguments):
         given["source"].append(arguments)
-        return "the float graphs"
+        return GRAPHS
 
     for name, step in (("train", train), ("export", export), ("_measure", measure), ("KerasSource", source)):
         monkeypatch.setattr(pipeline, name, step)
-    monkeypatch.setattr(pipeline, "write_report", lambda report, folder, confusion: None)
+    monkeypatch.setattr(pipeline, "write_report", lambda *arguments: given["report"].append(arguments))
     return given
 
 
@@ -146,23 +171,22 @@ def test_what_is_passed_on(graph, int8, steps, digits, tmp_path):
     recipes = dict(zip(FILES[1:], ("float32", "float16", int8), strict=True))
     arguments = {"data": data, "overwrite": True}
     assert steps["export"] == [
-        ("the float graphs", tmp_path / file, {"recipe": recipe, **arguments}) for file, recipe in recipes.items()
+        (GRAPHS, tmp_path / file, {"recipe": recipe, **arguments}) for file, recipe in recipes.items()
     ]
     assert steps["measure"] == [(tmp_path / FILES[0], [tmp_path / file for file in FILES[1:]], data)]
     assert report.notes == tuple(f"made with {recipe}" for recipe in recipes.values())
     assert (report.image_size, report.epochs, report.test_is_val) == ((32, 24), 2, False)
     assert [result.file for result in report.results] == FILES
+    assert report.history == {"epoch": (0, 1), "accuracy": (0.25, 0.5), "val_accuracy": (0.5, 0.375)}
+    assert report.best_epoch == 0 and [score.count for score in report.classes] == list(range(10))
+    ((written, folder, confusion, pictures),) = steps["report"]
+    assert written is report and folder == tmp_path and confusion.trace() == 45 and pictures == ()
 
 
 def test_bad_images_come_to_light_before_the_training(steps, pets, tmp_path):
     with pytest.raises(DataError, match=r"bad\.png"):
         run_pipeline(load_config(TINY), load_data(pets), tmp_path / "run", data_source="d")
     assert not any(steps.values()) and not (tmp_path / "run").exists()
-
-
-def test_confusion_by_hand():
-    counts = count_confusion(np.array([0, 1, 1, 1]), np.array([0, 0, 0, 2]), 3)
-    assert counts.tolist() == [[1, 2, 0], [0, 0, 0], [0, 1, 0]]  # rows: the true class
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         from mixnet_tf.pipeline import run_pipeline
 
         report = run_pipeline(config, data, args.output, data_source=args.data, graph=args.graph, **arguments)
-    return report.to_dict() | {"report": str(args.output / "report.md")}
+    return report.to_dict() | {"report": str(args.output / "report.html")}
 
 
 def show(result: dict[str, Any]) -> None:

@@ -93,6 +93,39 @@ def tensor_errors(calibrated: Calibrated, graph: FlatGraph, images: Iterable[np.
     ]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BlockError:
+    """Where the error of int8 enters: one block, in graph order.
+
+    Attributes:
+        block: its name, or an empty text for what belongs to none.
+        snr_db: of its last tensor, which the next block reads.
+        lowest_db: of its worst tensor.
+        outside: largest share of float values beyond the range of a tensor.
+    """
+
+    block: str
+    snr_db: float
+    lowest_db: float
+    outside: float
+
+
+def block_errors(tensors: Iterable[TensorError]) -> tuple[BlockError, ...]:
+    """Summarize the errors of tensors by their blocks."""
+    blocks: dict[str, list[TensorError]] = {}
+    for tensor in tensors:
+        blocks.setdefault(tensor.block, []).append(tensor)
+    return tuple(
+        BlockError(
+            block=block,
+            snr_db=members[-1].snr_db,
+            lowest_db=min(tensor.snr_db for tensor in members),
+            outside=max(tensor.outside for tensor in members),
+        )
+        for block, members in blocks.items()
+    )
+
+
 def concat_ratios(calibrated: Calibrated) -> dict[str, float]:
     """Return, for every concatenation, the widest range of its inputs over the narrowest: they share one int8 scale."""
     graph, ratios = calibrated.equalized, {}
@@ -154,11 +187,12 @@ def write_diagnosis(
         comparison = compare(float_path, record.path, data)
         stability = _stability(record, result, chosen, data, float_path)
         latencies = benchmark([float_path, record.path], rounds=10)
-    table = inspect_model(record.path)
+    table, tensors = inspect_model(record.path), tensor_errors(result.calibrated, result.graph, images)
     report: dict[str, Any] = {
         "file": dataclasses.asdict(record),
         "comparison": dataclasses.asdict(comparison) | {"a": "float32"},
-        "tensors": [dataclasses.asdict(error) for error in tensor_errors(result.calibrated, result.graph, images)],
+        "tensors": [dataclasses.asdict(error) for error in tensors],
+        "blocks": [dataclasses.asdict(error) for error in block_errors(tensors)],
         "sensitivity": _sensitivity(result, images),
         "concat_range_ratios": concat_ratios(result.calibrated),
         "ops": dict(collections.Counter(op.name for op in table.ops)),
@@ -218,7 +252,7 @@ def _markdown(report: dict[str, Any]) -> str:
         "",
         "![error](error.png)",
         "",
-        *_block_lines(report["tensors"]),
+        *_block_lines(report["blocks"]),
         *_sensitivity_lines(report["sensitivity"]),
         *("", "| concatenation | widest range over narrowest |", "|---|---|"),
         *(f"| {escaped(name)} | {ratio:.2f} |" for name, ratio in report["concat_range_ratios"].items()),
@@ -255,19 +289,16 @@ def _interval(share: dict[str, float]) -> str:
     return f"{share['value']:.2%} ({share['low']:.2%} to {share['high']:.2%})"
 
 
-def _block_lines(tensors: list[dict[str, Any]]) -> list[str]:
-    lines = [
+def _block_lines(blocks: list[dict[str, Any]]) -> list[str]:
+    return [
         "| block | SNR of its last tensor | lowest SNR | most values outside the range |",
         "|---|---|---|---|",
+        *(
+            f"| {escaped(block['block']) or 'other'} | {block['snr_db']:.1f} dB | {block['lowest_db']:.1f} dB | "
+            f"{block['outside']:.2%} |"
+            for block in blocks
+        ),
     ]
-    blocks: dict[str, list[dict[str, Any]]] = {}
-    for tensor in tensors:
-        blocks.setdefault(tensor["block"], []).append(tensor)
-    for block, members in blocks.items():
-        last, lowest = members[-1]["snr_db"], min(tensor["snr_db"] for tensor in members)
-        outside = max(tensor["outside"] for tensor in members)
-        lines.append(f"| {escaped(block) or 'other'} | {last:.1f} dB | {lowest:.1f} dB | {outside:.2%} |")
-    return lines
 
 
 def _sensitivity_lines(sensitivity: list[dict[str, Any]]) -> list[str]:

@@ -1,111 +1,68 @@
-"""Results as JSON, Markdown and plots."""
+"""Results as HTML, Markdown, JSON and plots: all of a run's report, or nothing of it."""
 
-import dataclasses
 import json
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from mixnet_tf.checks import ImageSize
-from mixnet_tf.environment import environment
 from mixnet_tf.evidence.benchmark import Latency
-from mixnet_tf.evidence.evaluation import Evaluation
 from mixnet_tf.evidence.figures import new_figure, save_figure
+from mixnet_tf.evidence.html import html_report
 from mixnet_tf.evidence.markdown import code, escaped
+from mixnet_tf.evidence.mistakes import Picture
+from mixnet_tf.evidence.results import ModelResult, Report
 from mixnet_tf.files import whole_files
 
 _NAMED_CLASSES = 30  # more do not fit beside a confusion plot
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ModelResult:
-    """One model file of a report: its size, accuracy on the test split, and latency (``.tflite`` only)."""
-
-    file: str
-    size_bytes: int
-    evaluation: Evaluation
-    latency: Latency | None = None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Report:
-    """Everything a pipeline run measured.
-
-    Attributes:
-        model: name of the configuration.
-        data: name of the data set.
-        data_source: how the user named it.
-        pixel_range: what the user said about its pixels, or None.
-        class_names: in the order of the labels.
-        image_size: pixels: a side, or (height, width).
-        epochs: of the training.
-        results: one of each file; the first is the reference of the others, the last the one to ship.
-        test_is_val: whether the data has no test split, so that its val was measured.
-        skipped_images: unreadable ones that were left out.
-        notes: what the user should know.
-    """
-
-    model: str
-    data: str
-    data_source: str
-    class_names: tuple[str, ...]
-    image_size: ImageSize
-    epochs: int
-    results: tuple[ModelResult, ...]
-    test_is_val: bool = False
-    skipped_images: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    pixel_range: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the content of ``report.json``."""
-        return dataclasses.asdict(self) | {"environment": environment()}
-
-
-def write_report(report: Report, folder: Path, confusion: np.ndarray) -> None:
-    """Write ``report.json``, ``report.md``, ``confusion.png`` and ``latency.png``.
+def write_report(report: Report, folder: Path, confusion: np.ndarray, pictures: Sequence[Picture] = ()) -> None:
+    """Write ``report.html``, ``report.md``, ``report.json``, ``confusion.png`` and ``latency.png``.
 
     Args:
         report: the results; its last model is the one in the confusion plot.
         folder: where.
         confusion: counts (true class, predicted class) of that model.
+        pictures: that it misclassifies.
     """
-    names = ("report.json", "confusion.png", "latency.png", "report.md")
-    with whole_files(*(folder / name for name in names)) as (content, confusion_plot, latency_plot, text):
+    names = ("report.json", "confusion.png", "latency.png", "report.html", "report.md")
+    with whole_files(*(folder / name for name in names)) as (content, confusion_plot, latency_plot, page, text):
         content.write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
         _plot_confusion(confusion, report.class_names, report.results[-1].file, confusion_plot)
         _plot_latency({result.file: result.latency for result in report.results if result.latency}, latency_plot)
-        text.write_text(_markdown(report, folder), encoding="utf-8")
+        page.write_text(html_report(report, folder, confusion, pictures), encoding="utf-8")
+        text.write_text(markdown_report(report, folder), encoding="utf-8")
 
 
-def _markdown(report: Report, folder: Path) -> str:
+def markdown_report(report: Report, folder: Path) -> str:
+    """Return the report as Markdown; `folder` has the files, for the commands."""
     last = report.results[-1]
-    name, top1 = min(last.evaluation.per_class.items(), key=lambda item: item[1])
     lines = [
         f"# {escaped(report.model)} on {escaped(report.data)}",
         "",
         f"{report.epochs} epochs at {report.image_size} px, {len(report.class_names)} classes, "
         f"{last.evaluation.count} test images.",
-        *(["The data has no test split: these images also chose the best epoch."] if report.test_is_val else []),
+        "",
+        " ".join(map(escaped, (report.verdict.sentence, *report.verdict.advice))),
         "",
         *markdown_table(report.results),
         "",
         *(f"Note: {escaped(note)}.  " for note in report.notes),
-        *_commands(report, folder),
+        *(f"{what}: {code(command)}  " for what, command in report.commands(folder).items()),
         "",
         "Agreement: share of test images with the same top-1 class as "
         f"{escaped(report.results[0].file)}. SNR: power of its logits over that of the difference.",
-        f"Weakest class in {escaped(last.file)}: {escaped(name)} ({top1:.1%}).",
+        *_weakest(report),
         "",
         "![confusion](confusion.png)",
         "![latency](latency.png)",
         "",
         "| package | version |",
         "|---|---|",
-        *(f"| {package} | {version} |" for package, version in environment().items()),
+        *(f"| {package} | {version} |" for package, version in report.environment.items()),
+        "",
+        f"{report.date}, {escaped(report.processor)}",
     ]
     if report.skipped_images:
         lines += ["", f"{len(report.skipped_images)} unreadable images were skipped:", ""]
@@ -113,17 +70,11 @@ def _markdown(report: Report, folder: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _commands(report: Report, folder: Path) -> list[str]:
-    """Return the lines that say how to measure the numbers again."""
-    options = " --on-bad-image skip" if report.skipped_images else ""
-    options += f" --pixel-range {report.pixel_range}" if report.pixel_range else ""
-    reference, data = shlex.quote(f"{folder}/{report.results[0].file}"), shlex.quote(report.data_source)
-    timed = " ".join(shlex.quote(f"{folder}/{result.file}") for result in report.results if result.latency)
-    compare = f"mixnet-tf compare {reference} {shlex.quote(str(folder))}/FILE --data {data}{options}"
-    return [
-        f"Accuracy, agreement and SNR of each FILE: {code(compare)}  ",
-        f"Latency, one thread, interleaved: {code(f'mixnet-tf benchmark {timed}')}",
-    ]
+def _weakest(report: Report) -> list[str]:
+    """Return the line about the class that the last file knows least of."""
+    scores = [(score.recall, score.name) for score in report.classes if score.recall is not None]
+    recall, name = min(scores, key=lambda item: item[0], default=(0.0, ""))
+    return [f"Weakest class in {escaped(report.results[-1].file)}: {escaped(name)} ({recall:.1%})."] if scores else []
 
 
 def markdown_table(results: Sequence[ModelResult]) -> list[str]:

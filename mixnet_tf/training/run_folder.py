@@ -8,6 +8,7 @@ the end, ``model.keras`` and ``labels.txt``. Importing this module does not impo
 import contextlib
 import csv
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -24,7 +25,7 @@ HISTORY, REQUEST, LABELS, LOGS = "history.csv", "training.json", "labels.txt", "
 LOCK = ".lock"
 _RUN_FILES = (
     *(LAST, BEST, MODEL, HISTORY, LABELS, LOGS, "model_*.tflite", "model_*.quantization.json"),
-    *("report.json", "report.md", "confusion.png", "latency.png"),
+    *("report.json", "report.md", "report.html", "confusion.png", "latency.png"),
 )
 
 
@@ -204,3 +205,17 @@ def best_epoch(output: str | Path) -> tuple[int, float]:
     epochs = [(_accuracy(row), int(row["epoch"])) for row in _read_history(Path(output, HISTORY))]
     accuracy, epoch = max(epochs)  # of equals, the later
     return epoch, accuracy
+
+
+def read_curves(output: str | Path) -> dict[str, tuple[float | None, ...]]:
+    """Return the columns of a run's history, a number for each epoch, or None where that is not finite."""
+    rows = _read_history(Path(output, HISTORY))
+    return {name: tuple(_finite(row[name]) for row in rows) for name in (rows[0] if rows else ())}
+
+
+def _finite(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from mixnet_tf.errors import DeployError
-from mixnet_tf.evidence.diagnosis import check_reportable, concat_ratios, diagnosis_files, tensor_errors
+from mixnet_tf.evidence.diagnosis import (
+    TensorError,
+    block_errors,
+    check_reportable,
+    concat_ratios,
+    diagnosis_files,
+    tensor_errors,
+)
 from mixnet_tf.exporting import export
 from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.litert.runtime import LiteModel
@@ -46,6 +53,16 @@ def test_errors_of_tensors_by_numpy(fixtures):
         assert error.snr_db == pytest.approx(10 * np.log10(signal / noise), abs=0.2)  # kernels may round differently
         assert error.outside == pytest.approx(outside) and (error.low, error.high) == (low, high)
     assert errors[0].outside > 0.1  # its channels have up to 64 times the values
+
+
+def test_a_block_is_judged_by_its_last_and_its_worst_tensor():
+    numbers = (("stem", 40.0, 0.0), ("", 50.0, 0.1), ("stem", 10.0, 0.3), ("stem", 30.0, 0.2))
+    made = [
+        TensorError(name="t", block=block, op="ADD", low=0.0, high=1.0, outside=outside, snr_db=snr)
+        for block, snr, outside in numbers
+    ]
+    errors = [(error.block, error.snr_db, error.lowest_db, error.outside) for error in block_errors(made)]
+    assert errors == [("stem", 30.0, 10.0, 0.3), ("", 50.0, 50.0, 0.1)]
 
 
 def test_ratios_of_a_concatenation_are_of_its_inputs_ranges(fixtures):

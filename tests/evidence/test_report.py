@@ -13,10 +13,13 @@ import pytest
 from markdown_it import MarkdownIt
 from markdown_it.tree import SyntaxTreeNode
 
-from mixnet_tf.environment import environment
+from mixnet_tf.environment import environment, processor
 from mixnet_tf.evidence.benchmark import Latency
 from mixnet_tf.evidence.evaluation import Evaluation
-from mixnet_tf.evidence.report import ModelResult, Report, markdown_table, write_report
+from mixnet_tf.evidence.mistakes import Confusion
+from mixnet_tf.evidence.report import markdown_report, markdown_table, write_report
+from mixnet_tf.evidence.results import ModelResult, Report
+from mixnet_tf.metrics import ClassScore
 
 FLOAT = Evaluation(
     model="run/model.keras", split="test", count=8, top1=0.875, top5=1.0, per_class={"cat": 1.0, "dog": 0.75}
@@ -44,6 +47,11 @@ REPORT = Report(
         ModelResult(file="model.keras", size_bytes=1_234_000, evaluation=FLOAT),
         ModelResult(file="model_int8.tflite", size_bytes=98_760, evaluation=INT8, latency=LATENCY),
     ),
+    classes=(
+        ClassScore(name="cat", count=4, precision=1.0, recall=0.5, f1=2 / 3),
+        ClassScore(name="dog", count=4, precision=2 / 3, recall=1.0, f1=0.8),
+    ),
+    confusions=(Confusion(true="cat", predicted="dog", count=2, share=0.5),),
 )
 CONFUSION = np.array([[2, 2], [0, 4]])
 
@@ -57,8 +65,7 @@ def written(tmp_path):
 
 
 def markdown(report: Report, folder) -> str:
-    write_report(report, folder, CONFUSION)
-    return (folder / "report.md").read_text(encoding="utf-8")
+    return markdown_report(report, folder)
 
 
 def test_table_by_hand():
@@ -81,7 +88,9 @@ def test_markdown(written):
     assert "Weakest class in model_int8.tflite: cat (50.0%)." in lines
     assert {"![confusion](confusion.png)", "![latency](latency.png)"} <= set(lines)
     assert all(f"| {name} | {version} |" in lines for name, version in environment().items())
+    assert "Not decided: int8 and float32 were not compared on the same images." in lines
     assert "skipped" not in "\n".join(lines) and "chose the best epoch" not in "\n".join(lines)
+    assert lines[-1] == f"{REPORT.date}, {processor()}"
 
 
 def test_commands_that_measure_again(written):
@@ -99,7 +108,7 @@ def test_what_the_reader_should_know(written):
     notes = ("calibrated on 3 images", "tensor 'x' never changes")
     report = dataclasses.replace(REPORT, test_is_val=True, skipped_images=("a.jpg", "b.jpg"), notes=notes)
     text = markdown(report, written)
-    assert "The data has no test split: these images also chose the best epoch." in text
+    assert "The data has no test split: its val stood in, which also chose the best epoch" in text
     assert all(f"Note: {note}." in text for note in notes)
     assert text.endswith("2 unreadable images were skipped:\n\n- a.jpg\n- b.jpg\n")
     assert "--data 'my pets' --on-bad-image skip`" in text
@@ -132,13 +141,13 @@ def test_names_are_shown_as_they_are(written, name):
     """A Markdown renderer finds each name as text where it belongs, and no markup that it brought along."""
     shown = name.replace("\x1b", "\\x1b").replace("\n", "\\n")
     reference, int8 = (dataclasses.replace(result, file=name) for result in REPORT.results)
-    int8 = dataclasses.replace(int8, evaluation=dataclasses.replace(INT8, per_class={name: 0.5}))
     report = dataclasses.replace(
         REPORT,
         model=name,
         data=name,
         data_source=name,
         results=(reference, int8),
+        classes=(dataclasses.replace(REPORT.classes[0], name=name),),
         skipped_images=(name,),
         notes=(name,),
     )
@@ -161,10 +170,13 @@ def test_names_are_shown_as_they_are(written, name):
 def test_json_holds_everything(written):
     write_report(REPORT, written, CONFUSION)
     content = json.loads((written / "report.json").read_text())
-    assert content == json.loads(json.dumps(dataclasses.asdict(REPORT) | {"environment": environment()}))
+    verdict = dataclasses.asdict(REPORT.verdict)
+    assert content == json.loads(json.dumps(dataclasses.asdict(REPORT) | {"verdict": verdict}))
     assert content["results"][1]["evaluation"]["snr_db"] == 31.26 and content["results"][0]["latency"] is None
+    assert content["environment"] == environment()
     keys = "model data data_source class_names image_size epochs results test_is_val skipped_images notes pixel_range"
-    assert list(content) == [*keys.split(), "environment"]
+    keys += " comparison classes confusions blocks block_images history best_epoch date processor environment verdict"
+    assert list(content) == keys.split()
 
 
 def png_size(path) -> tuple[int, int]:
@@ -175,9 +187,11 @@ def png_size(path) -> tuple[int, int]:
 
 def test_plots(written):
     write_report(REPORT, written, CONFUSION)
+    assert (written / "report.md").read_text(encoding="utf-8") == markdown(REPORT, written)
     assert sorted(path.name for path in written.iterdir()) == [
         "confusion.png",
         "latency.png",
+        "report.html",
         "report.json",
         "report.md",
     ]

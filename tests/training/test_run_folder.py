@@ -19,6 +19,7 @@ from mixnet_tf.training.run_folder import (
     cut_history,
     holds_run,
     open_run,
+    read_curves,
     start_run,
 )
 
@@ -306,3 +307,9 @@ def test_a_damaged_history_is_named(tmp_path, content):
 def test_the_best_epoch_is_the_later_of_equals(tmp_path):
     (tmp_path / "history.csv").write_text("epoch,val_accuracy\n0,0.5\n1,0.75\n2,0.75\n3,0.7\n")
     assert best_epoch(tmp_path) == (2, 0.75)
+
+
+def test_curves_are_the_columns_of_the_history(tmp_path):
+    assert read_curves(tmp_path) == {}
+    (tmp_path / "history.csv").write_text("epoch,loss,val_loss\n0,2.5,nan\n1,inf,x\n")
+    assert read_curves(tmp_path) == {"epoch": (0, 1), "loss": (2.5, None), "val_loss": (None, None)}
