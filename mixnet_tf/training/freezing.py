@@ -46,7 +46,8 @@ def unfreeze(model: keras.Model, from_: str | int) -> list[str]:
         problem = "several MixNets" if blocks else "no block of a MixNet"
         raise ArgumentError(f"model {model.name!r}: holds {problem}, expected one, as create_model builds it")
     frozen = blocks[: first_block(blocks, from_)]
-    model.trainable = True  # and all that is in it: where a model is frozen as a whole, nothing inside trains
+    for value in (False, True):  # and all that is inside: Keras passes on only what changes
+        model.trainable = value
     behind_input = False
     for part in parts:
         behind_input |= _is_block(part)
