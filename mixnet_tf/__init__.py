@@ -1,8 +1,8 @@
 """MixNet for Keras 3, from NetsPresso's YAML to a fast int8 ``.tflite``.
 
 The names below are loaded on first use: importing the package, and reading a configuration, is quick and does not load
-TensorFlow. Where Keras is loaded already, the layers are registered at once, so that ``keras.models.load_model`` finds
-them.
+TensorFlow. Where Keras is loaded already, the layers and the optimizer are registered at once, so that
+``keras.models.load_model`` finds them.
 """
 
 import importlib
@@ -28,6 +28,7 @@ _HOME = {
     "export_state_dict": "weights.loading",
     "decode_predictions": "weights.imagenet",
     "train": "training.fit",
+    "unfreeze": "training.freezing",
     "load_model": "saving",
     "evaluate": "evidence.evaluation",
     "compare": "evidence.comparison",
@@ -53,4 +54,5 @@ def __dir__() -> list[str]:
 
 
 if "keras" in sys.modules:
-    importlib.import_module("mixnet_tf.layers")
+    for room in ("layers", "optimizer"):
+        importlib.import_module(f"mixnet_tf.{room}")

@@ -22,6 +22,7 @@ from mixnet_tf.sublayers import (
     conv_initializer,
     needs_explicit_padding,
     pad_symmetric,
+    padded_shape,
 )
 
 BLOCK = r"(?:stem|last_conv|stage\d+_block\d+)"
@@ -139,8 +140,9 @@ class MixConv2D(Composite):
         channels, branches = input_shape[-1], len(self.convs)
         if channels % branches:
             raise ValueError(f"{channels} channels cannot be split between {branches} kernels equally")
-        for conv in self.convs:
-            conv.build((None, None, None, channels // branches))  # the sizes are those before padding
+        chunk = (*input_shape[:-1], channels // branches)
+        for conv, size in zip(self.convs, self.kernel_sizes, strict=True):
+            conv.build(padded_shape(chunk, size // 2 if self._explicit_padding else 0))
 
     def call(self, inputs: Tensor) -> Tensor:
         chunks = ops.split(inputs, len(self.convs), axis=-1) if len(self.convs) > 1 else [inputs]
@@ -220,8 +222,9 @@ class ConvBatchNorm(Composite):
         self.act = activation_layer("relu", name="act", dtype=self.dtype_policy)
 
     def build(self, input_shape: Shape) -> None:
-        self.conv.build((None, None, None, input_shape[-1]))  # the sizes are those before padding
-        self.bn.build((input_shape[0], None, None, self.filters))
+        self.conv.build(padded_shape(input_shape, self.kernel_size // 2 if self._explicit_padding else 0))
+        for layer in (self.bn, self.act):
+            layer.build(self.compute_output_shape(input_shape))
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         if self._explicit_padding:
@@ -294,44 +297,44 @@ class MixDepthBlock(Composite):
         super().__init__(arguments, **kwargs)
 
     def build(self, input_shape: Shape) -> None:
-        *_, in_channels = input_shape
+        in_channels, output_shape = input_shape[-1], self.compute_output_shape(input_shape)
         hidden = in_channels * self.expansion_ratio
-        unknown = (input_shape[0], None, None)
-
+        wide, mixed = (*input_shape[:-1], hidden), (*output_shape[:-1], hidden)
         if self.expansion_ratio > 1:
             self.expand_conv = self.sublayer(GroupedPointwiseConv2D, hidden, self.num_exp_groups, name="expand_conv")
-            self.expand_conv.build((*unknown, in_channels))
-            self.expand_bn = self._batch_norm("expand_bn", hidden)
-            self.expand_act = self._activation("expand_act", hidden)
+            self.expand_conv.build(input_shape)
+            self.expand_bn = self._batch_norm("expand_bn", wide)
+            self.expand_act = self._activation("expand_act", wide)
         self.depthwise_conv = self.sublayer(
             MixConv2D, self.kernel_sizes, self.strides, self.padding, name="depthwise_conv"
         )
-        self.depthwise_conv.build((*unknown, hidden))
-        self.depthwise_bn = self._batch_norm("depthwise_bn", hidden)
-        self.depthwise_act = self._activation("depthwise_act", hidden)
+        self.depthwise_conv.build(wide)
+        self.depthwise_bn = self._batch_norm("depthwise_bn", mixed)
+        self.depthwise_act = self._activation("depthwise_act", mixed)
         se_channels = squeeze_channels(in_channels, self.se_reduction_ratio)
         if se_channels:
             self.se = self.sublayer(SqueezeExcite, se_channels, self.act_type, name="se")
-            self.se.build((*unknown, hidden))
+            self.se.build(mixed)
         self.project_conv = self.sublayer(
             GroupedPointwiseConv2D, self.filters, self.num_poi_groups, name="project_conv"
         )
-        self.project_conv.build((*unknown, hidden))
-        self.project_bn = self._batch_norm("project_bn", self.filters)
+        self.project_conv.build(mixed)
+        self.project_bn = self._batch_norm("project_bn", output_shape)
         self.has_residual = self.strides == 1 and in_channels == self.filters
         if self.has_residual and self.dropout_rate:
             self.dropout = keras.layers.SpatialDropout2D(
                 self.dropout_rate, data_format="channels_last", dtype=self.dtype_policy, name="dropout"
             )
+            self.dropout.build(output_shape)
 
-    def _batch_norm(self, name: str, channels: int) -> keras.layers.Layer:
+    def _batch_norm(self, name: str, shape: Shape) -> keras.layers.Layer:
         layer = self.sublayer(keras.layers.BatchNormalization, momentum=0.99, epsilon=1e-3, name=name)
-        layer.build((None, None, None, channels))
+        layer.build(shape)
         return layer
 
-    def _activation(self, name: str, channels: int) -> keras.layers.Layer:
+    def _activation(self, name: str, shape: Shape) -> keras.layers.Layer:
         layer = activation_layer(self.act_type, name=name, dtype=self.dtype_policy)
-        layer.build((None, None, None, channels))
+        layer.build(shape)
         return layer
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:

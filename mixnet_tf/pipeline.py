@@ -26,6 +26,7 @@ from mixnet_tf.metrics import class_scores, count_confusion
 from mixnet_tf.quantization.types import Exported
 from mixnet_tf.training.config import TrainingConfig
 from mixnet_tf.training.fit import check_class_weights, train
+from mixnet_tf.training.phases import plan_phases
 from mixnet_tf.training.run_folder import MODEL, best_epoch, open_run, read_curves
 
 _RECIPES = {
@@ -50,6 +51,7 @@ def run_pipeline(
     padding: str = "symmetric",
     weights: str | Path | None = None,
     freeze_backbone: bool = False,
+    unfreeze: str | int | None = None,
     graph: str = "deploy",
     resume: bool = False,
     overwrite: bool = False,
@@ -68,6 +70,7 @@ def run_pipeline(
         padding: of convolutions.
         weights: to start from.
         freeze_backbone: train the head only.
+        unfreeze: train from this block on.
         graph: ``"deploy"`` or ``"plain"``, see ``export``.
         resume: continue the run in `output`.
         overwrite: start anew where `output` holds files.
@@ -83,6 +86,9 @@ def run_pipeline(
     """
     output, training = Path(output), training or TrainingConfig()
     check_class_weights(config, data)
+    plan_phases(
+        config, training, weights=weights, freeze_backbone=freeze_backbone, unfreeze=unfreeze
+    )  # its errors, first
     with open_run(output, resume=resume, overwrite=overwrite):
         data = data.checked(*SPLITS)
         model = train(
@@ -95,6 +101,7 @@ def run_pipeline(
             padding=padding,
             weights=weights,
             freeze_backbone=freeze_backbone,
+            unfreeze=unfreeze,
             resume=resume,
             overwrite=overwrite,
         )

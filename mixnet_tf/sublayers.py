@@ -71,16 +71,29 @@ def pad_symmetric(inputs: Tensor, size: int) -> Tensor:
     return ops.pad(inputs, [[0, 0], [size, size], [size, size], [0, 0]])
 
 
+def padded_shape(shape: Shape, size: int) -> Shape:
+    """Return the shape of what `pad_symmetric` gives.
+
+    >>> padded_shape((None, 8, None, 3), 2)
+    (None, 12, None, 3)
+    """
+    batch, *sizes, channels = shape
+    height, width = (side if side is None else side + 2 * size for side in sizes)
+    return batch, height, width, channels
+
+
 class Composite(keras.layers.Layer):
     """A layer made of others: its arguments are attributes and its config; at stride s it gives ceil(size / s) pixels.
 
-    Sublayers follow its dtype policy and trainability: a frozen block that was saved comes back frozen.
+    Sublayers follow its dtype policy and trainability: a frozen block that was saved comes back frozen. So does one
+    that trains while its batch norms are frozen; ``frozen_batch_norm`` is that state in its config.
     """
 
     filters: int | None = None  # as many channels as the input has
     strides: int = 1
 
     def __init__(self, arguments: Mapping[str, Any], **kwargs: Any) -> None:
+        self._frozen_batch_norm = bool(kwargs.pop("frozen_batch_norm", False))
         super().__init__(**kwargs)
         self._config = arguments
         for name, value in arguments.items():
@@ -88,7 +101,23 @@ class Composite(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments, with which ``from_config`` builds the layer again."""
-        return super().get_config() | self._config
+        frozen = [not norm.trainable for norm in self.batch_norms] or [self._frozen_batch_norm]
+        state = {"frozen_batch_norm": True} if self.trainable and all(frozen) else {}
+        return super().get_config() | self._config | state
+
+    @property
+    def layers(self) -> list[keras.layers.Layer]:
+        """The layers that it is made of, in the order of the data; ``summary(expand_nested=True)`` shows them."""
+        return self._flatten_layers(include_self=False, recursive=False)
+
+    @property
+    def batch_norms(self) -> list[keras.layers.BatchNormalization]:
+        """Those of its layers that are batch norms; none before it is built."""
+        return [layer for layer in self.layers if isinstance(layer, keras.layers.BatchNormalization)]
+
+    def __dir__(self) -> list[str]:
+        # Keras saves a layer's weights under the first name that leads to them: lists would rename those in our files
+        return [name for name in super().__dir__() if name not in ("layers", "batch_norms")]
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Return the shape of the output."""
@@ -98,7 +127,8 @@ class Composite(keras.layers.Layer):
 
     def sublayer(self, layer_class: Callable[..., keras.layers.Layer], *args: Any, **kwargs: Any) -> keras.layers.Layer:
         """Return a new layer that has this one's dtype policy and trainability."""
-        return layer_class(*args, dtype=self.dtype_policy, trainable=self.trainable, **kwargs)
+        frozen = self._frozen_batch_norm and layer_class is keras.layers.BatchNormalization
+        return layer_class(*args, dtype=self.dtype_policy, trainable=self.trainable and not frozen, **kwargs)
 
     def pointwise(self, filters: int, name: str, use_bias: bool = False) -> keras.layers.Layer:
         """Return a new 1x1 convolution."""

@@ -10,7 +10,19 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "mixnet_tf"
 ROOMS = [
     *("errors", "files", "quiet", "environment", "checks", "npz", "schema", "scaling", "config", "counting", "metrics"),
-    *("data", "sublayers", "layers", "weights", "model", "saving", "training", "deploy", "guard", "litert"),
+    *(
+        "data",
+        "sublayers",
+        "layers",
+        "optimizer",
+        "weights",
+        "model",
+        "saving",
+        "training",
+        "deploy",
+        "guard",
+        "litert",
+    ),
     *("quantization", "evidence", "exporting", "pipeline", "commands", "cli", "__main__"),
 ]
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -283,3 +283,37 @@ def test_unknown_public_name():
         _ = mixnet_tf.MixNetQ
     for name in mixnet_tf.__all__:
         assert getattr(mixnet_tf, name) is not None
+
+
+def summary(model, monkeypatch) -> list[list[str]]:
+    """Return the cells (name, shape, parameters) of ``summary(expand_nested=True)``."""
+    lines = []
+    monkeypatch.setenv("COLUMNS", "210")
+    model.summary(expand_nested=True, line_length=200, print_fn=lines.append)
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines[0].splitlines() if line.startswith("│")]
+    return [row[:3] for row in rows]
+
+
+def test_the_summary_shows_what_a_block_is_made_of(monkeypatch):
+    rows = summary(create_model(SMALL, classes=2, input_shape=(20, 24, 3)), monkeypatch)
+    assert not any("?" in cell or "unbuilt" in cell for row in rows for cell in row)
+    start = [name for name, *_ in rows].index("stage2_block1 (MixDepthBlock)")
+    assert rows[start : start + 9] == [
+        ["stage2_block1 (MixDepthBlock)", "(None, 5, 6, 12)", "1,252"],
+        ["└ expand_conv (GroupedPointwiseConv2D)", "(None, 10, 12, 24)", "96"],  # 8 to 3 x 8 channels in 2 groups
+        ["└ conv_0 (Conv2D)", "(None, 10, 12, 12)", "48"],
+        ["└ conv_1 (Conv2D)", "(None, 10, 12, 12)", "48"],
+        ["└ expand_bn (BatchNormalization)", "(None, 10, 12, 24)", "96"],
+        ["└ expand_act (Activation)", "(None, 10, 12, 24)", "0"],
+        ["└ depthwise_conv (MixConv2D)", "(None, 5, 6, 24)", "696"],  # 12 x 3 x 3 + 12 x 7 x 7
+        ["└ conv_0 (DepthwiseConv2D)", "(None, 5, 6, 12)", "108"],
+        ["└ conv_1 (DepthwiseConv2D)", "(None, 5, 6, 12)", "588"],
+    ]
+
+
+def test_the_summary_of_a_network_for_any_size(monkeypatch):
+    model = mixnet_tf.MixNetS(classes=10)
+    rows = summary(model, monkeypatch)
+    assert not any("?" in cell or "unbuilt" in cell for row in rows for cell in row)
+    leaves = ("Conv2D)", "DepthwiseConv2D)", "BatchNormalization)", "(Dense)")
+    assert sum(int(row[2].replace(",", "")) for row in rows if row[0].endswith(leaves)) == model.count_params()

@@ -158,6 +158,7 @@ def test_what_is_passed_on(graph, int8, steps, digits, tmp_path):
         "padding": "same",
         "weights": "w.keras",
         "freeze_backbone": True,
+        "unfreeze": None,
         "resume": True,
         "overwrite": False,
     }

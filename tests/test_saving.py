@@ -131,3 +131,17 @@ def test_what_is_no_keras_model_is_one_line(tmp_path):
         with pytest.raises(WeightsError, match=message) as caught:
             load_model(tmp_path / name)
         assert str(tmp_path / name) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_weights_keep_their_names_in_files(trained_nano, tmp_path):
+    """A block's list of layers, which summaries read, is no second way to them: files of before stay readable."""
+
+    def names(path):
+        with zipfile.ZipFile(path) as archive, h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file:
+            paths = []
+            file.visit(paths.append)
+        return sorted(name for name in paths if not name.startswith("_"))
+
+    save_model(load_model(trained_nano), tmp_path / "again.keras")
+    assert names(tmp_path / "again.keras") == names(trained_nano)
+    assert "layers/mix_depth_block/project_conv/convs/conv2d/vars/0" in names(trained_nano)

@@ -39,9 +39,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", metavar="FILE", help="start from these weights")
     add_padding(parser)
     parser.add_argument("--freeze-backbone", action="store_true", help="train the head only")
+    help_text = "train from this block on, such as stage4, or so many blocks at the end; batch norm stays as it is"
+    parser.add_argument("--unfreeze", type=_block, metavar="BLOCK", help=help_text)
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--resume", action="store_true", help="continue the run in DIR")
     group.add_argument("--overwrite", action="store_true", help="start anew where DIR holds a run")
+
+
+def _block(text: str) -> str | int:
+    """Return the name of a block, or a number of blocks."""
+    return int(text) if text.isdecimal() and text.isascii() and len(text) < 10 else text
 
 
 def _add_fields(parser: argparse.ArgumentParser) -> None:
@@ -81,6 +88,7 @@ def training_arguments(args: argparse.Namespace, data: "ImageData") -> dict[str,
         "augmentation": dataclasses.replace(data.augmentation, **_given(Augmentation, args)),
         "weights": args.weights,
         "freeze_backbone": args.freeze_backbone,
+        "unfreeze": args.unfreeze,
         "padding": args.padding,
         "resume": args.resume,
         "overwrite": args.overwrite,
@@ -96,8 +104,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         arguments = training_arguments(args, data)
         load_tensorflow()
         from mixnet_tf.training.fit import check_class_weights, train
+        from mixnet_tf.training.phases import plan_phases
 
         check_class_weights(config, data)
+        parts = {"weights": args.weights, "freeze_backbone": args.freeze_backbone, "unfreeze": args.unfreeze}
+        plan_phases(config, arguments["training"], **parts)  # its errors, before any image is read
         data = data.checked(*SPLITS)
         train(config, data, args.output, **arguments)
         epoch, accuracy = best_epoch(args.output)

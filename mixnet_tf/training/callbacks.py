@@ -41,6 +41,18 @@ class BestModel(keras.callbacks.Callback):
             save_model(self.model, self.path)
 
 
+class RawAccuracy(keras.callbacks.Callback):
+    """Adds ``val_accuracy_raw`` to the logs: the top-1 without the average. Stands before those that write the logs."""
+
+    def __init__(self, validation: Any):
+        super().__init__()
+        self.validation = validation
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Validate the weights as the last step left them."""
+        logs["val_accuracy_raw"] = self.model.evaluate(self.validation, verbose=0, return_dict=True)["accuracy"]
+
+
 class LastModel(keras.callbacks.Callback):
     """Saves model and optimizer after every epoch; the optimizer's step count says which epoch it was."""
 

@@ -2,13 +2,13 @@
 
 import contextlib
 import dataclasses
+import functools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 from tqdm.keras import TqdmCallback
 
@@ -21,10 +21,15 @@ from mixnet_tf.data.dataset import ImageData
 from mixnet_tf.errors import MixNetError, WriteError
 from mixnet_tf.files import whole_file
 from mixnet_tf.model import create_model
+from mixnet_tf.optimizer import AveragingAdamW
 from mixnet_tf.saving import load_model, save_model
-from mixnet_tf.training.callbacks import BestModel, DropoutSeeds, LastModel, StopOnNaN
+from mixnet_tf.sublayers import Composite
+from mixnet_tf.training.callbacks import BestModel, DropoutSeeds, LastModel, RawAccuracy, StopOnNaN
 from mixnet_tf.training.config import TrainingConfig
+from mixnet_tf.training.freezing import unfreeze as unfreeze_from
+from mixnet_tf.training.phases import Phase, plan_phases
 from mixnet_tf.training.range_penalty import penalize_ranges
+from mixnet_tf.training.resume import restore
 from mixnet_tf.training.run_folder import (
     BEST,
     HISTORY,
@@ -38,6 +43,12 @@ from mixnet_tf.training.run_folder import (
     start_run,
 )
 from mixnet_tf.weights.loading import load_weights
+
+_BATCH_NORM_MOMENTUM = 0.9
+"""In place of the blocks' 0.99: after the first hundred steps, a third of their statistics would still be the initial 0
+and 1, and no validation would tell anything."""
+
+_AVERAGE_FROM = 0.75  # of the steps, as in stochastic weight averaging
 
 _CONTINUE = "mend that and continue with --resume"
 _TENSORFLOW = (
@@ -58,6 +69,7 @@ def train(
     padding: str = "symmetric",
     weights: str | Path | None = None,
     freeze_backbone: bool = False,
+    unfreeze: str | int | None = None,
     resume: bool = False,
     overwrite: bool = False,
 ) -> keras.Model:
@@ -78,7 +90,9 @@ def train(
         weights: start from these weights (``load_weights``); a classifier of another size is replaced by a fresh one.
             Default: ``checkpoint.path`` of the configuration.
         freeze_backbone: train the head only, also where the configuration says so; batch norm then stays in inference
-            mode, as Keras has it.
+            mode, as Keras has it. Needs weights.
+        unfreeze: train from this block on, as ``unfreeze`` has it; after `freeze_epochs` of the head alone, with a
+            tenth of the learning rate. Needs weights.
         resume: continue the run in `output`; arguments and images must be those of the first start.
         overwrite: start anew where `output` already holds files; those of a run are deleted.
 
@@ -99,8 +113,8 @@ def train(
     output, training = Path(output), training or TrainingConfig()
     size = checks.image_size((data.image_size or IMAGE_SIZE) if image_size is None else image_size)
     augmentation = augmentation or data.augmentation
+    phases = plan_phases(config, training, weights=weights, freeze_backbone=freeze_backbone, unfreeze=unfreeze)
     weights = weights or config.checkpoint.path
-    freeze_backbone = freeze_backbone or config.freeze_backbone
     check_class_weights(config, data)
     with open_run(output, resume=resume, overwrite=overwrite):
         data = data.checked(*SPLITS)
@@ -114,22 +128,26 @@ def train(
             "training": dataclasses.asdict(training),
             "augmentation": dataclasses.asdict(augmentation),
             "weights": None if weights is None else str(weights),
-            "freeze_backbone": freeze_backbone,
+            "freeze_backbone": freeze_backbone or config.freeze_backbone,
+            "unfreeze": phases[-1].unfreeze,
         }
         resume = resume and can_continue(output, request)
         steps = steps_per_epoch(data, batch_size=training.batch_size)
         keras.utils.set_random_seed(training.seed)
         classes, loss = len(data.class_names), config.losses[0]
+        datasets = functools.partial(_datasets, data, size, training, augmentation)
         with _how_to_go_on(output):
-            model = _fresh_model(config, classes, size, padding, None if resume else weights, freeze_backbone)
-            _compile(model, loss, training, steps)
-            first_epoch = _restore(model, output, training.epochs, steps) if resume else 0
+            model = _fresh_model(config, classes, size, padding, None if resume else weights)
+            prepare = functools.partial(_prepare, model, loss, training, steps)
+            reached = restore(model, output, phases, steps, prepare) if resume else 0
             if not resume:
                 start_run(output, request)
-            best = cut_history(output, first_epoch)
-            if epochs := range(first_epoch, training.epochs):
-                datasets = _datasets(data, size, training, augmentation, first_epoch)
-                _fit(model, loss, datasets, output, epochs, steps, best)
+            best = cut_history(output, reached)
+            for phase in phases:
+                if epochs := phase.epochs[max(0, reached - phase.epochs.start) :]:
+                    if epochs == phase.epochs:
+                        prepare(phase)
+                    best = _fit(model, loss, datasets(epochs.start), output, epochs, steps, best)
             return _finish(output, data.class_names)
 
 
@@ -158,81 +176,46 @@ def _how_to_go_on(output: Path) -> Iterator[None]:
 
 
 def _fresh_model(
-    config: ModelConfig,
-    classes: int,
-    size: tuple[int, int],
-    padding: str,
-    weights: str | Path | None,
-    freeze_backbone: bool,
+    config: ModelConfig, classes: int, size: tuple[int, int], padding: str, weights: str | Path | None
 ) -> keras.Model:
     model = create_model(config, classes=classes, input_shape=(*size, 3), classifier_activation=None, padding=padding)
     if weights is not None:
         load_weights(model, weights, head="fresh")
-    if freeze_backbone:
-        for layer in model.layers:
-            layer.trainable = layer.name.startswith(("head_", "predictions"))
     return model
 
 
-def _compile(model: keras.Model, loss: LossConfig, training: TrainingConfig, steps: int) -> None:
-    warmup = round(min(training.warmup_epochs, training.epochs / 2) * steps)
+def _prepare(model: keras.Model, loss: LossConfig, training: TrainingConfig, steps: int, phase: Phase) -> None:
+    """Freeze and compile the model as the phase has it; its optimizer knows nothing yet."""
+    if phase.unfreeze is not None:
+        unfreeze_from(model, phase.unfreeze)
+    for layer in model.layers:
+        for norm in layer.batch_norms if isinstance(layer, Composite) else ():
+            norm.momentum = _BATCH_NORM_MOMENTUM
+    if training.range_penalty:
+        penalize_ranges(model, training.range_penalty)
+    count = len(phase.epochs) * steps
+    warmup = round(min(training.warmup_epochs, len(phase.epochs) / 2) * steps)
     schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0 if warmup else training.learning_rate,
-        decay_steps=max(1, training.epochs * steps - warmup),
-        warmup_target=training.learning_rate if warmup else None,
+        initial_learning_rate=0.0 if warmup else phase.learning_rate,
+        decay_steps=max(1, count - warmup),
+        warmup_target=phase.learning_rate if warmup else None,
         warmup_steps=warmup,
     )
-    optimizer = keras.optimizers.AdamW(
+    optimizer = AveragingAdamW(
         schedule,
+        average_from=int(_AVERAGE_FROM * count),
         weight_decay=training.weight_decay,
         use_ema=True,
         ema_momentum=max(0.0, 1 - 1 / max(1.0, training.ema_epochs * steps)),
+        name=phase.name,
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "alpha"])
-    if training.range_penalty:
-        penalize_ranges(model, training.range_penalty)
     model.compile(
         optimizer,
         keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=loss.label_smoothing),
         metrics=["accuracy"],
         jit_compile=False,  # XLA's depthwise gradients are ten times slower on a CPU
     )
-
-
-def _restore(model: keras.Model, output: Path, epochs: int, steps: int) -> int:
-    """Set every weight of the model, and every variable of its optimizer, to what the run's last epoch left.
-
-    The compiled model of the file would not do: an optimizer forgets `exclude_from_weight_decay` when it is saved, and
-    layers forget the seeds of their dropout.
-
-    Returns:
-        The epoch to continue with.
-    """
-    model.optimizer.build(model.trainable_variables)
-    variables = [*model.weights, *model.optimizer.variables]
-    last = _saved_variables(output / LAST, variables)
-    _saved_variables(output / BEST, model.weights)  # which the run ends with: known to be whole before it goes on
-    for variable, value in zip(variables, last, strict=True):
-        variable.assign(value)
-    epoch, rest = divmod(int(model.optimizer.iterations), steps)
-    if rest or not 0 < epoch <= epochs:
-        raise MixNetError(f"{output / LAST}: not from the end of an epoch of this run; start anew with --overwrite")
-    return epoch
-
-
-def _saved_variables(path: Path, variables: Sequence[Any]) -> list[Any]:
-    """Return the values of `variables` in a file of the run."""
-    try:
-        saved = load_model(path)
-    except MixNetError as error:
-        raise MixNetError(f"{error}; start anew with --overwrite") from error
-    optimizer = getattr(saved, "optimizer", None)  # a model without training has none
-    values = [*saved.weights, *(optimizer.variables if optimizer else ())]
-    if [tuple(value.shape) for value in values] != [tuple(variable.shape) for variable in variables]:
-        raise MixNetError(f"{path}: not of this run's network; start anew with --overwrite")
-    if not all(np.isfinite(value).all() for value in map(np.asarray, values)):
-        raise MixNetError(f"{path}: holds numbers that are not finite; start anew with --overwrite")
-    return values
 
 
 def _datasets(
@@ -265,9 +248,14 @@ def _fit(
     epochs: range,
     steps: int,
     best: float,
-) -> None:
-    """Train for `epochs` of `steps` batches each; `best` is the top-1 that a validation must reach to be saved."""
+) -> float:
+    """Train for `epochs` of `steps` batches each; `best` is the top-1 that a validation must reach to be saved.
+
+    Returns:
+        The top-1 that is the best now.
+    """
     batches, validation = datasets
+    best_model = BestModel(output / BEST, best)
     logs = [
         keras.callbacks.CSVLogger(str(output / HISTORY), append=True),
         keras.callbacks.TensorBoard(str(output / LOGS)),
@@ -285,8 +273,9 @@ def _fit(
             verbose=0,
             callbacks=[
                 DropoutSeeds(steps),
-                BestModel(output / BEST, best),
+                best_model,
                 keras.callbacks.SwapEMAWeights(),
+                RawAccuracy(validation),
                 *logs,
                 StopOnNaN(),
                 LastModel(output / LAST),
@@ -300,6 +289,7 @@ def _fit(
         raise
     finally:
         progress.epoch_bar.close()
+    return best_model.best
 
 
 def _finish(output: Path, class_names: tuple[str, ...]) -> keras.Model:

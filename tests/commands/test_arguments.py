@@ -83,6 +83,7 @@ def test_flags_become_arguments_of_training(digits, tmp_path):
         "augmentation": dataclasses.replace(digits.augmentation, flip=False, jitter=0),
         "weights": "w.keras",
         "freeze_backbone": True,
+        "unfreeze": None,
         "padding": "same",
         "resume": False,
         "overwrite": True,

@@ -54,13 +54,13 @@ def one_epoch(quick: TrainingConfig) -> TrainingConfig:
 @pytest.fixture
 def eagerly(monkeypatch) -> None:
     """Train without a graph: one epoch takes a fifth of the time that tracing takes."""
-    compile_model = fit._compile
+    prepare = fit._prepare
 
-    def compile_eagerly(model, *arguments):
-        compile_model(model, *arguments)
+    def prepare_eagerly(model, *arguments):
+        prepare(model, *arguments)
         model.run_eagerly = True
 
-    monkeypatch.setattr(fit, "_compile", compile_eagerly)
+    monkeypatch.setattr(fit, "_prepare", prepare_eagerly)
 
 
 @pytest.fixture(scope="session")
