@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from small import with_random_weights
 
+from mixnet_tf.deploy.chunks import MAX_CONCATENATED, fill, spread
 from mixnet_tf.deploy.deploy import deploy_model
-from mixnet_tf.deploy.emitter import MAX_CONCATENATED, Emitter, fill, spread
+from mixnet_tf.deploy.emitter import Emitter
 from mixnet_tf.deploy.rules import RULES, cut, fold
 from mixnet_tf.layers import ConvBatchNorm, GroupedPointwiseConv2D, MixConv2D, MixDepthBlock, SqueezeExcite
 
