@@ -234,6 +234,32 @@ _SCALES: Mapping[type[keras.layers.Layer], Callable[[Any], tuple[Any, Any]]] = {
 }
 
 
+def _layer_norm(emit: Emitter, layer: Any, x: Tensor, name: str) -> Tensor:
+    """Centre the channels of every position once, and leave gamma and beta to what reads the result.
+
+    Given: Keras makes maps of gamma / deviation and of beta - mean * gamma / deviation::
+
+        x (1, 8, 8, 4) ─> layer norm (1, 8, 8, 4)
+
+    Result; a convolution without padding, or a matrix product, reads the product and takes the 1x1 into its kernel::
+
+        x ─> mean (1, 8, 8, 1) ─┐
+        x ──────────────────────┴> subtract (1, 8, 8, 4) ─┬─> square, mean, + epsilon, 1 / root (1, 8, 8, 1) ─┐
+                                                          └───────────────────────────────────────────────────┴> multiply
+        multiply (1, 8, 8, 4) ─> b: depthwise 1x1, gamma, beta (1, 8, 8, 4)
+    """
+    centred = keras.ops.subtract(x, keras.ops.mean(x, axis=-1, keepdims=True))
+    power = keras.ops.mean(keras.ops.multiply(centred, centred), axis=-1, keepdims=True)
+    normalized = keras.ops.multiply(centred, keras.ops.rsqrt(keras.ops.add(power, layer.epsilon)))
+    gamma = np.ones(x.shape[-1]) if layer.gamma is None else np.asarray(layer.gamma, np.float64)
+    beta = np.zeros(x.shape[-1]) if layer.beta is None else np.asarray(layer.beta, np.float64)
+    return emit.rescale(normalized, gamma, beta, name)
+
+
+def _normalizes_positions(layer: Any, x: Tensor) -> bool:
+    return len(x.shape) == 4 and list(np.atleast_1d(layer.axis)) in ([-1], [3]) and not layer.rms_scaling
+
+
 def _pad(emit: Emitter, layer: Any, x: Tensor, name: str) -> Tensor:
     """Keep a padding for who cannot pad by itself (``_conv`` has the graph)."""
     return emit.pad(layer, x, name)
@@ -317,6 +343,7 @@ RULES: Mapping[type[keras.layers.Layer], tuple[Callable[..., Tensor], Callable[[
     keras.layers.SeparableConv2D: (_weighted, _slides_by_channel),
     keras.layers.Dense: (_weighted, lambda layer, x: True),
     keras.layers.ZeroPadding2D: (_pad, _slides),
+    keras.layers.LayerNormalization: (_layer_norm, _normalizes_positions),
     keras.layers.Activation: (_activate, lambda layer, x: True),
     **dict.fromkeys(_SCALES, (_scale_channels, _has_channel_scales)),
 }

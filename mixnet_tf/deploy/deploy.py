@@ -154,11 +154,32 @@ def _input_shape(model: keras.Model, image_size: ImageSize, batch_size: int) -> 
     return (batch_size, *sizes, shape[-1])
 
 
-def _check_functional(model: object) -> None:
-    if not isinstance(model, keras.Model) or len(getattr(model, "inputs", None) or []) != 1:
+def check_float(model: object) -> None:
+    """Refuse what is no functional float model, nested models included, whatever is to be made of it.
+
+    Raises:
+        DeployError: no Keras model, one whose layers are not known, or one that ``quantize`` has changed already.
+    """
+    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         name = f"{model.name!r}, " if isinstance(model, keras.Model) else ""
         raise DeployError(
             f"cannot deploy {name}a {type(model).__name__}: expected a built functional keras.Model with one input"
+        )
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            check_float(layer)
+        elif isinstance(getattr(layer, "dtype_policy", None), keras.dtype_policies.QuantizedDTypePolicy):
+            raise DeployError(
+                f"layer {layer.name!r} of {model.name} is quantized by Keras already ({layer.dtype_policy.name}); "
+                "expected the float model: an int8 recipe quantizes it"
+            )
+
+
+def _check_functional(model: keras.Model) -> None:
+    check_float(model)
+    if len(model.inputs) != 1:
+        raise DeployError(
+            f"cannot deploy {model.name!r}: it has {len(model.inputs)} inputs, expected a model with one input"
         )
 
 
