@@ -16,7 +16,7 @@ from mixnet_tf.data.choices import CALIBRATION_IMAGES
 from mixnet_tf.data.dataset import ImageData
 from mixnet_tf.data.input_format import prepare, settle
 from mixnet_tf.data.sources import Source, as_data
-from mixnet_tf.deploy.deploy import deploy_model
+from mixnet_tf.deploy.deploy import check_float, deploy_model
 from mixnet_tf.deploy.front import front_of
 from mixnet_tf.deploy.verify import verify_deploy
 from mixnet_tf.environment import environment
@@ -74,6 +74,7 @@ class KerasSource:
         input_format: str | None = None,
     ):
         one_of("graph", graph, GRAPHS)
+        check_float(model)
         if image_size is None and None in model.inputs[0].shape[1:3]:
             raise DeployError(f"{where or model.name}: takes images of any size; give the image size (--image-size)")
         size = model.inputs[0].shape[1:3] if image_size is None else image_size

@@ -1,6 +1,6 @@
-"""The deploy graph: the same function as a MixNet, written with built-in Keras layers that LiteRT runs fast.
+"""The deploy graph: the same function as a model, written with built-in Keras layers that LiteRT runs fast.
 
-What changes, and why (measurements: tflite/README.md; graphs: ``mixnet_tf.deploy.rules``):
+What changes, and why (measurements: tflite/README.md; graphs: ``mixnet_tf.deploy.rules`` and ``builtin``):
 
 - batch norm is folded into the convolution before it, branch by branch: after a concatenation no converter does it;
 - channels are cut at every border of a branch or group, and each chunk runs from expansion to projection by itself: no
@@ -11,6 +11,7 @@ What changes, and why (measurements: tflite/README.md; graphs: ``mixnet_tf.deplo
 - dropout is gone, shapes are static, everything is float32.
 """
 
+import collections
 import contextlib
 import functools
 import re
@@ -22,7 +23,9 @@ import numpy as np
 
 from mixnet_tf.checks import ImageSize, integer, one_of
 from mixnet_tf.checks import image_size as checked_size
-from mixnet_tf.deploy.emitter import FLOAT32, Emitter
+from mixnet_tf.deploy.builtin import arithmetic
+from mixnet_tf.deploy.chunks import FLOAT32
+from mixnet_tf.deploy.emitter import Emitter
 from mixnet_tf.deploy.rules import rule_of
 from mixnet_tf.errors import DeployError
 from mixnet_tf.sublayers import Tensor
@@ -92,7 +95,21 @@ def float32_policy() -> Iterator[None]:
 
 def _rebuild(model: keras.Model, shape: tuple[int, ...], lanes: int, name: str | None = None) -> keras.Model:
     image = keras.Input(batch_shape=shape, name=model.inputs[0].name.split(":")[0], **FLOAT32)
-    return rewired(model, image, name, call_function=functools.partial(_replace, Emitter(lanes)))
+    emit = Emitter(lanes, _sole_readers(model))
+    return rewired(model, image, name, call_function=functools.partial(_replace, emit))
+
+
+def _sole_readers(model: keras.Model) -> frozenset[int]:
+    """Return the ids of the layers and operations that read, wherever they are called, what nothing else reads.
+
+    Given: x is read by a and b, y by c, and z by d and the user of the model. Result: c.
+    """
+    model = functional(model)
+    reads = [(node.operation, node.input_tensors) for nodes in model._nodes_by_depth.values() for node in nodes]
+    counts = collections.Counter(id(tensor) for _, tensors in reads for tensor in tensors)
+    counts.update(id(tensor) for tensor in model.outputs)
+    shared = {id(operation) for operation, tensors in reads if any(counts[id(tensor)] > 1 for tensor in tensors)}
+    return frozenset(id(operation) for operation, _ in reads) - shared
 
 
 def rewired(model: keras.Model, image: Tensor, name: str | None = None, **calls: Callable) -> keras.Model:
@@ -137,11 +154,32 @@ def _input_shape(model: keras.Model, image_size: ImageSize, batch_size: int) -> 
     return (batch_size, *sizes, shape[-1])
 
 
-def _check_functional(model: object) -> None:
-    if not isinstance(model, keras.Model) or len(getattr(model, "inputs", None) or []) != 1:
+def check_float(model: object) -> None:
+    """Refuse what is no functional float model, nested models included, whatever is to be made of it.
+
+    Raises:
+        DeployError: no Keras model, one whose layers are not known, or one that ``quantize`` has changed already.
+    """
+    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         name = f"{model.name!r}, " if isinstance(model, keras.Model) else ""
         raise DeployError(
             f"cannot deploy {name}a {type(model).__name__}: expected a built functional keras.Model with one input"
+        )
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            check_float(layer)
+        elif isinstance(getattr(layer, "dtype_policy", None), keras.dtype_policies.QuantizedDTypePolicy):
+            raise DeployError(
+                f"layer {layer.name!r} of {model.name} is quantized by Keras already ({layer.dtype_policy.name}); "
+                "expected the float model: an int8 recipe quantizes it"
+            )
+
+
+def _check_functional(model: keras.Model) -> None:
+    check_float(model)
+    if len(model.inputs) != 1:
+        raise DeployError(
+            f"cannot deploy {model.name!r}: it has {len(model.inputs)} inputs, expected a model with one input"
         )
 
 
@@ -162,10 +200,12 @@ def _replace(emit: Emitter, layer: Any, *args: Any, **kwargs: Any) -> Any:
         _check_functional(layer)
         return _rebuild(layer, args[0].shape, emit.lanes, emit.unique(layer.name))(args[0])
     if not isinstance(layer, keras.layers.Layer):
-        return layer(*args, **kwargs)  # an operation of keras.ops: it holds no weights
+        folded = arithmetic(emit, layer, args) if not kwargs else None
+        return layer(*args, **kwargs) if folded is None else folded  # an operation of keras.ops: it holds no weights
     if not type(layer).__module__.startswith("keras.") or isinstance(layer, keras.layers.Lambda):
         raise DeployError(
-            f"layer {layer.name!r} is a {type(layer).__name__}; expected MixNet's layers and Keras' built-in ones"
+            f"layer {layer.name!r} is a {type(layer).__name__}; expected MixNet's layers and Keras' built-in ones, or "
+            "graph plain, which converts a model as it is"
         )
     kwargs.pop("training", None)
     return emit.copy(layer, emit.unique(layer.name))(*args, **kwargs)

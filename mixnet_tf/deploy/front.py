@@ -60,7 +60,8 @@ def _computed(model: keras.Model, colours: np.ndarray) -> tuple[np.ndarray | Non
         layer = _only_reader(model, tensor)
     if tensor is not model.inputs[0]:
         colours = _run(keras.Model(model.inputs[0], tensor), colours)
-    return _computed(layer, colours) if isinstance(layer, keras.Model) else (colours, layer)
+    nested = isinstance(layer, keras.Model) and len(layer.inputs) == 1
+    return _computed(layer, colours) if nested else (colours, layer)
 
 
 def _nodes(model: keras.Model) -> list[Any]:

@@ -5,6 +5,7 @@ of the deploy graph for a layer called ``b``. A slice is only there where `x` is
 concatenation only where someone reads across the chunks (see ``Emitter``).
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,7 +13,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from mixnet_tf.deploy.emitter import FLOAT32, Emitter, fill, output_name, spread
+from mixnet_tf.deploy import builtin
+from mixnet_tf.deploy.chunks import FLOAT32, fill, output_name, spread
+from mixnet_tf.deploy.emitter import Emitter, Pads
 from mixnet_tf.deploy.kernels import same_padding
 from mixnet_tf.layers import ConvBatchNorm, GroupedPointwiseConv2D, MixConv2D, MixDepthBlock, SqueezeExcite
 from mixnet_tf.sublayers import Tensor
@@ -70,15 +73,29 @@ def _depthwise_kernels(layer: MixConv2D) -> list[np.ndarray]:
     return [np.asarray(conv.kernel)[..., 0] for conv in layer.convs]
 
 
-def _before(size: int, strides: int, mode: str, length: int) -> int:
-    return size // 2 if mode == "symmetric" else same_padding(size, strides, length)[0]
+def _pads(x: Tensor, size: int, strides: int, mode: str) -> Pads:
+    """Return the padding that the windows of a square kernel read."""
+    pads = []
+    for length in x.shape[1:3]:
+        before = size // 2 if mode == "symmetric" else same_padding(size, strides, length)[0]
+        after = strides * (-(-length // strides) - 1) + size - before - length
+        pads.append((before, max(after, 0)))
+    return pads
 
 
 def _numbered(name: str, index: int, of: Sequence[object]) -> str:
     return f"{name}{index}" if len(of) > 1 else name
 
 
-def _grouped_pointwise(emit: Emitter, layer: GroupedPointwiseConv2D, x: Tensor, name: str) -> Tensor:
+def _linear(maker: Callable[..., Tensor], emit: Emitter, layer: keras.layers.Layer, x: Tensor, name: str) -> Tensor:
+    """Emit a layer into which a batch norm behind it may be folded."""
+    channels = getattr(layer, "filters", None) or x.shape[-1]
+    return emit.made(functools.partial(maker, emit, layer, x), np.ones(channels), np.zeros(channels), name)
+
+
+def _grouped_pointwise(
+    emit: Emitter, layer: GroupedPointwiseConv2D, x: Tensor, scale: np.ndarray, shift: np.ndarray, name: str
+) -> Tensor:
     """Give every group a convolution of its own.
 
     Given, with 8 filters in 2 groups::
@@ -94,11 +111,12 @@ def _grouped_pointwise(emit: Emitter, layer: GroupedPointwiseConv2D, x: Tensor, 
     for g, kernel in enumerate(kernels):
         rows, columns = kernel.shape
         chunk = emit.read(x, g * rows, (g + 1) * rows, name)
-        groups.append(emit.conv(chunk, kernel, np.zeros(columns), _numbered(name, g, kernels)))
+        part = slice(g * columns, (g + 1) * columns)
+        groups.append(emit.conv(chunk, kernel * scale[part], shift[part], _numbered(name, g, kernels)))
     return emit.join(groups, name)
 
 
-def _mix_conv(emit: Emitter, layer: MixConv2D, x: Tensor, name: str) -> Tensor:
+def _mix_conv(emit: Emitter, layer: MixConv2D, x: Tensor, scale: np.ndarray, shift: np.ndarray, name: str) -> Tensor:
     """Give every branch its convolution, in pieces that have a microkernel (``Emitter.depthwise``).
 
     Given, with kernels 3 and 7::
@@ -115,43 +133,20 @@ def _mix_conv(emit: Emitter, layer: MixConv2D, x: Tensor, name: str) -> Tensor:
     width, branches = kernels[0].shape[-1], []
     for i, kernel in enumerate(kernels):
         chunk = emit.read(x, i * width, (i + 1) * width, name)
-        branches.append(_branch(emit, chunk, kernel, np.zeros(width), _numbered(name, i, kernels), layer))
+        part = slice(i * width, (i + 1) * width)
+        branches.append(_branch(emit, chunk, kernel * scale[part], shift[part], _numbered(name, i, kernels), layer))
     return emit.join(branches, name)
 
 
 def _branch(emit: Emitter, x: Tensor, kernel: np.ndarray, bias: np.ndarray, name: str, layer: MixConv2D) -> Tensor:
     """Emit a depthwise branch of a MixConv2D, or some of its channels."""
-    before = [_before(len(kernel), layer.strides, layer.padding, length) for length in x.shape[1:3]]
-    return emit.depthwise(x, kernel, bias, name, layer.strides, before)
+    pads = _pads(x, len(kernel), layer.strides, layer.padding)
+    return emit.depthwise(x, kernel, bias, name, layer.strides, pads)
 
 
 def _squeeze_excite(emit: Emitter, layer: SqueezeExcite, x: Tensor, name: str) -> Tensor:
     """Write squeeze-and-excitation as built-in layers, with one chunk (``Emitter.gates`` has the graph)."""
     return emit.gates([x], x.shape[-1:], layer, name)[0]
-
-
-def _scale_channels(emit: Emitter, layer: keras.layers.Layer, x: Tensor, name: str) -> Tensor:
-    """Do what Rescaling or Normalization does to an image by one operator (``Emitter.rescale`` has the graph)."""
-    scale, offset = (np.broadcast_to(values, x.shape[-1:]) for values in _scale_and_offset(layer))
-    return emit.rescale(x, scale, offset, name)
-
-
-def _scale_and_offset(layer: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return two numbers of every channel, or one for all."""
-    if isinstance(layer, keras.layers.Rescaling):
-        return np.asarray(layer.scale, np.float64), np.asarray(layer.offset, np.float64)
-    mean, variance = (np.asarray(values, np.float64).reshape(-1) for values in (layer.mean, layer.variance))
-    scale = 1 / np.maximum(np.sqrt(variance), keras.backend.epsilon())
-    return scale, -mean * scale
-
-
-def _scales_channels(layer: Any, x: Tensor) -> bool:
-    """Say whether a Rescaling or Normalization has a number, or one per channel, for an image."""
-    if len(x.shape) != 4 or getattr(layer, "invert", False):
-        return False
-    if isinstance(layer, keras.layers.Normalization) and layer.axis not in ((), (-1,), (3,)):
-        return False
-    return all(values.shape in ((), (1,), (x.shape[-1],)) for values in _scale_and_offset(layer))
 
 
 def _conv_batch_norm(emit: Emitter, layer: ConvBatchNorm, x: Tensor, name: str) -> Tensor:
@@ -166,13 +161,8 @@ def _conv_batch_norm(emit: Emitter, layer: ConvBatchNorm, x: Tensor, name: str) 
         x (1, 8, 8, 3) ─> b_conv_pad (1, 9, 9, 3) ─> b_conv: 3x3, stride 2, bias (1, 4, 4, 16) ─> b_output: ReLU
     """
     (kernel,), bias = fold([np.asarray(layer.conv.kernel)], layer.bn)
-    size, strides = layer.kernel_size, layer.strides
-    pads = []
-    for length in x.shape[1:3]:
-        before = _before(size, strides, layer.padding, length)
-        after = strides * (-(-length // strides) - 1) + size - before - length
-        pads.append((before, max(after, 0)))
-    x = emit.conv(x, kernel, bias, f"{name}_conv", strides, pads)
+    pads = _pads(x, layer.kernel_size, layer.strides, layer.padding)
+    x = emit.conv(x, kernel, bias, f"{name}_conv", layer.strides, pads)
     return emit.copy(layer.act, output_name(name))(x)
 
 
@@ -276,18 +266,18 @@ def _project(
     return emit.join(outputs, f"{name}_join", [columns] * len(outputs))
 
 
-_RULES: Mapping[type[keras.layers.Layer], Callable[..., Tensor]] = {
-    GroupedPointwiseConv2D: _grouped_pointwise,
-    MixConv2D: _mix_conv,
+RULES: Mapping[type[keras.layers.Layer], Callable[..., Tensor]] = {
+    GroupedPointwiseConv2D: functools.partial(_linear, _grouped_pointwise),
+    MixConv2D: functools.partial(_linear, _mix_conv),
     SqueezeExcite: _squeeze_excite,
     ConvBatchNorm: _conv_batch_norm,
     MixDepthBlock: _mix_depth_block,
-    keras.layers.Rescaling: _scale_channels,
-    keras.layers.Normalization: _scale_channels,
 }
 
 
 def rule_of(layer: Any, x: Any) -> Callable[..., Tensor] | None:
-    """Return the function of (emitter, layer, input, name) that emits what stands for a layer; None if it may stay."""
-    rule = _RULES.get(type(layer))
-    return None if rule is _scale_channels and not _scales_channels(layer, x) else rule
+    """Return the function of (emitter, layer, input, name) that emits what a layer becomes; None where it may stay."""
+    if type(layer) in RULES:
+        return RULES[type(layer)]
+    rule, fits = builtin.RULES.get(type(layer), (None, None))
+    return rule if rule is not None and fits is not None and fits(layer, x) else None

@@ -7,8 +7,8 @@ import keras
 import numpy as np
 
 from mixnet_tf.data.input_format import prepare
+from mixnet_tf.deploy.chunks import FLOAT32, output_chunk
 from mixnet_tf.deploy.deploy import float32_policy, functional
-from mixnet_tf.deploy.emitter import FLOAT32, output_chunk
 from mixnet_tf.deploy.front import front_of
 from mixnet_tf.errors import DeployError
 from mixnet_tf.layers import ConvBatchNorm, MixDepthBlock

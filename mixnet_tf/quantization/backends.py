@@ -12,6 +12,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from mixnet_tf.errors import DeployError
 from mixnet_tf.litert.flatgraph import FlatGraph
+from mixnet_tf.quantization.float_ops import float_outputs
 from mixnet_tf.quantization.types import Ranges
 from mixnet_tf.quiet import quiet
 
@@ -22,7 +23,8 @@ def to_int8(graph: FlatGraph, ranges: Ranges, backend: str, blocks: Sequence[str
     Args:
         graph: not changed.
         ranges: of every computed tensor.
-        backend: ``"litert-quantizer"`` or ``"tf.lite"``.
+        backend: ``"litert-quantizer"``, which leaves in float32 what gains nothing by int8 (``float_ops``), or
+            ``"tf.lite"``.
         blocks: stay in float32: operators whose output's name holds one of these (litert-quantizer only).
 
     Raises:
@@ -65,26 +67,29 @@ def _run(quantizer: Callable[..., bytes], graph: FlatGraph, *arguments: Any) -> 
 def _weights_litert(graph: FlatGraph) -> bytes:
     from litert_quantizer import recipe
 
-    return _litert_quantizer(graph, recipe.weight_only_wi8_afp32(), None, ())
+    return _litert_quantizer(graph, recipe.weight_only_wi8_afp32(), None)
 
 
 def _int8_litert(graph: FlatGraph, ranges: Ranges, blocks: Sequence[str]) -> bytes:
     from litert_quantizer import recipe
 
     limits = {graph.name(i): {"min": np.array([low]), "max": np.array([high])} for i, (low, high) in ranges.items()}
-    return _litert_quantizer(graph, recipe.static_wi8_ai8(), limits, blocks)
+    in_float = [f".*/{re.escape(block)}_.*" for block in blocks]
+    in_float += [f"^{re.escape(name)};?$" for name in float_outputs(graph)]
+    return _litert_quantizer(graph, recipe.static_wi8_ai8(), limits, in_float)
 
 
-def _litert_quantizer(graph: FlatGraph, recipe: Any, limits: dict | None, blocks: Sequence[str]) -> bytes:
+def _litert_quantizer(graph: FlatGraph, recipe: Any, limits: dict | None, in_float: Sequence[str] = ()) -> bytes:
+    """Run the quantizer; operators whose output has a name like one of `in_float` stay as they are."""
     from litert_quantizer.qtyping import TFLOperationName
     from litert_quantizer.quantizer import AlgorithmName, Quantizer
 
     logging.getLogger("absl").setLevel(logging.ERROR)
     quantizer = Quantizer(bytearray(graph.content()))
     quantizer.load_quantization_recipe(recipe)
-    for block in blocks:
+    for regex in in_float:
         quantizer.update_quantization_recipe(
-            regex=f".*/{re.escape(block)}_.*",
+            regex=regex,
             operation_name=TFLOperationName.ALL_SUPPORTED,
             algorithm_key=AlgorithmName.NO_QUANTIZE,
         )

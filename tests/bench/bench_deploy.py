@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 from measuring import HERE, instructions, ratio, replace_tables, table, times
-from networks import CALIBRATION, PEERS, SIZE, mixnet, noise, peer, write_plain
+from networks import CALIBRATION, PEERS, SIZE, foreign, mixnet, noise, write_plain
 
 from mixnet_tf.deploy.deploy import deploy_model
 from mixnet_tf.deploy.verify import verify_deploy
@@ -63,7 +63,7 @@ def build_peers(folder: Path) -> dict[tuple[str, str], Path]:
     return {
         (name, dtype): path
         for name in PEERS
-        for dtype, path in write_plain(peer(name), name.replace(" ", "_"), folder).items()
+        for dtype, path in write_plain(foreign(name), name.replace(" ", "_"), folder).items()
     }
 
 

@@ -77,8 +77,9 @@ def chain(op: Op, size: int, channels: int) -> keras.Model:
 def depthwise(k: int, stride: int, form: tuple[Piece, ...]) -> Op:
     def op(emit: Emitter, x: Any, rng: np.random.Generator, name: str) -> Any:
         kernel, bias = rng.normal(0, 1 / k, (k, k, CHANNELS)), rng.normal(0, 0.1, CHANNELS)
+        pads = [(k // 2, k - 1 - k // 2 if stride == 1 else k // 2 - (1 - x.shape[1] % 2))] * 2
         with mock.patch("mixnet_tf.deploy.emitter.plan", lambda *_: form):
-            return emit.depthwise(x, kernel, bias, name, stride, (k // 2, k // 2))
+            return emit.depthwise(x, kernel, bias, name, stride, pads)
 
     return op
 

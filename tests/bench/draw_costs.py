@@ -37,13 +37,13 @@ BLUE, GREY, INK = "#1f5fbf", "#8a8f98", "#30343b"
 def measure(arm: Path) -> list[dict]:
     """Count every network as float32 and int8, the MixNets plain and deployed; return a row for each file."""
     from count_arm import count
-    from networks import PEERS, mixnet, peer, write, write_plain
+    from networks import PEERS, foreign, mixnet, write, write_plain
 
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         for name, (top1, source) in PUBLISHED.items():
-            model = peer(name) if name in PEERS else mixnet(name.removeprefix("MixNet-"))
+            model = foreign(name) if name in PEERS else mixnet(name.removeprefix("MixNet-"))
             files = {("plain", dtype): path for dtype, path in write_plain(model, name, folder).items()}
             for dtype in () if name in PEERS else TYPES:
                 files["deploy", dtype] = write(model, dtype, folder / f"{name}_deploy_{dtype}.tflite")

@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from count_arm import count
+from count_arm import RUNS, count
 
 HERE = Path(__file__).resolve().parent
 
@@ -20,9 +20,9 @@ def times(python: str | Path, paths: Sequence[Path], threads: int, rounds: int) 
     return {Path(path): milliseconds for path, milliseconds in json.loads(done.stdout).items()}
 
 
-def instructions(arm: Path | None, paths: Sequence[Path]) -> dict[Path, float]:
+def instructions(arm: Path | None, paths: Sequence[Path], runs: int = RUNS) -> dict[Path, float]:
     """Return millions of instructions per inference, or nothing without an emulator."""
-    return count(arm, [path for path in paths if path.suffix == ".tflite"]) if arm else {}
+    return count(arm, [path for path in paths if path.suffix == ".tflite"], runs) if arm else {}
 
 
 def ratio(rows: Mapping[str, Mapping], over: str, under: str, key: str) -> str:

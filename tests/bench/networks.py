@@ -9,9 +9,9 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from keras.src.applications.convnext import LayerScale
 
 from mixnet_tf.data.dataset import ImageData
-from mixnet_tf.data.input_format import prepare
 from mixnet_tf.data.sources import load_data
 from mixnet_tf.exporting import export
 from mixnet_tf.model import create_model
@@ -20,15 +20,21 @@ SIZE, CALIBRATION = 224, 16  # pixels; images
 PLAIN_RECIPES = {"float32": "float32", "int8": "int8_baseline"}
 """How the plain files of each type are made: as TensorFlow alone would."""
 
-PEERS = {"EfficientNet-B0": keras.applications.EfficientNetB0, "MobileNetV2": keras.applications.MobileNetV2}
-FORMATS = {"mobilenetv2": "signed"}
-"""What a model takes, by its name, where it does not tell."""
+FOREIGN = {
+    "EfficientNet-B0": keras.applications.EfficientNetB0,
+    "EfficientNetV2-B0": keras.applications.EfficientNetV2B0,
+    "MobileNetV2": keras.applications.MobileNetV2,
+    "MobileNetV3-Large": keras.applications.MobileNetV3Large,
+    "ConvNeXt-Tiny": keras.applications.ConvNeXtTiny,
+}
+PEERS = ("EfficientNet-B0", "MobileNetV2")
+"""What a MixNet-S is compared with."""
 
 
 def images(count: int = 8) -> Iterator[np.ndarray]:
-    """Give random pixels of shape (1, SIZE, SIZE, 3)."""
+    """Give random images, pixels as floats, of shape (1, SIZE, SIZE, 3)."""
     rng = np.random.default_rng(1)
-    return (rng.integers(0, 256, (1, SIZE, SIZE, 3), np.uint8) for _ in range(count))
+    return (rng.integers(0, 256, (1, SIZE, SIZE, 3), np.uint8).astype(np.float32) for _ in range(count))
 
 
 def noise(folder: Path) -> ImageData:
@@ -46,10 +52,12 @@ def mixnet(size: str) -> keras.Model:
     return _randomized(create_model(f"mixnet_{size.lower()}", input_shape=(SIZE, SIZE, 3), classifier_activation=None))
 
 
-def peer(name: str) -> keras.Model:
-    """Return a network of PEERS, giving logits."""
+def foreign(name: str) -> keras.Model:
+    """Return a network of FOREIGN, from pixels to logits."""
     keras.utils.set_random_seed(0)
-    return _randomized(PEERS[name](weights=None, classifier_activation=None, input_shape=(SIZE, SIZE, 3)))
+    image = keras.Input((SIZE, SIZE, 3), name="image")
+    source = keras.layers.Rescaling(1 / 127.5, offset=-1)(image) if name == "MobileNetV2" else image
+    return _randomized(FOREIGN[name](weights=None, classifier_activation=None, input_tensor=source))
 
 
 def _randomized(model: keras.Model) -> keras.Model:
@@ -63,22 +71,20 @@ def _randomized(model: keras.Model) -> keras.Model:
             variable.assign(rng.uniform(0.5, 1.5, variable.shape))
         elif variable.name in ("beta", "bias"):
             variable.assign(rng.normal(0, 0.1, variable.shape))
+    for layer in model._flatten_layers():
+        if isinstance(layer, LayerScale):  # a ConvNeXt's blocks add a millionth before training
+            layer.gamma.assign(rng.uniform(0.1, 0.5, layer.gamma.shape))
     norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
     for norm in norms:
         norm.momentum = 0.0
-    model(prepare(np.concatenate(list(images(16))), _format(model) or "pixels"), training=True)
+    model(np.concatenate(list(images(16))), training=True)
     return model
 
 
 def write(model: keras.Model, recipe: str, path: Path, graph: str = "deploy") -> Path:
     """Export a model, with the ranges of random images; return `path`."""
-    given = {"data": noise(path.parent), "images": CALIBRATION, "input_format": _format(model)}
-    export(model, path, recipe=recipe, graph=graph, **given)
+    export(model, path, recipe=recipe, data=noise(path.parent), graph=graph, images=CALIBRATION)
     return path
-
-
-def _format(model: keras.Model) -> str | None:
-    return next((name for prefix, name in FORMATS.items() if model.name.startswith(prefix)), None)
 
 
 def write_plain(model: keras.Model, name: str, folder: Path) -> dict[str, Path]:
