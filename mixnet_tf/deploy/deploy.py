@@ -25,6 +25,7 @@ from mixnet_tf.checks import image_size as checked_size
 from mixnet_tf.deploy.emitter import FLOAT32, Emitter
 from mixnet_tf.deploy.rules import rule_of
 from mixnet_tf.errors import DeployError
+from mixnet_tf.progress.steps import step
 from mixnet_tf.sublayers import Tensor
 
 DROPPED = (
@@ -44,6 +45,7 @@ The int8 one gains nothing, and the file would grow.
 """
 
 
+@step("rewrite the graph")
 def deploy_model(
     model: keras.Model, *, image_size: ImageSize, batch_size: int = 1, target: str = "int8"
 ) -> keras.Model:

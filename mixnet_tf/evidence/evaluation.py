@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from mixnet_tf import checks
 from mixnet_tf.checks import ImageSize
@@ -15,6 +14,7 @@ from mixnet_tf.data.dataset import ImageData
 from mixnet_tf.data.input_format import known, prepare, settle
 from mixnet_tf.errors import MixNetError
 from mixnet_tf.metrics import in_top5, same_class, signal_to_noise
+from mixnet_tf.progress.steps import bar
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -161,11 +161,11 @@ def predict(
     batches = evaluation_dataset(data, split, image_size=_fit(predictor, data, image_size), batch_size=32)
     outputs, labels = [], []
     count, name = len(data.splits[split]), Path(predictor.path).name
-    with tqdm(total=count, desc=name, unit="image", leave=False, disable=None) as bar:
+    with bar(f"evaluate {name}", count, "image") as shown:
         for images, batch_labels in batches.as_numpy_iterator():
             outputs.append(predictor.predict(images))
             labels.append(batch_labels)
-            bar.update(len(batch_labels))
+            shown.update(len(batch_labels))
     all_outputs = np.concatenate(outputs)
     if not np.isfinite(all_outputs).all():
         raise MixNetError(f"{predictor.path}: gives outputs that are not finite (NaN or infinity)")
@@ -232,7 +232,7 @@ def evaluate(
         MixNetError: a file that cannot be read, that does not fit the data, or that takes nobody knows what.
 
     Example:
-        >>> evaluate("build/nano/model_int8.tflite", load_data("digits")).top1                   # doctest: +SKIP
+        >>> evaluate("runs/nano/model_int8.tflite", load_data("digits")).top1                   # doctest: +SKIP
         0.98
     """
     predictor = open_predictor(model, input_format)

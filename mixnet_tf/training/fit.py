@@ -10,7 +10,6 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from tqdm.keras import TqdmCallback
 
 from mixnet_tf import checks
 from mixnet_tf.config import LossConfig, ModelConfig, to_dict
@@ -21,8 +20,9 @@ from mixnet_tf.data.dataset import ImageData
 from mixnet_tf.errors import MixNetError, WriteError
 from mixnet_tf.files import whole_file
 from mixnet_tf.model import create_model
+from mixnet_tf.progress.steps import step
 from mixnet_tf.saving import load_model, save_model
-from mixnet_tf.training.callbacks import BestModel, DropoutSeeds, LastModel, StopOnNaN
+from mixnet_tf.training.callbacks import BestModel, DropoutSeeds, LastModel, Progress, StopOnNaN
 from mixnet_tf.training.config import TrainingConfig
 from mixnet_tf.training.range_penalty import penalize_ranges
 from mixnet_tf.training.run_folder import (
@@ -157,6 +157,7 @@ def _how_to_go_on(output: Path) -> Iterator[None]:
         raise MixNetError(f"{output}: the run stopped: {reason}; {_CONTINUE}") from error
 
 
+@step("build the network")
 def _fresh_model(
     config: ModelConfig,
     classes: int,
@@ -272,7 +273,7 @@ def _fit(
         keras.callbacks.CSVLogger(str(output / HISTORY), append=True),
         keras.callbacks.TensorBoard(str(output / LOGS)),
     ]
-    progress = TqdmCallback(verbose=0, desc=f"train {model.name}")
+    progress = Progress()
     try:
         model.fit(
             batches,
@@ -284,13 +285,13 @@ def _fit(
             shuffle=False,
             verbose=0,
             callbacks=[
+                progress,  # first, so that it shows what the others do
                 DropoutSeeds(steps),
                 BestModel(output / BEST, best),
                 keras.callbacks.SwapEMAWeights(),
                 *logs,
                 StopOnNaN(),
                 LastModel(output / LAST),
-                progress,
             ],
         )
     except BaseException:  # Ctrl-C included: Keras does not tell the callbacks, whose files would stay open
@@ -299,7 +300,7 @@ def _fit(
                 callback.on_train_end()
         raise
     finally:
-        progress.epoch_bar.close()
+        progress.close()
 
 
 def _finish(output: Path, class_names: tuple[str, ...]) -> keras.Model:
