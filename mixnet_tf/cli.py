@@ -8,11 +8,12 @@ import argparse
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn, Protocol
 
-from mixnet_tf import __version__
+from mixnet_tf import __version__, checks
 from mixnet_tf.checks import shown
 from mixnet_tf.commands import (
     benchmark,
@@ -26,7 +27,8 @@ from mixnet_tf.commands import (
     summary,
     train,
 )
-from mixnet_tf.errors import MixNetError, one_line
+from mixnet_tf.commands.arguments import add_volume
+from mixnet_tf.errors import MixNetError, did_you_mean, one_line
 
 
 class Command(Protocol):
@@ -35,7 +37,7 @@ class Command(Protocol):
     HELP: str
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Add the arguments of this command alone; ``--json`` is added to all."""
+        """Add the arguments of this command alone; ``--json``, ``--quiet`` and ``--verbose`` are added to all."""
 
     def run(self, args: argparse.Namespace) -> Any:
         """Do the work; return what ``--json`` prints."""
@@ -61,12 +63,41 @@ COMMANDS: dict[str, Command] = {
 _LONGEST = 2000  # characters of an error: some systems allow names of 4,096
 
 
+_FLAG = re.compile(r"--?[A-Za-z][^\s=]*")
+_CLEAR = "\r\x1b[K"  # what a step shows on a terminal gives way to an error
+
+
 class _Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line, and not a long one."""
+    """An argument parser whose errors are one line, not a long one, and name the nearest flag, command or choice."""
+
+    def __init__(self, **settings: Any):
+        super().__init__(**settings, allow_abbrev=False)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if "_ARGCOMPLETE" in os.environ:  # a line that is not finished
+            return super().parse_known_args(args, namespace)
         self._given = list(sys.argv[1:] if args is None else args)
-        return super().parse_known_args(args, namespace)
+        self._check_flags()
+        namespace, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"one argument too many: {' '.join(unknown)}")
+        return namespace, unknown
+
+    def _check_flags(self) -> None:
+        """Refuse a flag that does not exist, before a missing one is missed: it may be that one, misspelt."""
+        for text in self._given:
+            if text == "--" or (self._subparsers and not text.startswith("-")):
+                return  # what follows are no flags, or those of a command
+            if (flag := _FLAG.match(text)) and flag[0] not in self._option_string_actions:
+                self.error(f"no flag {shown(flag[0])}{did_you_mean(flag[0], self._option_string_actions)}")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is None:
+            return
+        try:
+            checks.one_of("", value, action.choices)
+        except MixNetError as error:
+            raise argparse.ArgumentError(action, str(error)) from None
 
     def error(self, message: str) -> NoReturn:
         for value in self._given:
@@ -84,14 +115,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # what the terminal or pipe cannot encode is no error
-    args = _parser().parse_args(argv)
-    command = COMMANDS[args.command]
+    parser = _parser()
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks for completions
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
+    args = parser.parse_args(argv)
+    from mixnet_tf.progress.volume import volume
+
     try:
-        result = command.run(args)
+        with volume(quiet=args.quiet, verbose=args.verbose):
+            result = COMMANDS[args.command].run(args)
         if args.json:
             print(json.dumps(result, indent=2))
         else:
-            command.show(result)
+            args.show(result)
         sys.stdout.flush()
     except BrokenPipeError:  # `mixnet-tf … | head`: not an error, and nothing more can be printed
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -112,7 +150,8 @@ def _fail(command: str, message: str) -> int:
     line = one_line(message)
     if len(line) > _LONGEST:
         line = f"{line[: _LONGEST // 2]} … {line[-_LONGEST // 2 :]}"
-    print(f"mixnet-tf {command}: error: {line}", file=sys.stderr)
+    clear = _CLEAR if sys.stderr.isatty() else ""
+    print(f"{clear}mixnet-tf {command}: error: {line}", file=sys.stderr)
     return 2
 
 
@@ -122,6 +161,8 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     for name, command in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=command.HELP, description=command.HELP)
+        subparser.set_defaults(show=command.show)
         command.add_arguments(subparser)
+        add_volume(subparser)
         subparser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser

@@ -62,12 +62,13 @@ def _escape(character: str) -> str:
 
 
 def did_you_mean(name: object, candidates: Iterable[str]) -> str:
-    """Return `` (did you mean 'x'?)`` for the candidate nearest to a text, or an empty string.
+    """Return `` (did you mean 'x'?)`` for the candidate nearest to a text, or that it begins, or an empty string.
 
     >>> did_you_mean("swihs", ["relu", "swish"])
     " (did you mean 'swish'?)"
     """
     if not isinstance(name, str) or len(name) > 100:
         return ""
-    nearest = difflib.get_close_matches(name, list(candidates), n=1)
+    candidates = list(candidates)
+    nearest = difflib.get_close_matches(name, candidates, n=1) or [text for text in candidates if text.startswith(name)]
     return f" (did you mean {nearest[0]!r}?)" if nearest else ""

@@ -79,7 +79,7 @@ def run_pipeline(
         MixNetError: from any step; the steps before it have left whole files.
 
     Example:
-        >>> report = run_pipeline(load_config("mixnet_nano"), load_data("digits"), "build/nano",
+        >>> report = run_pipeline(load_config("mixnet_nano"), load_data("digits"), "runs/nano",
         ...                       data_source="digits")                                          # doctest: +SKIP
         >>> report.results[-1].file                                                              # doctest: +SKIP
         'model_int8.tflite'

@@ -1,6 +1,7 @@
 """Keep the native libraries' start-up chatter out of the user's terminal; errors still arrive as exceptions."""
 
 import contextlib
+import logging
 import os
 import sys
 import tempfile
@@ -11,10 +12,15 @@ from collections.abc import Iterator
 def quiet() -> Iterator[None]:
     """Discard what native code writes to file descriptor 2 (TensorFlow logs there before its filters are set).
 
+    Nothing is discarded where the logger ``mixnet_tf`` is at DEBUG.
+
     Example:
         >>> with quiet():
         ...     _ = os.write(2, b"chatter")
     """
+    if logging.getLogger("mixnet_tf").isEnabledFor(logging.DEBUG):
+        yield
+        return
     sys.stderr.flush()
     try:
         saved = os.dup(2)

@@ -15,6 +15,7 @@ from mixnet_tf.counting import count_stages
 from mixnet_tf.errors import WeightsError, printable
 from mixnet_tf.files import whole_file
 from mixnet_tf.model import ConfigSource, create_model  # model imports the layers, which registers them
+from mixnet_tf.progress.steps import step
 from mixnet_tf.weights.keras_files import KerasFile, entries, open_keras_file
 from mixnet_tf.weights.loading import load_opened
 from mixnet_tf.weights.recognition import recognize
@@ -43,7 +44,7 @@ def load_model(path: str | Path) -> keras.Model:
     if path.suffix == ".tflite":
         raise WeightsError(f"{where}: is converted already; expected a .keras model")
     try:
-        with open_keras_file(path, to_build=True) as file:
+        with step(f"read {path.name}"), open_keras_file(path, to_build=True) as file:
             model = _build(file)
             model.load_weights(file.weights)
     except WeightsError:
@@ -97,6 +98,7 @@ def save_model(model: keras.Model, path: str | Path, *, overwrite: bool = True) 
         keras.Model(model.input, model.output, name=model.name).save(part)
 
 
+@step("build the model")
 def import_weights(
     source: Source,
     config: ConfigSource,

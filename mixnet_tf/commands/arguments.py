@@ -77,8 +77,10 @@ def add_image_options(parser: argparse.ArgumentParser) -> None:
 def load_images(source: str, args: argparse.Namespace) -> "ImageData":
     """Load a data set as the flags of `add_image_options` say."""
     from mixnet_tf.data.sources import load_data
+    from mixnet_tf.progress.steps import step
 
-    return load_data(source, on_bad_image=args.on_bad_image, pixel_range=args.pixel_range)
+    with step("look at the data"):
+        return load_data(source, on_bad_image=args.on_bad_image, pixel_range=args.pixel_range)
 
 
 def add_split(parser: argparse.ArgumentParser) -> None:
@@ -87,7 +89,9 @@ def add_split(parser: argparse.ArgumentParser) -> None:
 
 
 def add_image_size(parser: argparse.ArgumentParser, default: str) -> None:
-    parser.add_argument("--image-size", type=pixels, metavar="N", help=f"pixels per side (default: {default})")
+    parser.add_argument(
+        "--image-size", "--imgsz", type=pixels, metavar="N", help=f"pixels per side (default: {default})"
+    )
 
 
 def add_input(parser: argparse.ArgumentParser, flag: str = "--input", model: str = "the model") -> None:
@@ -95,6 +99,12 @@ def add_input(parser: argparse.ArgumentParser, flag: str = "--input", model: str
     help_text += "mean 0 and deviation 1"
     dest = "input_format" + flag.removeprefix("--input").replace("-", "_")
     parser.add_argument(flag, choices=INPUT_FORMATS, dest=dest, help=help_text)
+
+
+def add_volume(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--quiet", action="store_true", help="show no progress: results and errors only")
+    group.add_argument("--verbose", action="store_true", help="say each step, and what TensorFlow says")
 
 
 def add_overwrite(parser: argparse.ArgumentParser) -> None:

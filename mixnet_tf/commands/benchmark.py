@@ -5,13 +5,16 @@ import dataclasses
 from typing import Any
 
 from mixnet_tf.commands.arguments import count, threads
+from mixnet_tf.commands.models import lite
 from mixnet_tf.commands.output import show_table
 
 HELP = "time .tflite files in turns on LiteRT"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("models", metavar="F.tflite", nargs="+", help="files to time; ratios are to the first")
+    parser.add_argument(
+        "models", metavar="F.tflite", nargs="+", help="files to time, or folders with one; ratios are to the first"
+    )
     help_text = "CPU threads per model (default: %(default)s)"
     parser.add_argument("--threads", type=threads, default=1, metavar="N", help=help_text)
     help_text = "turns per model, of three timed runs each (default: %(default)s)"
@@ -19,9 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> list[dict[str, Any]]:
+    files = [lite(model) for model in args.models]
     from mixnet_tf.evidence.benchmark import benchmark
 
-    latencies = benchmark(args.models, num_threads=args.threads, rounds=args.rounds)
+    latencies = benchmark(files, num_threads=args.threads, rounds=args.rounds)
     return [dataclasses.asdict(latency) for latency in latencies]
 
 

@@ -5,6 +5,7 @@ import dataclasses
 from typing import Any
 
 from mixnet_tf.commands.arguments import add_data, add_image_size, add_input, add_split, load_images
+from mixnet_tf.commands.models import keras_or_lite
 from mixnet_tf.commands.output import about_images, load_tensorflow, say, show_about, show_table, snr_text
 from mixnet_tf.data.choices import IMAGE_SIZE
 
@@ -12,8 +13,8 @@ HELP = "compare two models on the same images"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("a", metavar="A", help="the reference: a .keras or .tflite file")
-    parser.add_argument("b", metavar="B", help="the model to compare with it: a .keras or .tflite file")
+    parser.add_argument("a", metavar="A", help="the reference: a .keras or .tflite file, or a run's folder")
+    parser.add_argument("b", metavar="B", help="the model to compare with it: likewise")
     add_data(parser)
     add_split(parser)
     add_image_size(parser, f"the models', else the data's, else {IMAGE_SIZE}")
@@ -25,12 +26,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from mixnet_tf.evidence.comparison import compare
     from mixnet_tf.evidence.predictor import check_model
 
-    check_model(args.a)
-    check_model(args.b)
+    a, b = keras_or_lite(args.a), keras_or_lite(args.b)
+    check_model(a)
+    check_model(b)
     data = load_images(args.data, args).checked(args.split)
     load_tensorflow()
     formats = (args.input_format_a, args.input_format_b)
-    result = compare(args.a, args.b, data, split=args.split, image_size=args.image_size, input_formats=formats)
+    result = compare(a, b, data, split=args.split, image_size=args.image_size, input_formats=formats)
     return dataclasses.asdict(result) | about_images(data, args.split)
 
 

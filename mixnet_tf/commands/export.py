@@ -16,6 +16,7 @@ from mixnet_tf.commands.arguments import (
     load_images,
     seed,
 )
+from mixnet_tf.commands.models import keras_or_lite
 from mixnet_tf.commands.output import load_tensorflow, say, show_about
 from mixnet_tf.data.choices import CALIBRATION_IMAGES
 
@@ -23,7 +24,8 @@ HELP = "convert a model to .tflite, in float or in int8"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", type=Path, help="a .keras file, or a float32 .tflite from anywhere")
+    help_text = "a .keras file, a run's folder, or a float32 .tflite from anywhere"
+    parser.add_argument("model", metavar="MODEL", type=Path, help=help_text)
     help_text = "how to make the file: a shipped name (see mixnet-tf list) or a .yaml file"
     parser.add_argument("--recipe", required=True, metavar="R", help=help_text)
     parser.add_argument("--output", required=True, type=Path, metavar="F.tflite", help="the file to write")
@@ -48,13 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from mixnet_tf.quantization.recipe import load_recipe
 
-    recipe = load_recipe(args.recipe)
+    model, recipe = keras_or_lite(args.model), load_recipe(args.recipe)
     data = load_images(args.data, args) if args.data else None
     load_tensorflow()
     from mixnet_tf.exporting import export
 
     exported = export(
-        args.model,
+        model,
         args.output,
         recipe=recipe,
         data=data,

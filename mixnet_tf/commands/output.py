@@ -11,11 +11,14 @@ if TYPE_CHECKING:  # data needs numpy, which --help does without
 
 
 def load_tensorflow() -> None:
-    """Import TensorFlow without its start-up messages."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    """Import TensorFlow without its start-up messages, which ``--verbose`` lets through."""
+    import logging
+
+    from mixnet_tf.progress.steps import LOG, step
     from mixnet_tf.quiet import quiet
 
-    with quiet():
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if LOG.isEnabledFor(logging.DEBUG) else "3")
+    with step("load TensorFlow"), quiet():
         import keras  # noqa: F401
         import tensorflow  # noqa: F401
 
@@ -49,15 +52,15 @@ def show_skipped(paths: Sequence[str]) -> None:
         say(f"skipped {len(paths)} unreadable images: {', '.join(paths[:5])}{' …' if len(paths) > 5 else ''}")
 
 
-def show_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print aligned columns, the first to the left and the others to the right."""
+def show_table(header: Sequence[str], rows: Sequence[Sequence[object]], *, texts: int = 1) -> None:
+    """Print aligned columns, the first `texts` to the left and the others to the right."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for i, title in enumerate(header):
-        table.add_column(title, justify="left" if i == 0 else "right", no_wrap=True)
+        table.add_column(title, justify="left" if i < texts else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(printable(str(cell)) for cell in row))
     Console(width=1000, highlight=False, markup=False).print(table)

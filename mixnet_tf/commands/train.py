@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,13 +18,15 @@ from mixnet_tf.commands.arguments import (
 from mixnet_tf.commands.output import load_tensorflow, say, show_skipped
 from mixnet_tf.data.augmentation import Augmentation
 from mixnet_tf.data.choices import IMAGE_SIZE, SPLITS
-from mixnet_tf.errors import printable
 from mixnet_tf.training.config import TrainingConfig
 
 if TYPE_CHECKING:  # data needs numpy, which --help does without
     from mixnet_tf.data.dataset import ImageData
 
 HELP = "train a classifier"
+
+_ALIASES = {"learning_rate": ("--lr",), "batch_size": ("--batch",), "weight_decay": ("--wd",)}
+"""What other trainers call these fields."""
 
 _TYPES: dict[object, Callable[..., Callable[[str], float]]] = {int: integer_from, float: number_from}
 
@@ -55,13 +56,14 @@ def _add_fields(parser: argparse.ArgumentParser) -> None:
     """Add a flag for each field of TrainingConfig and of Augmentation; None where it is not given."""
     for cls in (TrainingConfig, Augmentation):
         for field in dataclasses.fields(cls):
-            flag, help_text = f"--{field.name.replace('_', '-')}", field.metadata["help"]
+            flags = (f"--{field.name.replace('_', '-')}", *_ALIASES.get(field.name, ()))
+            help_text = field.metadata["help"]
             default = f"{field.default:g}" if cls is TrainingConfig else "what suits the data"
             help_text += f" (default: {default})"
             if field.type is bool:
-                parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=help_text)
+                parser.add_argument(*flags, action=argparse.BooleanOptionalAction, help=help_text)
             else:
-                parser.add_argument(flag, type=_type_of(field), metavar="N", help=help_text)
+                parser.add_argument(*flags, type=_type_of(field), metavar="N", help=help_text)
 
 
 def _type_of(field: dataclasses.Field) -> Callable[[str], float]:
@@ -78,10 +80,11 @@ def _given(cls: type, args: argparse.Namespace) -> dict[str, Any]:
 
 def training_arguments(args: argparse.Namespace, data: "ImageData") -> dict[str, Any]:
     """Turn the flags of ``train`` and ``pipeline`` into arguments of ``train``."""
+    from mixnet_tf.progress.steps import line
     from mixnet_tf.training.run_folder import holds_run
 
     if args.resume and not holds_run(args.output):
-        print(printable(f"{args.output}: holds no run to resume; starting one"), file=sys.stderr)
+        line(f"{args.output}: holds no run to resume; starting one")
     return {
         "image_size": args.image_size,
         "training": TrainingConfig(**_given(TrainingConfig, args)),

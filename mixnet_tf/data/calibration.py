@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from mixnet_tf import checks
 from mixnet_tf.data.choices import CALIBRATION_IMAGES, SPLITS
 from mixnet_tf.data.dataset import ImageData, Split
 from mixnet_tf.data.pixels import evaluation_pixels
 from mixnet_tf.errors import DataError
+from mixnet_tf.progress.steps import bar
 
 FEW_IMAGES = 32
 """Below so many, ranges are chance."""
@@ -174,7 +174,7 @@ def _read(
     pixels: list[np.ndarray] = []
     bad = dict(data.bad_images)
     room = _KEPT_BYTES // (3 * size[0] * size[1])
-    with tqdm(desc="choose", total=min(count, len(split)), unit="image", leave=False, disable=None) as progress:
+    with bar("choose images", min(count, len(split)), "image") as progress:
         for index in take_turns(split.labels, seed).tolist():
             if len(indices) == count:
                 break

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from mixnet_tf import checks
 from mixnet_tf.data.augmentation import Augmentation
 from mixnet_tf.data.choices import ON_BAD_IMAGE, SPLITS
 from mixnet_tf.data.decoding import decode
 from mixnet_tf.errors import DataError, printable
+from mixnet_tf.progress.steps import counted
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -179,5 +179,5 @@ def _bad_images(paths: Sequence[str], task: str) -> dict[str, str]:
         return None
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        problems = tqdm(pool.map(problem, paths), task, len(paths), unit="image", leave=False, disable=None)
+        problems = counted(pool.map(problem, paths), task, len(paths), "image")
         return {path: reason for path, reason in zip(paths, problems, strict=True) if reason}

@@ -28,6 +28,7 @@ from mixnet_tf.deploy.chunks import FLOAT32
 from mixnet_tf.deploy.emitter import Emitter
 from mixnet_tf.deploy.rules import rule_of
 from mixnet_tf.errors import DeployError
+from mixnet_tf.progress.steps import step
 from mixnet_tf.sublayers import Tensor
 
 DROPPED = (
@@ -47,6 +48,7 @@ The int8 one gains nothing, and the file would grow.
 """
 
 
+@step("rewrite the graph")
 def deploy_model(
     model: keras.Model, *, image_size: ImageSize, batch_size: int = 1, target: str = "int8"
 ) -> keras.Model:

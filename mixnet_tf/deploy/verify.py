@@ -12,6 +12,7 @@ from mixnet_tf.deploy.deploy import float32_policy, functional
 from mixnet_tf.deploy.front import front_of
 from mixnet_tf.errors import DeployError
 from mixnet_tf.layers import ConvBatchNorm, MixDepthBlock
+from mixnet_tf.progress.steps import step
 from mixnet_tf.sublayers import Tensor
 
 _NAMED = (ConvBatchNorm, MixDepthBlock)
@@ -21,6 +22,7 @@ _TOLERANCE = 1e-4
 """Largest difference of a layer's output, as a share of its largest value; rounding alone is about 1e-6."""
 
 
+@step("compare the rewritten graph with the model")
 @float32_policy()
 def verify_deploy(model: keras.Model, deployed: keras.Model, images: np.ndarray | None = None) -> float:
     """Check on real and random images that the deploy graph computes what the model computes, layer by layer.

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from mixnet_tf import checks
 from mixnet_tf.litert.runtime import LiteModel
+from mixnet_tf.progress.steps import counted
 
 _WARM_UP = 3  # invocations before anything is timed
 _TURN = 4  # invocations of a model each time it has its turn; the first of them is not timed
@@ -59,7 +59,7 @@ def benchmark(models: Sequence[str | Path | bytes], *, num_threads: int = 1, rou
         for _ in range(_WARM_UP):
             model.invoke()
     times = np.empty((len(opened), rounds, _TURN))
-    for turn in tqdm(range(rounds), desc="benchmark", unit="round", leave=False, disable=None):
+    for turn in counted(range(rounds), "time the files", rounds, "round"):
         for i, model in enumerate(opened):
             times[i, turn] = [_milliseconds(model) for _ in range(_TURN)]
     times = times[:, :, 1:]  # the first invocation of a turn pays for the caches that the others' turns took

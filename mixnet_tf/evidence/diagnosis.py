@@ -24,6 +24,7 @@ from mixnet_tf.layers import block_of
 from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.litert.op_table import inspect_model
 from mixnet_tf.litert.runtime import LiteModel
+from mixnet_tf.progress.steps import step
 from mixnet_tf.quantization.fallback import EXACT_DB, rank_blocks
 from mixnet_tf.quantization.steps import CORRECTION_IMAGES, calibrate, int8_graph
 from mixnet_tf.quantization.types import Calibrated, Exported, Images, Int8Result
@@ -55,6 +56,7 @@ class TensorError:
     snr_db: float
 
 
+@step("compare every tensor with the float graph")
 def tensor_errors(calibrated: Calibrated, graph: FlatGraph, images: Iterable[np.ndarray]) -> list[TensorError]:
     """Compare every int8 tensor with its float twin.
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm import tqdm
 
 from mixnet_tf.checks import ImageSize
 from mixnet_tf.data.batches import evaluation_dataset, lost_images
@@ -15,6 +14,7 @@ from mixnet_tf.data.sources import Source, as_data
 from mixnet_tf.errors import MixNetError
 from mixnet_tf.evidence.predictor import Predictor, fit_size, open_predictor
 from mixnet_tf.metrics import in_top5, same_class, signal_to_noise
+from mixnet_tf.progress.steps import bar
 
 if TYPE_CHECKING:  # a .tflite does without Keras
     import keras
@@ -75,11 +75,11 @@ def outputs_of(
     )
     outputs, labels = [], []
     count, name = len(data.splits[split]), Path(predictor.path).name
-    with tqdm(total=count, desc=name, unit="image", leave=False, disable=None) as bar:
+    with bar(f"evaluate {name}", count, "image") as shown:
         for images, batch_labels in batches.as_numpy_iterator():
             outputs.append(predictor.predict(images))
             labels.append(batch_labels)
-            bar.update(len(batch_labels))
+            shown.update(len(batch_labels))
     all_outputs = np.concatenate(outputs)
     if not np.isfinite(all_outputs).all():
         raise MixNetError(f"{predictor.path}: gives outputs that are not finite (NaN or infinity)")

@@ -11,12 +11,14 @@ from mixnet_tf.checks import image_size as checked_size
 from mixnet_tf.deploy.deploy import functional, rewired
 from mixnet_tf.errors import DeployError
 from mixnet_tf.litert.flatgraph import FlatGraph
+from mixnet_tf.progress.steps import step
 from mixnet_tf.quiet import quiet
 
 SIGNATURE = "serving_default"
 WEIGHTS = ("float32", "float16")
 
 
+@step("convert to .tflite")
 def convert(model: keras.Model, *, image_size: ImageSize, weights: str = "float32") -> FlatGraph:
     """Convert a Keras model as it is to a float ``.tflite`` with a static batch of 1.
 

@@ -15,6 +15,7 @@ from mixnet_tf.errors import DeployError
 from mixnet_tf.guard.trial import TRIAL
 from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.litert.metadata import recorded_format
+from mixnet_tf.progress.steps import step
 from mixnet_tf.quiet import quiet
 
 _RESOLVERS = {
@@ -183,7 +184,8 @@ def _tried(source: str | Path | bytes | FlatGraph, **settings: object) -> tuple[
         return source, "the model"
     TRIAL.prepare()  # it starts while the file is read
     graph = source if isinstance(source, FlatGraph) else FlatGraph.read(source)
-    TRIAL.run(graph.content(), graph.where, **settings)
+    with step(f"try {Path(graph.where).name} in a process of its own"):
+        TRIAL.run(graph.content(), graph.where, **settings)
     return graph.content(), graph.where
 
 

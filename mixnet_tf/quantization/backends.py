@@ -12,6 +12,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from mixnet_tf.errors import DeployError
 from mixnet_tf.litert.flatgraph import FlatGraph
+from mixnet_tf.progress.steps import step
 from mixnet_tf.quantization.float_ops import float_outputs
 from mixnet_tf.quantization.types import Ranges
 from mixnet_tf.quiet import quiet
@@ -53,6 +54,7 @@ def choose_backend(asked: str | None) -> str:
     return asked or ("litert-quantizer" if installed else "tf.lite")
 
 
+@step("quantize")
 def _run(quantizer: Callable[..., bytes], graph: FlatGraph, *arguments: Any) -> FlatGraph:
     try:
         with quiet(), warnings.catch_warnings():

@@ -12,6 +12,7 @@ import numpy as np
 from mixnet_tf.litert.flatgraph import FlatGraph, Op
 from mixnet_tf.litert.neighbours import convolutions
 from mixnet_tf.litert.runtime import LiteModel
+from mixnet_tf.progress.steps import counted, step
 from mixnet_tf.quantization.types import Images
 
 
@@ -38,7 +39,8 @@ def correct_biases(graph: FlatGraph, reference: FlatGraph, images: Images) -> No
     power, means = _float_moments(reference, tensors, images)
     weights = dict(zip(tensors, (1 / power / (1 / power).sum(axis=0)).T, strict=True))
     wanted = {tensor: _weighted(weights[tensor], rows) for tensor, rows in zip(tensors, means, strict=True)}
-    for members in _by_depth(graph, ops):
+    groups = _by_depth(graph, ops)
+    for members in counted(groups, "correct the biases", len(groups), "layer"):
         floats = [twins[graph.name(op.outputs[0])] for op in members]
         reached = _int8_means(graph, [op.outputs[0] for op in members], [weights[tensor] for tensor in floats], images)
         for op, tensor, mean in zip(members, floats, reached, strict=True):
@@ -53,6 +55,7 @@ def _channel_means(value: np.ndarray) -> np.ndarray:
     return value.reshape(-1, value.shape[-1]).mean(axis=0, dtype=np.float64)
 
 
+@step("find the mean of every channel")
 def _float_moments(
     graph: FlatGraph, tensors: Sequence[int], images: Images
 ) -> tuple[np.ndarray, list[list[np.ndarray]]]:

@@ -3,13 +3,13 @@
 import dataclasses
 
 import numpy as np
-from tqdm import tqdm
 
 from mixnet_tf.errors import DeployError
 from mixnet_tf.layers import block_of
 from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.litert.runtime import LiteModel
 from mixnet_tf.metrics import signal_to_noise
+from mixnet_tf.progress.steps import counted, step
 from mixnet_tf.quantization.backends import to_int8
 from mixnet_tf.quantization.recipe import Recipe
 from mixnet_tf.quantization.steps import int8_graph
@@ -50,7 +50,8 @@ def rank_blocks(calibrated: Calibrated, backend: str, images: Images) -> list[Se
         return EXACT_DB if snr is None else snr
 
     base = snr_without()
-    shown = tqdm(block_names(calibrated.equalized), desc="sensitivity", unit="block", leave=False, disable=None)
+    names = block_names(calibrated.equalized)
+    shown = counted(names, "leave a block in float32", len(names), "block")
     ranked = [Sensitivity(block, snr := snr_without(block), snr - base) for block in shown]
     return sorted(ranked, key=lambda row: -row.gain_db)
 
@@ -93,6 +94,7 @@ def float_blocks_for(
     )
 
 
+@step("compare with the float graph")
 def _logits(graph: FlatGraph, images: Images) -> np.ndarray:
     model = LiteModel(graph.content(), num_threads=2)
     return np.concatenate([model.run(image)[0] for image in images])

@@ -4,12 +4,12 @@ import itertools
 from collections.abc import Iterable
 
 import numpy as np
-from tqdm import tqdm
 
 from mixnet_tf.data.input_format import limits
 from mixnet_tf.errors import DeployError
 from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.litert.runtime import LiteModel
+from mixnet_tf.progress.steps import counted, step
 from mixnet_tf.quantization.backends import to_int8
 from mixnet_tf.quantization.bias_correction import correct_biases
 from mixnet_tf.quantization.equalize import equalize
@@ -38,23 +38,25 @@ def calibrate(graph: FlatGraph, recipe: Recipe, images: Images) -> Calibrated:
     Raises:
         DeployError: no images, a tensor that is not finite, or an equalization that changes the output.
     """
-    extremes = measure_extremes(graph, _shown(images, "calibrate"))
+    extremes = measure_extremes(graph, _counted(images, "find the extremes"))
     notes = [f"tensor {name!r} never changes on the calibration images" for name in constant_tensors(graph, extremes)]
     equalized, error = graph, None
     if recipe.equalize.streams or recipe.equalize.relu:
-        equalized, extremes = equalize(graph, extremes, streams=recipe.equalize.streams, relu=recipe.equalize.relu)
+        with step("equalize the channels"):
+            equalized, extremes = equalize(graph, extremes, streams=recipe.equalize.streams, relu=recipe.equalize.relu)
         error = _largest_change(graph, equalized, itertools.islice(images, _CHECK_IMAGES))
-    ranges = measure_ranges(equalized, extremes, _shown(images, "ranges"), recipe.ranges)
+    ranges = measure_ranges(equalized, extremes, _counted(images, "choose the ranges"), recipe.ranges)
     if graph.input_format in WHOLE_STEPS:  # then every pixel is an int8 value
         black, white = limits(graph.input_format)
         ranges[equalized.inputs[0]] = float(black.min()), float(white.max())
     return Calibrated(reference=graph, equalized=equalized, ranges=ranges, equalization_error=error, notes=tuple(notes))
 
 
-def _shown(images: Images, step: str) -> Iterable[np.ndarray]:
-    return tqdm(images, desc=step, unit="image", leave=False, disable=None)
+def _counted(images: Images, name: str) -> Iterable[np.ndarray]:
+    return counted(images, name, len(images), "image")
 
 
+@step("check the equalized graph")
 def _largest_change(before: FlatGraph, after: FlatGraph, images: Iterable[np.ndarray]) -> float:
     models = [LiteModel(graph.content(), num_threads=2) for graph in (before, after)]
     worst = 0.0

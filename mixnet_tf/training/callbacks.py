@@ -1,6 +1,8 @@
-"""What happens between batches and epochs of ``fit``: dropout's seeds, checkpoints, the end of a diverged run."""
+"""What happens between batches and epochs of ``fit``: progress, dropout's seeds, checkpoints, a diverged run's end."""
 
+import contextlib
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,51 @@ import keras
 
 from mixnet_tf.errors import MixNetError
 from mixnet_tf.files import whole_file
+from mixnet_tf.progress.steps import bar, line, step
 from mixnet_tf.saving import save_model
+
+
+class Progress(keras.callbacks.Callback):
+    """Shows what an epoch does: its batches, its validation, its files; a line of its results stays."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shown = contextlib.ExitStack()
+        self._epoch, self._start = "", 0.0
+        self._bar: Any = None
+
+    def close(self) -> None:
+        """Show nothing any more."""
+        self._shown.close()
+
+    def _show(self, shown: contextlib.AbstractContextManager) -> Any:
+        self.close()
+        return self._shown.enter_context(shown)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Count the seconds until the first batch: Keras builds its graph."""
+        self._epoch, self._start = f"epoch {epoch + 1}/{self.params['epochs']}", time.monotonic()
+        self._show(step(f"{self._epoch}: first batch"))
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Count the batches."""
+        if batch == 0:
+            self._bar = self._show(bar(self._epoch, self.params["steps"], "batch"))
+        self._bar.set_postfix(loss=f"{logs['loss']:.3f}", refresh=False)
+        self._bar.update()
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        """Count the seconds of the validation."""
+        self._show(step(f"{self._epoch}: validate"))
+
+    def on_test_end(self, logs: Any = None) -> None:
+        """Count the seconds until the next epoch: the model may be saved."""
+        self._show(step(f"{self._epoch}: save"))
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Say how the epoch went."""
+        seconds = round(time.monotonic() - self._start)
+        line(f"{self._epoch}: loss {logs['loss']:.4f}, top-1 on val {logs['val_accuracy']:.2%}, {seconds} s")
 
 
 class DropoutSeeds(keras.callbacks.Callback):

@@ -10,7 +10,6 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from tqdm.keras import TqdmCallback
 
 from mixnet_tf import checks
 from mixnet_tf.config import LossConfig, ModelConfig, to_dict
@@ -22,9 +21,10 @@ from mixnet_tf.errors import MixNetError, WriteError
 from mixnet_tf.files import whole_file
 from mixnet_tf.model import create_model
 from mixnet_tf.optimizer import AveragingAdamW
+from mixnet_tf.progress.steps import step
 from mixnet_tf.saving import load_model, save_model
 from mixnet_tf.sublayers import Composite
-from mixnet_tf.training.callbacks import BestModel, DropoutSeeds, LastModel, RawAccuracy, StopOnNaN
+from mixnet_tf.training.callbacks import BestModel, DropoutSeeds, LastModel, Progress, RawAccuracy, StopOnNaN
 from mixnet_tf.training.config import TrainingConfig
 from mixnet_tf.training.freezing import unfreeze as unfreeze_from
 from mixnet_tf.training.phases import Phase, plan_phases
@@ -175,6 +175,7 @@ def _how_to_go_on(output: Path) -> Iterator[None]:
         raise MixNetError(f"{output}: the run stopped: {reason}; {_CONTINUE}") from error
 
 
+@step("build the network")
 def _fresh_model(
     config: ModelConfig, classes: int, size: tuple[int, int], padding: str, weights: str | Path | None
 ) -> keras.Model:
@@ -260,7 +261,7 @@ def _fit(
         keras.callbacks.CSVLogger(str(output / HISTORY), append=True),
         keras.callbacks.TensorBoard(str(output / LOGS)),
     ]
-    progress = TqdmCallback(verbose=0, desc=f"train {model.name}")
+    progress = Progress()
     try:
         model.fit(
             batches,
@@ -272,6 +273,7 @@ def _fit(
             shuffle=False,
             verbose=0,
             callbacks=[
+                progress,  # first, so that it shows what the others do
                 DropoutSeeds(steps),
                 best_model,
                 keras.callbacks.SwapEMAWeights(),
@@ -279,7 +281,6 @@ def _fit(
                 *logs,
                 StopOnNaN(),
                 LastModel(output / LAST),
-                progress,
             ],
         )
     except BaseException:  # Ctrl-C included: Keras does not tell the callbacks, whose files would stay open
@@ -288,7 +289,7 @@ def _fit(
                 callback.on_train_end()
         raise
     finally:
-        progress.epoch_bar.close()
+        progress.close()
     return best_model.best
 
 

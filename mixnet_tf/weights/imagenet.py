@@ -13,13 +13,13 @@ from typing import IO, Any, NamedTuple
 
 import keras
 import numpy as np
-from tqdm import tqdm
 
 from mixnet_tf.checks import integer, shown
 from mixnet_tf.config import expand_blocks, load_config
 from mixnet_tf.errors import ArgumentError, WeightsError, printable
 from mixnet_tf.files import whole_file
 from mixnet_tf.layers import MixDepthBlock
+from mixnet_tf.progress.steps import bar
 from mixnet_tf.weights.h5_files import MAX_BYTES
 from mixnet_tf.weights.schemes import mixnet_blocks
 
@@ -177,10 +177,10 @@ def _receive(response: Any, file: IO[bytes], name: str) -> None:
     length = response.headers.get("Content-Length", "")
     announced = int(length) if length.isdigit() else None
     received = 0
-    with tqdm(total=announced, desc=name, unit="B", unit_scale=True, leave=False, disable=None) as bar:
+    with bar(name, announced, "B", unit_scale=True) as progress:
         while piece := response.read(2**16):
             received += file.write(piece)
-            bar.update(len(piece))
+            progress.update(len(piece))
             if received > MAX_BYTES:
                 raise ValueError(f"more than {MAX_BYTES} bytes")
     if announced not in (None, received):

@@ -1,0 +1,1 @@
+"""What standard error says while a step works."""

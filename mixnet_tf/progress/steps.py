@@ -1,0 +1,128 @@
+"""Progress on standard error: a bar where parts are counted, the seconds where they are not, and lines that stay.
+
+How much is said is the level of the logger ``mixnet_tf``: from ERROR on nothing, at INFO a line a step as well, at
+DEBUG the native libraries' messages, too. Bars and seconds are for terminals.
+"""
+
+import contextlib
+import logging
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+from mixnet_tf.errors import printable
+
+LOG = logging.getLogger("mixnet_tf")
+
+_CLOCK = Path(__file__).with_name("clock.py")
+_CLEAR = "\r\x1b[K"  # to the start of the line, and erase it
+_busy = threading.Lock()
+"""Held by the step that is shown: there is one line, and what works inside of a step shows nothing."""
+
+Part = TypeVar("Part")
+
+
+def line(text: str) -> None:
+    """Say a line that stays, unless nothing is to be said.
+
+    >>> line("epoch 1/2")
+    """
+    if LOG.isEnabledFor(logging.WARNING) and sys.stderr is not None:
+        tqdm.write((_CLEAR if sys.stderr.isatty() else "") + printable(text), file=sys.stderr)
+
+
+@contextlib.contextmanager
+def bar(name: str, total: int | None, unit: str, **settings: Any) -> Iterator[Any]:
+    """Yield tqdm's bar, whose ``update(n)`` says that `n` more parts are done.
+
+    Its seconds go on while a part works.
+
+    Args:
+        name: of the step.
+        total: how many parts there are.
+        unit: what a part is.
+        **settings: of tqdm.
+
+    Example:
+        >>> with bar("download", 100, "B") as shown:
+        ...     _ = shown.update(50)
+    """
+    name = printable(name)
+    LOG.info("%s", name)
+    with _turn() as seen, tqdm(desc=name, total=total, unit=unit, leave=False, disable=not seen, **settings) as shown:
+        ended = threading.Event()
+        if seen:
+            threading.Thread(target=_refresh, args=(shown, ended), daemon=True).start()
+        try:
+            yield shown
+        finally:
+            ended.set()
+
+
+@contextlib.contextmanager
+def _turn() -> Iterator[bool]:
+    """Yield whether a step is to be shown: on a terminal, unless nothing is to be said or another one is shown."""
+    terminal = sys.stderr is not None and sys.stderr.isatty()
+    seen = LOG.isEnabledFor(logging.WARNING) and terminal and _busy.acquire(blocking=False)
+    try:
+        yield seen
+    finally:
+        if seen:
+            _busy.release()
+
+
+def _refresh(shown: Any, ended: threading.Event) -> None:
+    while not ended.wait(1):
+        shown.refresh()
+
+
+def counted(parts: Iterable[Part], name: str, total: int, unit: str) -> Iterator[Part]:
+    """Yield the parts of a step, with a bar.
+
+    >>> list(counted("abc", "spell", 3, "letter"))
+    ['a', 'b', 'c']
+    """
+    with bar(name, total, unit) as shown:
+        for part in parts:
+            yield part
+            shown.update()
+
+
+@contextlib.contextmanager
+def step(name: str) -> Iterator[None]:
+    """Show the name of a step without a count, and its seconds; also a decorator. A step inside of it shows none.
+
+    Args:
+        name: what is done.
+
+    Example:
+        >>> with step("convert"):
+        ...     pass
+    """
+    name = printable(name)
+    LOG.info("%s", name)
+    with _turn() as seen, _clock(name) if seen else contextlib.nullcontext():
+        yield
+
+
+@contextlib.contextmanager
+def _clock(name: str) -> Iterator[None]:
+    stderr = sys.stderr
+    print(_CLEAR + name, end="", file=stderr, flush=True)
+    clock = None
+    if sys.executable and not hasattr(sys, "frozen"):  # else there is no Python to start
+        with contextlib.suppress(OSError):  # no memory for it: the name alone must do
+            command = [sys.executable, "-I", "-S", str(_CLOCK), name]
+            clock = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=stderr.fileno())
+    try:
+        yield
+    finally:
+        if clock is not None:
+            clock.kill()
+            clock.communicate()
+        print(_CLEAR, end="", file=stderr, flush=True)
