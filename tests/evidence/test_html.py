@@ -168,6 +168,11 @@ def test_the_verdict_comes_first_and_its_numbers_are_told(shown):
     assert chosen.startswith("model_int8.tflite")
 
 
+def test_the_page_ends(shown):
+    """A killed pipeline never leaves half of one: `tests/fuzz/kill.py` looks for the end."""
+    assert shown.text.startswith("<!doctype html>\n") and shown.text.endswith("</html>\n")
+
+
 def test_how_it_was_measured(shown):
     report, _ = made()
     facts = dict(zip(shown.texts("dt"), shown.texts("dt", "dd"), strict=False)).keys()
