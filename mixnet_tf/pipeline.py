@@ -36,7 +36,7 @@ _RECIPES = {
 """Graph → number format in the name of the file → recipe. The plain files have no step but the ranges."""
 
 BLOCK_IMAGES = 8
-"""Test images that show where the error of int8 enters: four times as many move a block by 0.5 dB at most."""
+"""Test images that show where the error of int8 enters: four times as many moved no block by more than 1.5 dB."""
 
 
 def run_pipeline(

@@ -4,14 +4,13 @@ import dataclasses
 import io
 import math
 import re
-import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
 from mixnet_tf.errors import printable
 from mixnet_tf.evidence.diagnosis import BlockError
-from mixnet_tf.evidence.figures import new_figure
+from mixnet_tf.evidence.figures import new_figure, save_figure, settings
 from mixnet_tf.evidence.results import ModelResult, Report
 
 SHOWN = 20
@@ -25,7 +24,7 @@ _KINDS = {"": "training", "val_": "validation"}  # beginnings of columns of the 
 _TABLE = "The table has the numbers."
 _MARKED = 30  # more epochs are a line without points
 _HALF, _THIRD = 4.3, 3.2  # inches: of the page; a phone shows either in its whole width
-_RULES: Any = {
+_SETTINGS = {
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "report",  # the same report is the same file
     "font.size": 10,
@@ -99,14 +98,9 @@ def milliseconds(number: float) -> str:
 
 def _chart(title: str, alt: str, draw: Callable[..., Any], *arguments: Any) -> Chart:
     """Return what `draw` makes of its arguments, with a text for those who do not see it."""
-    from matplotlib import rc_context
-
-    content = io.StringIO()
-    with rc_context(_RULES), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the browser has it
-        figure = draw(*arguments)
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(content, format="svg", transparent=True, metadata=nothing)
+    content, nothing = io.StringIO(), dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with settings(_SETTINGS):
+        save_figure(draw(*arguments), content, format="svg", transparent=True, metadata=nothing)
     return Chart(title, _inline(content.getvalue(), f"{title}. {alt}"))
 
 
@@ -159,8 +153,9 @@ def _rows(names: Collection[str], width: float) -> tuple[Any, Any]:
 
 
 def _short(name: str) -> str:
+    """Return a name in 20 characters: the widest ones leave a third of the narrowest plot to its bars."""
     text = printable(name)
-    return text if len(text) <= 24 else f"{text[:11]}…{text[-12:]}"
+    return text if len(text) <= 20 else f"{text[:9]}…{text[-10:]}"
 
 
 def _intervals(names: Collection[str], shares: Sequence[Sequence[float]]) -> Any:

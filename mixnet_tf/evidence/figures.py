@@ -5,7 +5,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 
 def new_figure(width: float, height: float) -> tuple[Any, Any]:
@@ -36,8 +36,17 @@ def _without_warnings() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def save_figure(figure: Any, path: Path) -> None:
-    """Write a figure as the kind of file that the suffix of `path` names."""
+@contextlib.contextmanager
+def settings(values: Any) -> Iterator[None]:
+    """Draw with these settings of matplotlib's."""
+    with _without_warnings():
+        from matplotlib import rc_context
+    with rc_context(values):
+        yield
+
+
+def save_figure(figure: Any, path: Path | IO[str], **options: Any) -> None:
+    """Write a figure as the kind of file that the suffix of `path` names, or by the options of matplotlib's savefig."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a class name in a script the font lacks
-        figure.savefig(path)
+        figure.savefig(path, **options)

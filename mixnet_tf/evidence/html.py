@@ -57,6 +57,7 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=True,
         finalize=_one_line,
     )
     made.filters |= {"percent": _percent, "number": _number, "milliseconds": _milliseconds, "short": _short}

@@ -34,7 +34,7 @@ HOSTILE = (
     "&lt;b&gt; &amp; <b>",
     "\x1b[31m\u202e\x00two\nlines",
     "猫 कुत्ता كلب",
-    "n" * 300,
+    "W" * 300,
     "$x_1$",
     "]]> <!-- -->",
 )
@@ -168,6 +168,11 @@ def test_the_verdict_comes_first_and_its_numbers_are_told(shown):
     assert chosen.startswith("model_int8.tflite")
 
 
+def test_the_page_ends(shown):
+    """A killed pipeline never leaves half of one: `tests/fuzz/kill.py` looks for the end."""
+    assert shown.text.startswith("<!doctype html>\n") and shown.text.endswith("</html>\n")
+
+
 def test_how_it_was_measured(shown):
     report, _ = made()
     facts = dict(zip(shown.texts("dt"), shown.texts("dt", "dd"), strict=False)).keys()
@@ -228,7 +233,7 @@ def test_names_are_text_whatever_they_hold(shown, name):
     if len(name) < 40:
         assert hostile.rows("classes")[1][0] == " ".join(written.split())
     else:
-        assert hostile.rows("classes")[1][0] == f"{'n' * 20}…{'n' * 19}"
+        assert hostile.rows("classes")[1][0] == f"{'W' * 20}…{'W' * 19}"
         titles = [attributes.get("title") for _, attributes, _ in hostile.all("bdi")]
         assert set(names) <= set(titles)  # the whole name, for those who ask
 

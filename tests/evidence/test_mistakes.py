@@ -48,7 +48,7 @@ def test_the_surest_mistakes_come_first():
 
 @pytest.fixture
 def noise(tmp_path) -> Split:
-    """Forty files of 96 x 96 pixels that compress as badly as can be, four of each of ten classes, and the sixth is gone."""
+    """Forty files that compress as badly as can be, four of each of ten classes; the sixth is gone."""
     rng, paths = np.random.default_rng(0), []
     for i in range(40):
         path = tmp_path / f"{i // 4}" / f"{i}.png"

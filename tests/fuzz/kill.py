@@ -77,6 +77,8 @@ def check_file(path: Path) -> None:
         Interpreter(str(path)).allocate_tensors()
     elif path.suffix == ".png":
         Image.open(path).load()
+    elif path.suffix == ".html":
+        assert path.read_text(encoding="utf-8").endswith("</html>\n")
     elif path.name == "history.csv":
         with path.open(newline="") as handle:
             assert all(None not in row.values() for row in csv.DictReader(handle))
