@@ -15,6 +15,7 @@ from mixnet_tf.evidence.benchmark import benchmark
 from mixnet_tf.evidence.evaluation import open_predictor, predict, score, with_distance
 from mixnet_tf.evidence.report import ModelResult, Report, write_report
 from mixnet_tf.exporting import KerasSource, export
+from mixnet_tf.progress.steps import step
 from mixnet_tf.quantization.types import Exported
 from mixnet_tf.training.config import TrainingConfig
 from mixnet_tf.training.fit import check_class_weights, train
@@ -103,7 +104,8 @@ def run_pipeline(
             notes=tuple(note for file in exported for note in file.notes),
             pixel_range=data.pixel_range,
         )
-        write_report(report, output, confusion)
+        with step("write the report"):
+            write_report(report, output, confusion)
         return report
 
 
