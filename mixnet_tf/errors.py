@@ -62,7 +62,7 @@ def _escape(character: str) -> str:
 
 
 def did_you_mean(name: object, candidates: Iterable[str]) -> str:
-    """Return `` (did you mean 'x'?)`` for the candidate nearest to a text, or that it begins, or an empty string.
+    """Return `` (did you mean 'x'?)`` for the candidate that begins with a text or is near to it, or an empty text.
 
     >>> did_you_mean("swihs", ["relu", "swish"])
     " (did you mean 'swish'?)"
@@ -70,5 +70,6 @@ def did_you_mean(name: object, candidates: Iterable[str]) -> str:
     if not isinstance(name, str) or len(name) > 100:
         return ""
     candidates = list(candidates)
-    nearest = difflib.get_close_matches(name, candidates, n=1) or [text for text in candidates if text.startswith(name)]
+    longer = [text for text in candidates if text.startswith(name)]
+    nearest = longer if len(longer) == 1 else difflib.get_close_matches(name, candidates, n=1) or longer
     return f" (did you mean {nearest[0]!r}?)" if nearest else ""

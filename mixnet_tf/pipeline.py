@@ -23,6 +23,7 @@ from mixnet_tf.evidence.report import write_report
 from mixnet_tf.evidence.results import ModelResult, Report
 from mixnet_tf.exporting import KerasSource, export
 from mixnet_tf.metrics import class_scores, count_confusion
+from mixnet_tf.progress.steps import step
 from mixnet_tf.quantization.types import Exported
 from mixnet_tf.training.config import TrainingConfig
 from mixnet_tf.training.fit import check_class_weights, train
@@ -129,8 +130,9 @@ def run_pipeline(
             history=read_curves(output),
             best_epoch=best_epoch(output)[0],
         )
-        pictures = mistaken_pictures(data.splits["test"], measured.outputs, confusions, data.class_names)
-        write_report(report, output, measured.confusion, pictures)
+        with step("write the report"):
+            pictures = mistaken_pictures(data.splits["test"], measured.outputs, confusions, data.class_names)
+            write_report(report, output, measured.confusion, pictures)
         return report
 
 

@@ -23,7 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     files = [lite(model) for model in args.models]
-    from mixnet_tf.evidence.benchmark import benchmark
+    from mixnet_tf.progress.steps import step
+
+    with step("load LiteRT"):
+        from mixnet_tf.evidence.benchmark import benchmark
 
     latencies = benchmark(files, num_threads=args.threads, rounds=args.rounds)
     return [dataclasses.asdict(latency) for latency in latencies]

@@ -19,7 +19,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     path = lite(args.model)
-    from mixnet_tf.litert.op_table import inspect_model
+    from mixnet_tf.progress.steps import step
+
+    with step("load LiteRT"):
+        from mixnet_tf.litert.op_table import inspect_model
 
     return dataclasses.asdict(inspect_model(path)) | {"path": str(path)}
 

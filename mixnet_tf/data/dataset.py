@@ -110,7 +110,7 @@ class ImageData:
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{len(split)} {name}" for name, split in self.splits.items())
-        return f"<ImageData {self.name!r}: {len(self.class_names)} classes, {counts}>"
+        return f"<ImageData {checks.shown(self.name)}: {len(self.class_names)} classes, {counts}>"
 
     @property
     def skipped(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ DEBUG the native libraries' messages, too. Bars and seconds are for terminals.
 
 import contextlib
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -54,7 +55,8 @@ def bar(name: str, total: int | None, unit: str, **settings: Any) -> Iterator[An
     """
     name = printable(name)
     LOG.info("%s", name)
-    with _turn() as seen, tqdm(desc=name, total=total, unit=unit, leave=False, disable=not seen, **settings) as shown:
+    settings |= {"desc": name, "total": total, "unit": unit, "leave": False}
+    with _turn() as seen, tqdm(**settings, **_size() if seen else {}, disable=not seen) as shown:
         ended = threading.Event()
         if seen:
             threading.Thread(target=_refresh, args=(shown, ended), daemon=True).start()
@@ -62,6 +64,12 @@ def bar(name: str, total: int | None, unit: str, **settings: Any) -> Iterator[An
             yield shown
         finally:
             ended.set()
+
+
+def _size() -> dict[str, int]:
+    """Return the size of the terminal for tqdm, which shows nothing on one without a size, as `script` makes."""
+    size = os.get_terminal_size(sys.stderr.fileno())
+    return {"ncols": size.columns or 80, "nrows": size.lines or 24}
 
 
 @contextlib.contextmanager

@@ -91,6 +91,15 @@ def test_flags_become_arguments_of_training(digits, tmp_path):
     assert train.training_arguments(given, digits) == expected
 
 
+@pytest.mark.parametrize(
+    ("alias", "name", "text"),
+    [("--lr", "--learning-rate", "0.01"), ("--batch", "--batch-size", "7"), ("--wd", "--weight-decay", "0.5"),
+     ("--imgsz", "--image-size", "48")],
+)  # fmt: skip
+def test_what_others_call_a_flag(alias, name, text):
+    assert parsed(alias, text) == parsed(name, text) != parsed()
+
+
 def test_flags_that_are_not_given_leave_everything_as_it_is(digits, tmp_path):
     given = parsed()
     given.output = tmp_path

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from command_line import refused, results, shown
 
+from mixnet_tf.cli import main
+
 TINY = Path(__file__).parents[1] / "tiny.yaml"
 ABOUT = ["notes", "skipped_images"]
 EVALUATED = ["model", "split", "count", "top1", "top5", "per_class", "reference", "agreement", "snr_db"]
@@ -29,8 +31,15 @@ def test_list_and_summary(capsys):
     assert (stages["stage3"]["height"], stages["stage3"]["channels"]) == (14, 120)
     text = shown(capsys, "summary", summary)
     assert "4,134,606" in text and "239.17 M" in text and "14x14" in text
-    text = shown(capsys, "list", listed)
-    assert "4,134,606" in text and "int8_mixed" in text
+    recipe = "int8 throughout, input and output too, for the smallest and fastest file."
+    assert listed["recipes"]["int8"] == {"description": recipe}
+    assert all(entry["description"].endswith(".") for kind in listed.values() for entry in kind.values())
+    lines = shown(capsys, "list", listed).splitlines()
+    (network,) = [line for line in lines if line.startswith(" mixnet_s ")]
+    assert network.split() == ["mixnet_s", "MixNet-S", "(arXiv:1907.09595).", "4,134,606", "239.2", "M"]
+    starts = {line.index(entry["description"]) for entry in listed["recipes"].values() for line in lines
+              if line.rstrip().endswith(entry["description"])}  # fmt: skip
+    assert len(starts) == 1
 
 
 @pytest.fixture(scope="module")
@@ -87,15 +96,21 @@ def test_inspect(job, fixtures, capsys):
     result = results(capsys, "inspect", large)
     (cliff,) = [op for op in result["ops"] if op["cliff"]]
     assert cliff["inputs"][1][1] == 7
-    last = shown(capsys, "inspect", result).splitlines()[-1]
-    assert last == f"{large}: 0.00 MB, 3 ops, 0 outside the delegate, 1 performance cliffs"
+    lines = shown(capsys, "inspect", result).splitlines()
+    assert lines[0] == f"{large}: 0.00 MB" and len(lines) == 4
+    assert lines[-1] == "3 ops: 3 on XNNPACK, 1 of them slow, and 0 outside it; --ops says which, and why"
 
 
 def test_inspect_shows_why_an_op_is_slow(fixtures, capsys):
-    text = shown(capsys, "inspect", results(capsys, "inspect", fixtures / "ops" / "float32_cumsum.tflite"))
+    path = fixtures / "ops" / "float32_cumsum.tflite"
+    assert main(["inspect", str(path), "--ops"]) == 0
+    text = capsys.readouterr().out
     (row,) = [line for line in text.splitlines() if "CUMSUM" in line]
     assert "1x8x8x8" in row and "NO: XNNPACK does not take this op" in row
-    assert text.endswith("3 ops, 1 outside the delegate, 0 performance cliffs\n")
+    assert "\n3 ops: 2 on XNNPACK, 0 of them slow, and 1 outside it\n" in text
+    assert main(["inspect", str(path)]) == 0
+    assert "CUMSUM" not in capsys.readouterr().out
+    assert results(capsys, "inspect", path, "--ops") == results(capsys, "inspect", path)
 
 
 def test_inspect_shows_what_int8_input_means(job, capsys):
@@ -160,7 +175,7 @@ def test_export_at_another_size_and_of_another_graph(job, tmp_path, capsys):
     result = results(capsys, "inspect", path)
     cliffs = [op for op in result["ops"] if op["cliff"]]
     assert [op["inputs"][1][1] for op in cliffs] == [7, 7, 9]  # mixnet_nano's kernels above 25 taps
-    assert "3 performance cliffs" in shown(capsys, "inspect", result)
+    assert "3 of them slow" in shown(capsys, "inspect", result)
 
 
 @pytest.mark.slow

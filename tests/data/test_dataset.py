@@ -88,6 +88,7 @@ def test_a_data_set_is_shown_on_one_line(photographs):
     data = load_data(photographs)
     assert repr(data) == "<ImageData 'photographs': 2 classes, 22 train, 2 val, 8 test>"
     assert repr(data.splits["val"]) == "<Split of 2 images>"
+    assert len(repr(dataclasses.replace(data, name="n" * 255))) < 140
 
 
 @pytest.mark.parametrize("value", ["skp", None, True, "Error"])

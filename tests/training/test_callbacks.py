@@ -6,12 +6,31 @@ import pytest
 
 from mixnet_tf.errors import MixNetError
 from mixnet_tf.training import callbacks
-from mixnet_tf.training.callbacks import BestModel, DropoutSeeds, LastModel, StopOnNaN
+from mixnet_tf.training.callbacks import BestModel, DropoutSeeds, LastModel, Progress, StopOnNaN
 
 
 @pytest.fixture
 def model() -> keras.Model:
     return keras.Sequential([keras.Input((4,)), keras.layers.Dropout(0.5, seed=7), keras.layers.Dense(2)])
+
+
+def test_a_line_stays_of_every_epoch(capsys, monkeypatch):
+    moments = iter([10.0, 22.4, 30.0, 31.0])
+    monkeypatch.setattr(callbacks.time, "monotonic", lambda: next(moments))
+    progress = Progress()
+    progress.set_params({"epochs": 3, "steps": 2})
+    for epoch, accuracy in ((1, 0.875), (2, 1.0)):  # a resumed run
+        progress.on_epoch_begin(epoch)
+        for batch in range(2):
+            progress.on_train_batch_end(batch, {"loss": 0.5})
+        progress.on_test_begin()
+        progress.on_test_end()
+        progress.on_epoch_end(epoch, {"loss": 0.25, "val_accuracy": accuracy})
+    progress.close()
+    assert capsys.readouterr().err.splitlines() == [
+        "epoch 2/3: loss 0.2500, top-1 on val 87.50%, 12 s",
+        "epoch 3/3: loss 0.2500, top-1 on val 100.00%, 1 s",
+    ]
 
 
 def test_dropout_begins_an_epoch_after_the_steps_of_those_before(model):

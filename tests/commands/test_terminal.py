@@ -1,0 +1,79 @@
+"""What somebody sees who waits: every step by its name, and nothing of TensorFlow's own."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from terminal import Terminal
+
+TINY = Path(__file__).parents[1] / "tiny.yaml"
+NOISE = re.compile(r"[IWEF]\d{4} \d\d:|oneDNN|[Cc]uda|XNNPACK delegate|absl|WARNING|Warning")
+DATA = ["--data", "digits"]
+EXPORT = ["export", "{job}/model.keras", "--recipe", "int8", "--calibration", "digits", "--images", "8"]
+COMMANDS = {
+    "benchmark": ["benchmark", "{job}/model_int8.tflite", "--rounds", "1"],
+    "inspect": ["inspect", "{job}/model_int8.tflite"],
+    "compare": ["compare", "{job}/model.keras", "{job}/model_int8.tflite", *DATA],
+    "export": [*EXPORT, "--output", "x.tflite"],
+    "import-weights": ["import-weights", "{job}/model.keras", "--config", "mixnet_nano", "--output", "x.keras"],
+    "train": ["train", str(TINY), *DATA, "--output", "run", "--epochs", "1"],
+}
+STEPS = {
+    "benchmark": ["load LiteRT", "try model_int8.tflite in a process of its own", "time the files:"],
+    "inspect": ["load LiteRT", "try model_int8.tflite in a process of its own"],
+    "compare": ["look at the data", "load TensorFlow", "read model.keras", "evaluate model.keras:"],
+    "export": [
+        *("look at the data", "load TensorFlow", "read model.keras", "choose images:", "rewrite the graph"),
+        *("compare the rewritten graph with the model", "convert to .tflite", "find the extremes:"),
+        *("equalize the channels", "check the equalized graph", "choose the ranges:", "quantize"),
+        *("find the mean of every channel", "correct the biases:"),
+    ],
+    "import-weights": ["load TensorFlow", "build the model"],
+    "train": [
+        *("look at the data", "load TensorFlow", "build the network", "epoch 1/1: first batch", "epoch 1/1:"),
+        *("epoch 1/1: validate", "epoch 1/1: save", "epoch 1/1: loss ", "read best.keras"),
+    ],
+}
+"""The names of what is shown, in this order."""
+
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("compare", "export", "import-weights", "train")]
+
+
+def arguments(name: str, job: Path) -> list[str]:
+    return ["-m", "mixnet_tf", *(argument.format(job=job) for argument in COMMANDS[name])]
+
+
+@pytest.fixture
+def settings(tmp_path):
+    """An empty folder, and the environment of a user, without the settings of the tests."""
+    return {"cwd": tmp_path, "env": {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}}
+
+
+@pytest.mark.parametrize("name", ["benchmark", "inspect", *SLOW])
+def test_a_terminal_shows_every_step_and_no_noise(name, job, settings):
+    terminal = Terminal(*arguments(name, job), **settings)
+    text = terminal.read()
+    assert terminal.process.returncode == 0 and not NOISE.search(text), text
+    shown = iter(re.split(r"\r\x1b\[K|\r", text))
+    for step in STEPS[name]:
+        assert any(piece.startswith(step) for piece in shown), f"{step} is not shown, or too early"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["export", "train"])
+def test_without_a_terminal_only_epochs_are_said(name, job, settings):
+    done = subprocess.run([sys.executable, *arguments(name, job)], capture_output=True, text=True, **settings)
+    line = r"epoch 1/1: loss \d\.\d{4}, top-1 on val \d+\.\d\d%, \d+ s\n" if name == "train" else ""
+    assert done.returncode == 0 and re.fullmatch(line, done.stderr)
+
+
+@pytest.mark.slow
+def test_verbose_says_the_steps_line_by_line_and_lets_tensorflow_speak(job, settings):
+    command = [sys.executable, *arguments("export", job), "--verbose"]
+    done = subprocess.run(command, capture_output=True, text=True, **settings)
+    said = re.findall(r"^\d\d:\d\d:\d\d (.*)$", done.stderr, re.MULTILINE)
+    assert [step for step in said if not step.startswith("try ")] == [name.rstrip(":") for name in STEPS["export"]]
+    assert NOISE.search(done.stderr)
