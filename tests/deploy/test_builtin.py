@@ -62,7 +62,8 @@ def test_a_batch_norm_behind_a_vector_is_folded_into_its_matrix_product():
 
 
 @pytest.mark.parametrize(
-    "first", [layers.MaxPooling2D(2), layers.Conv2D(5, 1, activation="relu"), layers.DepthwiseConv2D(1, depth_multiplier=2)]
+    "first",
+    [layers.MaxPooling2D(2), layers.Conv2D(5, 1, activation="relu"), layers.DepthwiseConv2D(1, depth_multiplier=2)],
 )
 def test_a_batch_norm_behind_anything_else_becomes_one_operator(first):
     graph = deployed(chain(first, BatchNorm(name="norm")))
