@@ -128,9 +128,11 @@ def _row(graph: FlatGraph, index: int, op: Op, delegated: bool) -> OpInfo:
 
 
 def _cliff(graph: FlatGraph, op: Op) -> str:
-    if op.name != "DEPTHWISE_CONV_2D" or len(op.inputs) < 2 or len(graph.shape(op.inputs[1])) != 4:
+    if op.name not in _CONVOLUTIONS or len(op.inputs) < 2 or len(graph.shape(op.inputs[1])) != 4:
         return ""
-    _, height, width, _ = graph.shape(op.inputs[1])
+    _, height, width, per_group = graph.shape(op.inputs[1])
+    if op.name == "CONV_2D" and (per_group != 1 or graph.shape(op.inputs[0])[-1:] in ((), (1,))):
+        return ""  # with one channel a group, it is a depthwise convolution by another name
     if height * width <= MAX_TAPS:
         return ""
     return (

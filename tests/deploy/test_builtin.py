@@ -28,13 +28,17 @@ def deployed(model: keras.Model) -> keras.Model:
     expected = np.asarray(model(images, training=False))
     actual = np.concatenate([graph(image[None], training=False) for image in images])
     assert np.abs(actual - expected).max() < 2e-6 * np.abs(expected).max()
-    taps = [np.prod(layer.kernel_size) for layer in graph.layers if isinstance(layer, layers.DepthwiseConv2D)]
-    assert all(number <= MAX_TAPS for number in taps)
+    assert all(np.prod(layer.kernel_size) <= MAX_TAPS for layer in depthwise(graph))
     return graph
 
 
 def kinds(graph: keras.Model) -> list[str]:
-    return [type(layer).__name__ for layer in graph.layers[1:]]
+    """Return the kinds of layers behind the input; a reshape moves nothing."""
+    return [type(layer).__name__ for layer in graph.layers[1:] if not isinstance(layer, layers.Reshape)]
+
+
+def depthwise(graph: keras.Model) -> list[layers.DepthwiseConv2D]:
+    return [layer for layer in graph.layers if isinstance(layer, layers.DepthwiseConv2D)]
 
 
 @pytest.mark.parametrize(
@@ -68,7 +72,8 @@ def test_a_batch_norm_behind_a_vector_is_folded_into_its_matrix_product():
 def test_a_batch_norm_behind_anything_else_becomes_one_operator(first):
     graph = deployed(chain(first, BatchNorm(name="norm")))
     assert not any(isinstance(layer, BatchNorm) for layer in graph.layers)
-    assert kinds(graph)[-1] == "DepthwiseConv2D" and graph.layers[-1].kernel_size == (1, 1)
+    assert kinds(graph)[-1] == "DepthwiseConv2D" and depthwise(graph)[-1].kernel_size == (1, 1)
+    assert graph.layers[-1].name == "norm"
 
 
 def test_a_convolution_with_two_readers_is_computed_once():
@@ -107,10 +112,23 @@ def test_arithmetic_on_an_image_is_one_operator(constant):
     image = keras.Input((*SIZE, 3))
     model = with_random_weights(keras.Model(image, layers.Conv2D(4, 3, padding="same")(image / constant - 1)))
     graph = deployed(model)
-    assert kinds(graph) == ["DepthwiseConv2D", "Conv2D"] and len(graph.operations) == 3
-    kernel, bias = graph.layers[1].get_weights()
-    np.testing.assert_allclose(kernel.ravel(), np.ones(3) / constant, rtol=1e-6)
-    np.testing.assert_array_equal(bias, [-1, -1, -1])
+    assert kinds(graph) == ["DepthwiseConv2D", "Conv2D"] and len(graph.operations) == 5  # with the input and reshapes
+    kernel, bias = depthwise(graph)[0].get_weights()
+    np.testing.assert_allclose(kernel.reshape(-1, 3), np.tile(1 / constant, (10, 3 if np.ndim(constant) == 0 else 1)))
+    np.testing.assert_array_equal(bias, -np.ones(30))
+
+
+@pytest.mark.parametrize(
+    ("width", "channels", "wide"),
+    [(224, 3, (14, 48)), (225, 3, (15, 45)), (96, 4, (8, 48)), (96, 30, None), (97, 3, None)],
+)
+def test_few_channels_are_scaled_with_their_neighbours(width, channels, wide):
+    image = keras.Input((2, width, channels))
+    graph = deploy_model(keras.Model(image, layers.Rescaling(0.5, offset=1.0)(image)), image_size=(2, width))
+    (layer,) = depthwise(graph)
+    assert layer.output.shape[2:] == (wide or (width, channels))
+    values = np.random.default_rng(0).normal(size=graph.input_shape).astype(np.float32)
+    np.testing.assert_allclose(graph(values), values * 0.5 + 1, rtol=1e-6, atol=1e-6)
 
 
 def test_arithmetic_between_layers_or_with_a_map_stays():
@@ -216,5 +234,4 @@ def test_whole_networks_of_keras(name):
     expected, actual = (np.asarray(net(images, training=False)) for net in (model, graph))
     assert np.abs(actual - expected).max() < 1e-4 * np.abs(expected).max()
     assert not any(isinstance(layer, BatchNorm | layers.LayerNormalization) for layer in graph.layers[:-4])
-    taps = [np.prod(layer.kernel_size) for layer in graph.layers if isinstance(layer, layers.DepthwiseConv2D)]
-    assert max(taps) <= MAX_TAPS
+    assert all(np.prod(layer.kernel_size) <= MAX_TAPS for layer in depthwise(graph))

@@ -7,6 +7,7 @@ from small import SMALL
 
 from mixnet_tf.deploy.deploy import deploy_model
 from mixnet_tf.errors import ArgumentError, DeployError, MixNetError
+from mixnet_tf.exporting import export
 from mixnet_tf.model import create_model
 
 
@@ -30,6 +31,19 @@ def two_inputs():
     return keras.Model(images, images[0] + images[1])
 
 
+def nested_two_inputs():
+    image, inner = keras.Input((8, 8, 3)), two_inputs()
+    inner.name = "two"
+    return keras.Model(image, inner([image, image]))
+
+
+def quantized(mode):
+    members = [keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(8, name="head")]
+    model = keras.Sequential(members, name="net")
+    model.quantize(mode, filters="head")
+    return model
+
+
 def small_pool():
     image = keras.Input((None, None, 3))
     return keras.Model(image, keras.layers.MaxPooling2D(4)(keras.layers.Conv2D(3, 3)(image)), name="pool")
@@ -42,7 +56,24 @@ def small_pool():
         (Subclassed, 32, "cannot deploy 'subclassed.*', a Subclassed: expected"),
         (keras.Sequential, 32, "cannot deploy 'sequential.*', a Sequential: expected"),
         (two_inputs, 8, "with one input"),
-        (lambda: custom_model(Custom(name="mine")), 8, "layer 'mine' is a Custom; expected MixNet's layers"),
+        (
+            lambda: custom_model(Custom(name="mine")),
+            8,
+            "layer 'mine' is a Custom; expected MixNet's layers.*graph plain",
+        ),
+        (
+            lambda: custom_model(Subclassed(name="sub")),
+            8,
+            "cannot deploy 'sub', a Subclassed: expected a built functional",
+        ),
+        (nested_two_inputs, 8, "cannot deploy 'two': it has 2 inputs, expected a model with one"),
+        (
+            lambda: quantized("int8"),
+            8,
+            r"layer 'head' of net is quantized by Keras already \(int8_from_float32\); expected",
+        ),
+        (lambda: quantized("float8"), 8, "layer 'head' of net is quantized by Keras already"),
+        (lambda: custom_model(quantized("int4")), 8, "layer 'head' of net is quantized by Keras already"),
         (lambda: custom_model(keras.layers.Lambda(lambda x: x, name="l")), 8, "layer 'l' is a Lambda; expected"),
         (
             lambda: create_model(SMALL, input_shape=(32, 32, 3)),
@@ -61,6 +92,14 @@ def test_what_cannot_be_deployed_is_one_line(model, image_size, message):
     with pytest.raises(MixNetError, match=message) as caught:
         deploy_model(model(), image_size=image_size)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("graph", ["deploy", "plain"])
+@pytest.mark.parametrize("model", [Subclassed, lambda: quantized("int8"), lambda: custom_model(quantized("int8"))])
+def test_neither_graph_is_exported_of_what_is_no_float_model(model, graph, tmp_path):
+    with pytest.raises(DeployError, match=r"expected (a built functional|the float model)"):
+        export(model(), tmp_path / "x.tflite", recipe="float32", graph=graph)
+    assert not list(tmp_path.iterdir())
 
 
 def test_nan_weights_are_named():

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from small import SMALL, backbone, block, with_random_weights
 
+from mixnet_tf.deploy import builtin
 from mixnet_tf.deploy.deploy import TARGETS, deploy_model
 from mixnet_tf.deploy.verify import verify_deploy
 from mixnet_tf.errors import DeployError
@@ -53,6 +54,27 @@ def test_the_largest_difference_is_a_ten_thousandth_of_the_largest_value(factor,
         return
     with pytest.raises(DeployError, match=r"begins at output 0 with .* of the largest value, expected at most 1e-04"):
         verify_deploy(model, deployed)
+
+
+@pytest.mark.parametrize("kind", ["scale", "shift"])
+def test_a_wrong_fold_into_a_built_in_layer_is_refused(kind, monkeypatch):
+    """A batch norm whose epsilon, or mean, is left out: what is easily forgotten."""
+    image = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(8, 3)(image)
+    x = keras.layers.ReLU()(keras.layers.BatchNormalization(epsilon=1e-3)(x))
+    model = with_random_weights(keras.Model(image, keras.layers.Dense(4)(keras.layers.GlobalAveragePooling2D()(x))))
+    assert verify_deploy(model, deploy_model(model, image_size=16)) < 1e-5
+    right = builtin.scale_and_shift
+
+    def wrong(layer):
+        scale, shift = right(layer)
+        return (
+            (np.asarray(layer.gamma / np.sqrt(layer.moving_variance)), shift) if kind == "scale" else (scale, 0 * shift)
+        )
+
+    monkeypatch.setattr(builtin, "scale_and_shift", wrong)
+    with pytest.raises(DeployError, match="begins at output 0 with"):
+        verify_deploy(model, deploy_model(model, image_size=16))
 
 
 def test_images_of_another_size_are_refused():

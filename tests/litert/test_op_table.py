@@ -5,7 +5,9 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
+from foreign import foreign
 
 from mixnet_tf.errors import DeployError
 from mixnet_tf.litert.op_table import inspect_model
@@ -94,6 +96,16 @@ def test_depthwise_cliffs(fixtures, name):
     assert bool(table.cliffs) == CLIFFS[name]
     assert all(op.name == "DEPTHWISE_CONV_2D" and "25 taps" in op.cliff for op in table.cliffs)
     assert not table.outside
+
+
+@pytest.mark.parametrize(("size", "groups", "is_slow"), [(7, 8, True), (5, 8, False), (7, 4, False), (7, 1, False)])
+def test_a_convolution_with_one_channel_a_group_is_a_depthwise_one(tmp_path, size, groups, is_slow):
+    kernel = np.random.default_rng(0).normal(size=(size, size, 8 // groups, 8)).astype(np.float32)
+    image = tf.TensorSpec((1, 16, 16, 8), tf.float32, name="image")
+    path = tmp_path / "grouped.tflite"
+    path.write_bytes(foreign(lambda x: tf.nn.conv2d(x, kernel, 1, "SAME") + 1.0, image))
+    table = inspect_model(path)
+    assert [op.name for op in table.cliffs] == ["CONV_2D"] * is_slow and not table.outside
 
 
 def test_fields(fixtures):
