@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -87,9 +88,7 @@ def run_pipeline(
     """
     output, training = Path(output), training or TrainingConfig()
     check_class_weights(config, data)
-    plan_phases(
-        config, training, weights=weights, freeze_backbone=freeze_backbone, unfreeze=unfreeze
-    )  # its errors, first
+    plan_phases(config, training, weights=weights, freeze_backbone=freeze_backbone, unfreeze=unfreeze)  # or its errors
     with open_run(output, resume=resume, overwrite=overwrite):
         data = data.checked(*SPLITS)
         model = train(
@@ -117,23 +116,34 @@ def run_pipeline(
             class_names=data.class_names,
             image_size=height if height == width else (height, width),
             epochs=training.epochs,
-            results=measured.results,
-            test_is_val=data.test_is_val,
-            skipped_images=data.skipped,
             notes=tuple(note for file in exported for note in file.notes),
-            pixel_range=data.pixel_range,
-            comparison=measured.comparison,
-            classes=class_scores(measured.confusion, data.class_names),
             confusions=confusions,
             blocks=blocks,
-            block_images=min(BLOCK_IMAGES, len(data.splits["test"])),
-            history=read_curves(output),
-            best_epoch=best_epoch(output)[0],
+            **_about(data),
+            **_about_run(output),
+            results=measured.results,
+            comparison=measured.comparison,
+            classes=class_scores(measured.confusion, data.class_names),
         )
         with step("write the report"):
             pictures = mistaken_pictures(data.splits["test"], measured.outputs, confusions, data.class_names)
             write_report(report, output, measured.confusion, pictures)
         return report
+
+
+def _about(data: ImageData) -> dict[str, Any]:
+    """Return what a report says of its images."""
+    return {
+        "test_is_val": data.test_is_val,
+        "skipped_images": data.skipped,
+        "pixel_range": data.pixel_range,
+        "block_images": min(BLOCK_IMAGES, len(data.splits["test"])),
+    }
+
+
+def _about_run(output: Path) -> dict[str, Any]:
+    """Return what a report says of the training."""
+    return {"history": read_curves(output), "best_epoch": best_epoch(output)[0]}
 
 
 def _export_all(

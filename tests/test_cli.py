@@ -82,7 +82,7 @@ def test_a_slip_gets_the_nearest_name_and_the_help_that_has_it(arguments, line, 
     ("arguments", "name"),
     [
         (["export", "m.keras", "--rec", "int8", "--output", "x.tflite"], "--recipe"),
-        (["export", "m.keras", "--cal", "digits", "--recipe", "int8", "--output", "x.tflite"], "--calibration"),
+        (["export", "m.keras", "--dat", "digits", "--recipe", "int8", "--output", "x.tflite"], "--data"),
         (["train", "mixnet_nano", "--data", "digits", "--out", "x"], "--output"),
         (["list", "--js"], "--json"),
     ],
@@ -115,7 +115,7 @@ def complete(line: str, folder: Path | None = None) -> list[str]:
         ("mixnet-tf ex", ["export"]),
         ("mixnet-tf e", ["evaluate", "export"]),
         ("mixnet-tf export m.keras --rec", ["--recipe"]),
-        ("mixnet-tf export m.keras --ouput x --ca", ["--calibration"]),  # what is wrong will be said later
+        ("mixnet-tf export m.keras --ouput x --da", ["--data"]),  # what is wrong will be said later
         ("mixnet-tf evaluate m.keras --split t", ["test", "train"]),
     ],
 )

@@ -143,6 +143,6 @@ class Report:
         }
         if self.verdict.mixed:
             output = shlex.quote(f"{folder}/model_int8_mixed.tflite")
-            export = f"mixnet-tf export {reference} --recipe int8_mixed --calibration {data}{options} --output {output}"
+            export = f"mixnet-tf export {reference} --recipe int8_mixed --data {data}{options} --output {output}"
             commands["A file that keeps the most sensitive blocks in float32"] = export
         return commands

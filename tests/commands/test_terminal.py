@@ -12,7 +12,7 @@ from terminal import Terminal
 TINY = Path(__file__).parents[1] / "tiny.yaml"
 NOISE = re.compile(r"[IWEF]\d{4} \d\d:|oneDNN|[Cc]uda|XNNPACK delegate|absl|WARNING|Warning")
 DATA = ["--data", "digits"]
-EXPORT = ["export", "{job}/model.keras", "--recipe", "int8", "--calibration", "digits", "--images", "8"]
+EXPORT = ["export", "{job}/model.keras", "--recipe", "int8", "--data", "digits", "--images", "8"]
 COMMANDS = {
     "benchmark": ["benchmark", "{job}/model_int8.tflite", "--rounds", "1"],
     "inspect": ["inspect", "{job}/model_int8.tflite"],

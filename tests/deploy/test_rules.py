@@ -61,7 +61,8 @@ PIXELS = np.random.default_rng(0).uniform(0, 255, (1, 4, 4, 3)).astype(np.float3
 def test_what_scales_an_image_becomes_one_depthwise_convolution(layers, scale, offset):
     """Given by the documentation of both layers: x * scale + offset, and (x - mean) / sqrt(variance)."""
     model = deploy_model(keras.Sequential([keras.Input((4, 4, 3)), *layers]), image_size=4)
-    (layer,) = (layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer))
+    others = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer | keras.layers.Reshape)]
+    (layer,) = others
     assert isinstance(layer, keras.layers.DepthwiseConv2D) and layer.kernel_size == (1, 1)
     np.testing.assert_allclose(model(PIXELS), PIXELS * scale + offset, rtol=1e-5, atol=1e-5)
 

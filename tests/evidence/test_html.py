@@ -284,7 +284,7 @@ def test_a_lost_accuracy_comes_with_the_command_against_it():
     shown = page(dataclasses.replace(report, comparison=compared), confusion)
     assert shown.texts("p")[1].startswith("Ship model_float32.tflite for now: int8 loses 5.0 points of accuracy (")
     assert shown.texts("code")[-1] == (
-        "mixnet-tf export 'a run/model.keras' --recipe int8_mixed --calibration elk --on-bad-image skip "
+        "mixnet-tf export 'a run/model.keras' --recipe int8_mixed --data elk --on-bad-image skip "
         "--output 'a run/model_int8_mixed.tflite'"
     )
 
