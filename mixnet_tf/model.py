@@ -9,7 +9,7 @@ The layers are ``image``, ``preprocessing``, ``stem``, ``stage1_block1`` and so 
     >>> import tensorflow as tf
     >>> model = create_model("mixnet_nano", classes=10, classifier_activation=None, input_shape=(64, 64, 3))
     >>> images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype("float32")
-    >>> maps = keras.Model(model.inputs, [model.get_layer("last_conv").output, model.output])
+    >>> maps = keras.Model(model.input, [model.get_layer("last_conv").output, model.output])
     >>> with tf.GradientTape() as tape:
     ...     features, logits = maps(images)
     ...     best = tf.reduce_max(logits, axis=-1)

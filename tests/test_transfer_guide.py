@@ -1,4 +1,4 @@
-"""The README's guide to transfer learning, run on crops of two photographs, with a small network and for a short time."""
+"""The README's guide to transfer learning, run on crops of two photographs, with a small network and few steps."""
 
 import re
 from pathlib import Path

@@ -91,6 +91,13 @@ def test_flags_become_arguments_of_training(digits, tmp_path):
     assert train.training_arguments(given, digits) == expected
 
 
+@pytest.mark.parametrize(("text", "value"), [("stage4", "stage4"), ("2", 2), ("-2", "-2"), ("9" * 5000, "9" * 5000)])
+def test_a_place_to_unfreeze_from_is_a_name_or_a_number(text, value, digits, tmp_path):
+    given = parsed(f"--unfreeze={text}")
+    given.output = tmp_path
+    assert train.training_arguments(given, digits)["unfreeze"] == value
+
+
 def test_flags_that_are_not_given_leave_everything_as_it_is(digits, tmp_path):
     given = parsed()
     given.output = tmp_path
