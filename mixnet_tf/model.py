@@ -2,6 +2,21 @@
 
 Inputs are NHWC RGB images with pixels from 0 to 255, which the first layer normalizes with ImageNet's mean and standard
 deviation. With ``include_preprocessing=False`` they are normalized images, as ``preprocess_input`` makes them.
+
+The layers are ``image``, ``preprocessing``, ``stem``, ``stage1_block1`` and so on, ``last_conv``, ``avg_pool`` and
+``predictions``. A block gives a map of features (batch, height, width, channels). Grad-CAM takes the last one:
+
+    >>> import tensorflow as tf
+    >>> model = create_model("mixnet_nano", classes=10, classifier_activation=None, input_shape=(64, 64, 3))
+    >>> images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype("float32")
+    >>> maps = keras.Model(model.input, [model.get_layer("last_conv").output, model.output])
+    >>> with tf.GradientTape() as tape:
+    ...     features, logits = maps(images)
+    ...     best = tf.reduce_max(logits, axis=-1)
+    >>> weights = tf.reduce_mean(tape.gradient(best, features), axis=(1, 2), keepdims=True)
+    >>> heat = tf.nn.relu(tf.reduce_sum(weights * features, axis=-1))
+    >>> heat.shape
+    TensorShape([2, 8, 8])
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -1,5 +1,6 @@
 """Whole models: shapes, sizes, policies, gradients, serialization, back ends."""
 
+import doctest
 import importlib.util
 import os
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 from small import SMALL, backbone, block
 
 import mixnet_tf
+import mixnet_tf.model as model_module
 from mixnet_tf.config import load_config, to_dict
 from mixnet_tf.errors import MixNetError
 from mixnet_tf.model import create_feature_extractor, create_model
@@ -299,7 +301,7 @@ def test_the_summary_shows_what_a_block_is_made_of(monkeypatch):
     assert not any("?" in cell or "unbuilt" in cell for row in rows for cell in row)
     start = [name for name, *_ in rows].index("stage2_block1 (MixDepthBlock)")
     assert rows[start : start + 9] == [
-        ["stage2_block1 (MixDepthBlock)", "(None, 5, 6, 12)", "1,252"],
+        ["stage2_block1 (MixDepthBlock)", "(None, 5, 6, 12)", "1,396"],  # 96 + 696 + 220 + 144, and 4 x (24 + 24 + 12)
         ["└ expand_conv (GroupedPointwiseConv2D)", "(None, 10, 12, 24)", "96"],  # 8 to 3 x 8 channels in 2 groups
         ["└ conv_0 (Conv2D)", "(None, 10, 12, 12)", "48"],
         ["└ conv_1 (Conv2D)", "(None, 10, 12, 12)", "48"],
@@ -315,5 +317,17 @@ def test_the_summary_of_a_network_for_any_size(monkeypatch):
     model = mixnet_tf.MixNetS(classes=10)
     rows = summary(model, monkeypatch)
     assert not any("?" in cell or "unbuilt" in cell for row in rows for cell in row)
-    leaves = ("Conv2D)", "DepthwiseConv2D)", "BatchNormalization)", "(Dense)")
+    leaves = ("(Conv2D)", "(DepthwiseConv2D)", "(BatchNormalization)", "(Dense)")
     assert sum(int(row[2].replace(",", "")) for row in rows if row[0].endswith(leaves)) == model.count_params()
+
+
+def test_the_example_of_grad_cam_is_the_class_activation_map():
+    """Behind the pooled map stands one dense layer, so Grad-CAM is CAM: map times kernel, over h x w."""
+    (example,) = (test for test in doctest.DocTestFinder().find(model_module) if test.name == model_module.__name__)
+    example.globs = names = vars(model_module) | {"__name__": "example"}
+    assert doctest.DocTestRunner(verbose=False).run(example, clear_globs=False).failed == 0
+    features, kernel = np.array(names["features"]), np.array(names["model"].get_layer("predictions").kernel)
+    best = np.array(names["logits"]).argmax(axis=-1)
+    expected = np.maximum(np.einsum("bhwc,cb->bhw", features, kernel[:, best]), 0) / (8 * 8)
+    assert expected.max() > 0
+    np.testing.assert_allclose(names["heat"], expected, atol=1e-4 * expected.max())

@@ -100,6 +100,13 @@ def test_what_others_call_a_flag(alias, name, text):
     assert parsed(alias, text) == parsed(name, text) != parsed()
 
 
+@pytest.mark.parametrize(("text", "value"), [("stage4", "stage4"), ("2", 2), ("-2", "-2"), ("9" * 5000, "9" * 5000)])
+def test_a_place_to_unfreeze_from_is_a_name_or_a_number(text, value, digits, tmp_path):
+    given = parsed(f"--unfreeze={text}")
+    given.output = tmp_path
+    assert train.training_arguments(given, digits)["unfreeze"] == value
+
+
 def test_flags_that_are_not_given_leave_everything_as_it_is(digits, tmp_path):
     given = parsed()
     given.output = tmp_path

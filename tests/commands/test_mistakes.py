@@ -33,6 +33,12 @@ MISTAKES = [
     (["train", "mixnet_nano", "--data", "digits", "--output", "{tmp}/x", "--learning-rate", "0"], "number above 0"),
     (["train", "mixnet_nano", "--data", "digits", "--output", "{tmp}/x", "--learning-rate", "nan"], "--learning-rate"),
     (["train", "mixnet_nano", "--data", "digits", "--output", "{tmp}/x", "--resume", "--overwrite"], "not allowed"),
+    (["train", "mixnet_nano", "--data", "digits", "--output", "{tmp}/x", "--freeze-backbone"], "needs weights"),
+    (["train", "mixnet_nano", "--data", "digits", "--output", "{tmp}/x", "--freeze-epochs", "3"], "without unfreeze"),
+    (
+        ["train", "mixnet_nano", "--data", "digits", "--output", "{tmp}/x", "--weights", "w", "--unfreeze", "9"],
+        "1 to 7",
+    ),
     (["evaluate", "{tmp}/none.keras", "--data", "digits"], "none.keras: no such file"),
     (["evaluate", "{tmp}/none.keras", "--data", "{tmp}/no-data"], "none.keras: no such file"),
     (["evaluate", "{tmp}/none.tflite", "--data", "digits"], "none.tflite: no such file"),

@@ -3,10 +3,11 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from mixnet_tf.errors import MixNetError
 from mixnet_tf.training import callbacks
-from mixnet_tf.training.callbacks import BestModel, DropoutSeeds, LastModel, Progress, StopOnNaN
+from mixnet_tf.training.callbacks import BestModel, DropoutSeeds, LastModel, Progress, RawAccuracy, StopOnNaN
 
 
 @pytest.fixture
@@ -57,6 +58,26 @@ def test_the_best_model_is_saved_and_the_later_of_equals(model, monkeypatch, tmp
         callback.on_test_end({"accuracy": accuracy})
         counts.append(len(saved))
     assert counts == [0, 1, 1, 2, 2, 3] and set(saved) == {(model, tmp_path / "best.keras")}
+
+
+def test_both_accuracies_are_logged(model, tmp_path):
+    """Of weights that always say 1, where a quarter of the labels are, and of an average that always says 0."""
+    images, labels = np.ones((8, 4), "float32"), np.eye(2, dtype="float32")[[0, 0, 0, 1] * 2]
+    optimizer = keras.optimizers.SGD(0.0, use_ema=True, ema_momentum=1.0)
+    model.compile(optimizer, "mse", metrics=["accuracy"], run_eagerly=True)
+    optimizer.build(model.trainable_variables)
+    optimizer.iterations.assign(1)  # Keras' average begins with the first step's weights
+    for (kernel, bias), answer in (
+        (model.trainable_variables, [0, 1]), (optimizer._model_variables_moving_average, [1, 0]),
+    ):  # fmt: skip
+        kernel.assign(np.zeros((4, 2)))
+        bias.assign(answer)
+    validation = tf.data.Dataset.from_tensors((images, labels))
+    order = [keras.callbacks.SwapEMAWeights(), RawAccuracy(validation), keras.callbacks.CSVLogger(tmp_path / "log.csv")]
+    model.fit(images, labels, validation_data=validation, verbose=0, callbacks=order)
+    names, values = (line.split(",") for line in (tmp_path / "log.csv").read_text().splitlines())
+    row = dict(zip(names, map(float, values), strict=True))
+    assert (row["val_accuracy"], row["val_accuracy_raw"]) == (0.75, 0.25)
 
 
 def test_the_last_model_is_saved_whole_or_not_at_all(model, tmp_path, monkeypatch):

@@ -31,6 +31,8 @@ from mixnet_tf.training.config import TrainingConfig
         {"warmup_epochs": None},
         {"warmup_epochs": float("inf")},
         {"ema_epochs": False},
+        {"freeze_epochs": -1},
+        {"freeze_epochs": 1.5},
     ],
 )
 def test_impossible_numbers(wrong):
@@ -38,6 +40,15 @@ def test_impossible_numbers(wrong):
     with pytest.raises(ArgumentError, match=f"^{name}: found {value!r}, expected an? (integer|number) ") as raised:
         TrainingConfig(**wrong)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("freeze_epochs", [3, 4])
+def test_epochs_must_be_left_after_those_of_the_head(freeze_epochs):
+    assert TrainingConfig(epochs=3, freeze_epochs=2).freeze_epochs == 2
+    with pytest.raises(
+        ArgumentError, match=rf"^freeze_epochs: found {freeze_epochs}, expected fewer than all .*\(3\)$"
+    ):
+        TrainingConfig(epochs=3, freeze_epochs=freeze_epochs)
 
 
 def test_numbers_of_numpy_are_taken_and_can_be_written():
