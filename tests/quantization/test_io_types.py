@@ -54,7 +54,7 @@ def test_pixels_have_a_scale_of_one(nano):
     set_types(nano, "uint8", "int8")
     info = nano.tensor(nano.inputs[0])
     assert (info.dtype, info.scale, info.zero_point) == ("uint8", 1.0, 0)
-    assert [op.name for op in nano.ops[:2]] == ["QUANTIZE", "DEPTHWISE_CONV_2D"]
+    assert [op.name for op in nano.ops[:3]] == ["QUANTIZE", "RESHAPE", "DEPTHWISE_CONV_2D"]
 
 
 def test_every_pixel_value_becomes_the_step_of_its_normalized_float(nano, nano_int8):
