@@ -244,9 +244,9 @@ def _layer_norm(emit: Emitter, layer: Any, x: Tensor, name: str) -> Tensor:
     Result; a convolution without padding, or a matrix product, reads the product and takes the 1x1 into its kernel::
 
         x ─> mean (1, 8, 8, 1) ─┐
-        x ──────────────────────┴> subtract (1, 8, 8, 4) ─┬─> square, mean, + epsilon, 1 / root (1, 8, 8, 1) ─┐
-                                                          └───────────────────────────────────────────────────┴> multiply
-        multiply (1, 8, 8, 4) ─> b: depthwise 1x1, gamma, beta (1, 8, 8, 4)
+        x ──────────────────────┴> subtract (1, 8, 8, 4) ─┬─> square ─> mean, + epsilon, 1 / root (1, 8, 8, 1) ─┐
+                                                          └─────────────────────────────────────────────────────┴> times
+        times (1, 8, 8, 4) ─> b: depthwise 1x1, gamma, beta (1, 8, 8, 4)
     """
     centred = keras.ops.subtract(x, keras.ops.mean(x, axis=-1, keepdims=True))
     power = keras.ops.mean(keras.ops.multiply(centred, centred), axis=-1, keepdims=True)

@@ -1,7 +1,7 @@
 """Operators that an int8 file computes in float32, between a DEQUANTIZE and a QUANTIZE.
 
-``HARD_SWISH`` is in float because that is faster: LiteRT's delegate has no int8 kernel for it. MobileNetV3-Small at 64 px
-needs 1.62 in place of 2.21 million instructions on a Cortex-A76 so, and half the time on x86.
+``HARD_SWISH`` is in float because that is faster: LiteRT's delegate has no int8 kernel for it. MobileNetV3-Small at
+64 px needs 1.62 in place of 2.21 million instructions on a Cortex-A76 so, and half the time on x86.
 
 What leads to a ``RSQRT``, and what it multiplies, is the inside of a layer norm. The delegate has no int8 kernel for it
 either, and a variance that differs by orders of magnitude from position to position does not fit 8 bits.

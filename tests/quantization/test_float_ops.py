@@ -29,7 +29,7 @@ def types(graph: FlatGraph) -> dict[tuple[str, str], int]:
 
 
 def int8(graph: FlatGraph) -> FlatGraph:
-    return to_int8(graph, {index: (-3.0, 5.0) for index in graph.float_tensors()}, "litert-quantizer")
+    return to_int8(graph, dict.fromkeys(graph.float_tensors(), (-3.0, 5.0)), "litert-quantizer")
 
 
 @pytest.mark.parametrize(
