@@ -297,7 +297,9 @@ def summary(model, monkeypatch) -> list[list[str]]:
 
 
 def test_the_summary_shows_what_a_block_is_made_of(monkeypatch):
-    rows = summary(create_model(SMALL, classes=2, input_shape=(20, 24, 3)), monkeypatch)
+    dropping = SMALL | {"params": SMALL["params"] | {"dropout_rate": 0.2}}
+    rows = summary(create_model(dropping, classes=2, input_shape=(20, 24, 3)), monkeypatch)
+    assert ["└ dropout (SpatialDropout2D)", "(None, 5, 6, 12)", "0"] in rows
     assert not any("?" in cell or "unbuilt" in cell for row in rows for cell in row)
     start = [name for name, *_ in rows].index("stage2_block1 (MixDepthBlock)")
     assert rows[start : start + 9] == [
