@@ -102,8 +102,18 @@ def check(model: keras.Model, taken: str, data: ImageData, folder) -> None:
     assert compare(folder / "model.keras", folder / "float32.tflite", data).snr_db > 80
 
 
-@pytest.mark.parametrize("taken", PREPARE)
-@pytest.mark.parametrize("make", [ours, wrapped, nested])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("make", "taken"),
+    [
+        (wrapped, "pixels"),
+        pytest.param(ours, "pixels", marks=SLOW),
+        pytest.param(nested, "pixels", marks=SLOW),
+        *(pytest.param(make, "normalized", marks=SLOW) for make in (ours, wrapped, nested)),
+    ],
+)
 def test_keras_and_every_file_agree(make: Callable, taken: str, trained, digits, tmp_path):
     check(make(trained, taken), taken, digits, tmp_path)
 

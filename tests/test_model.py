@@ -90,7 +90,8 @@ def test_tiny_fixed_sizes():
 )
 def test_the_image_size_is_that_of_keras_applications(arguments, expected):
     assert mixnet_tf.MixNetS(**arguments).input_shape == expected
-    assert keras.applications.EfficientNetB0(weights=None, **arguments).input_shape == expected
+    if arguments.get("input_shape") != (None, None, 3):  # which Keras refuses with a head
+        assert keras.applications.EfficientNetB0(weights=None, **arguments).input_shape == expected
 
 
 def test_preprocessing_inside_needs_rgb():

@@ -79,7 +79,7 @@ def as_data(source: Source | ImageData, *, split: str | None = None, classes: in
         classes: how many there are, for a pair or dataset with a `split`; default: as many as its labels say.
 
     Example:
-        >>> pair = np.zeros((4, 8, 8, 3), np.uint8), [0, 1, 1, 0]
+        >>> pair = np.full((4, 8, 8, 3), 200, np.uint8), [0, 1, 1, 0]
         >>> len(as_data(pair, split="test", classes=10).splits["test"])
         4
     """

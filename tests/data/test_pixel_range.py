@@ -226,7 +226,7 @@ def test_every_command_that_reads_images_takes_the_range(name, tmp_path):
     path = save(tmp_path / "set.npz", MASKS)
     source = "--data"
     args = _parser().parse_args([name, *COMMANDS[name], source, str(path), "--pixel-range", "0..1"])
-    data = load_images(args.calibration if name == "export" else args.data, args)
+    data = load_images(args.data, args)
     assert data.splits["train"].images.max() == 255 and data.pixel_range == "0..1"
 
 
