@@ -1,6 +1,6 @@
 """``python -m mixnet_tf`` is ``mixnet-tf``."""
 
-from mixnet_tf.cli import main
+from mixnet_tf.cli import program
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    program()

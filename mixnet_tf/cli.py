@@ -5,6 +5,7 @@ line and exit status 2. TensorFlow is imported by the commands that need it, so 
 """
 
 import argparse
+import gc
 import io
 import json
 import os
@@ -104,6 +105,13 @@ class _Parser(argparse.ArgumentParser):
             for text in (repr(value), value) if len(value) > len(shown(value)) else ():
                 message = message.replace(text, shown(value))
         self.exit(2, one_line(f"{self.prog}: error: {message}; see {self.prog} --help") + "\n")
+
+
+def program() -> NoReturn:
+    """Run the command of this process, and end it at once: to look through a network's garbage takes seconds."""
+    status = main()
+    gc.freeze()
+    raise SystemExit(status)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

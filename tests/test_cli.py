@@ -225,6 +225,15 @@ def test_a_mistake_of_ours_keeps_its_traceback(monkeypatch):
         main(["list"])
 
 
+def test_the_process_ends_without_looking_for_garbage():
+    """A circle of references stays as it is; a collection would call the methods of its objects."""
+    code = "import sys, mixnet_tf.commands.list_ as c; from mixnet_tf.cli import program\n"
+    code += "class Circle:\n  def __init__(self): self.circle = self\n  def __del__(self): print('collected')\n"
+    code += "def run(args):\n  Circle()\n  return 3\n"
+    code += "c.run, sys.argv = run, ['mixnet-tf', 'list', '--json']; program()"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "3\n"
+
+
 def test_module(capsys):
     done = subprocess.run([sys.executable, "-m", "mixnet_tf", "list"], capture_output=True, text=True)
     assert done.returncode == 0 and "mixnet_nano" in done.stdout and done.stderr == ""
