@@ -10,20 +10,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "mixnet_tf"
 ROOMS = [
     *("errors", "files", "quiet", "environment", "checks", "npz", "schema", "scaling", "config", "counting", "metrics"),
-    *(
-        "data",
-        "sublayers",
-        "layers",
-        "optimizer",
-        "weights",
-        "model",
-        "saving",
-        "training",
-        "deploy",
-        "guard",
-        "litert",
-    ),
-    *("quantization", "evidence", "exporting", "pipeline", "commands", "cli", "__main__"),
+    *("data", "sublayers", "layers", "optimizer", "weights", "model", "saving", "training", "deploy", "guard"),
+    *("litert", "quantization", "evidence", "exporting", "pipeline", "commands", "cli", "__main__"),
 ]
 FILES = sorted(PACKAGE.rglob("*.py"))
 
