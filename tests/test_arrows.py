@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "mixnet_tf"
 ROOMS = [
+<<<<<<< HEAD
     *(
         "errors",
         "files",
@@ -25,6 +26,11 @@ ROOMS = [
     *("metrics", "data", "sublayers", "layers", "optimizer", "weights", "model", "saving", "training", "deploy"),
     *("guard", "litert"),
     *("quantization", "evidence", "exporting", "pipeline", "commands", "cli", "__main__"),
+=======
+    *("errors", "files", "quiet", "environment", "checks", "npz", "schema", "scaling", "config", "counting", "metrics"),
+    *("data", "sublayers", "layers", "optimizer", "weights", "model", "saving", "training", "deploy", "guard"),
+    *("litert", "quantization", "evidence", "exporting", "pipeline", "commands", "cli", "__main__"),
+>>>>>>> transfer
 ]
 FILES = sorted(PACKAGE.rglob("*.py"))
 
