@@ -9,28 +9,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "mixnet_tf"
 ROOMS = [
-<<<<<<< HEAD
-    *(
-        "errors",
-        "files",
-        "quiet",
-        "progress",
-        "environment",
-        "checks",
-        "npz",
-        "schema",
-        "scaling",
-        "config",
-        "counting",
-    ),
-    *("metrics", "data", "sublayers", "layers", "optimizer", "weights", "model", "saving", "training", "deploy"),
-    *("guard", "litert"),
-    *("quantization", "evidence", "exporting", "pipeline", "commands", "cli", "__main__"),
-=======
-    *("errors", "files", "quiet", "environment", "checks", "npz", "schema", "scaling", "config", "counting", "metrics"),
-    *("data", "sublayers", "layers", "optimizer", "weights", "model", "saving", "training", "deploy", "guard"),
-    *("litert", "quantization", "evidence", "exporting", "pipeline", "commands", "cli", "__main__"),
->>>>>>> transfer
+    *("errors", "files", "quiet", "progress", "environment", "checks", "npz", "schema", "scaling", "config"),
+    *("counting", "metrics", "data", "sublayers", "layers", "optimizer", "weights", "model", "saving", "training"),
+    *("deploy", "guard", "litert", "quantization", "evidence", "exporting", "pipeline", "commands", "cli", "__main__"),
 ]
 FILES = sorted(PACKAGE.rglob("*.py"))
 
