@@ -67,12 +67,14 @@ def efficientnet(taken: str, data: ImageData) -> keras.Model:
     backbone = keras.applications.EfficientNetB0(
         weights=None, include_top=False, input_shape=(32, 32, 3), pooling="avg"
     )
-    for layer in backbone.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = 0.0
     train = data.splits["train"]
     pixels = np.asarray(train.images)
+    norms = [layer for layer in backbone.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    for norm in norms:
+        norm.momentum = 0.0
     backbone(pixels[:512], training=True)
+    for norm in norms:  # dividing by next to nothing would magnify rounding
+        norm.moving_variance.assign(keras.ops.maximum(norm.moving_variance, 0.1))
     features = backbone.predict(pixels, verbose=0)
     wanted = np.eye(10)[train.labels]
     inputs = np.concatenate([features, np.ones((len(features), 1))], axis=1)

@@ -138,6 +138,7 @@ def test_tf_lite_gives_the_same_quality(nano, made, calibration, test_images):
 def test_it_does_not_matter_how_the_function_is_written(trained_nano, nano, made, calibration, test_images):
     twin = rescale_streams(load_model(trained_nano))
     graph = convert(deploy_model(twin, image_size=32), image_size=32)
+    graph.input_format = "pixels"
     wanted = logits(nano, test_images)
     equalized, plain = (quantize(graph, recipe, calibration).graph for recipe in (INT8, PLAIN))
     straight, rescaled = (decibels(wanted, logits(each, test_images)) for each in (made.graph, equalized))
