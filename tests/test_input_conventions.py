@@ -104,23 +104,24 @@ def check(model: keras.Model, taken: str, data: ImageData, folder) -> None:
     assert compare(folder / "model.keras", folder / "float32.tflite", data).snr_db > 80
 
 
-SLOW = pytest.mark.slow
+SLOW, EXHAUSTIVE = pytest.mark.slow, pytest.mark.exhaustive
 
 
 @pytest.mark.parametrize(
     ("make", "taken"),
     [
         (wrapped, "pixels"),
-        pytest.param(ours, "pixels", marks=SLOW),
+        pytest.param(ours, "pixels", marks=EXHAUSTIVE),
         pytest.param(nested, "pixels", marks=SLOW),
-        *(pytest.param(make, "normalized", marks=SLOW) for make in (ours, wrapped, nested)),
+        pytest.param(ours, "normalized", marks=SLOW),
+        *(pytest.param(make, "normalized", marks=EXHAUSTIVE) for make in (wrapped, nested)),
     ],
 )
 def test_keras_and_every_file_agree(make: Callable, taken: str, trained, digits, tmp_path):
     check(make(trained, taken), taken, digits, tmp_path)
 
 
-@pytest.mark.slow
+@EXHAUSTIVE
 @pytest.mark.parametrize("taken", PREPARE)
 def test_a_network_of_keras_and_its_files_agree(taken, digits, tmp_path):
     check(efficientnet(taken, digits), taken, digits, tmp_path)
