@@ -12,14 +12,15 @@ import keras
 import tensorflow as tf
 
 from mixnet_tf import checks
-from mixnet_tf.config import LossConfig, ModelConfig, to_dict
+from mixnet_tf.config import LossConfig, ModelConfig, load_config, to_dict
 from mixnet_tf.data.augmentation import Augmentation
 from mixnet_tf.data.batches import evaluation_dataset, fingerprint, lost_images, steps_per_epoch, training_dataset
 from mixnet_tf.data.choices import IMAGE_SIZE, SPLITS
 from mixnet_tf.data.dataset import ImageData
+from mixnet_tf.data.sources import Source, as_data
 from mixnet_tf.errors import MixNetError, WriteError
 from mixnet_tf.files import whole_file
-from mixnet_tf.model import create_model
+from mixnet_tf.model import ConfigSource, create_model
 from mixnet_tf.optimizer import AveragingAdamW
 from mixnet_tf.progress.steps import step
 from mixnet_tf.saving import load_model, save_model
@@ -59,8 +60,8 @@ _TENSORFLOW = (
 
 
 def train(
-    config: ModelConfig,
-    data: ImageData,
+    config: ConfigSource,
+    data: ImageData | Source,
     output: str | Path,
     *,
     image_size: checks.ImageSize | None = None,
@@ -80,7 +81,8 @@ def train(
     and augmentation that it would have seen.
 
     Args:
-        config: the network, its head, and its loss (label smoothing, class weights).
+        config: the network, its head, and its loss (label smoothing, class weights): a shipped name, a YAML path, a
+            mapping or a ModelConfig.
         data: see ``load_data``; all of its splits are ``checked``.
         output: the run's folder, see ``run_folder``.
         image_size: pixels: a side, or (height, width); default: the data's own, else 224.
@@ -103,14 +105,13 @@ def train(
         MixNetError: arguments or data that cannot work, or a folder that holds files already.
 
     Example:
-        >>> from mixnet_tf import load_config, load_data
         >>> training = TrainingConfig(epochs=1)
-        >>> model = train(load_config("mixnet_nano"), load_data("digits"), "/tmp/run", training=training,
-        ...               overwrite=True)
+        >>> model = train("mixnet_nano", "digits", "/tmp/run", training=training, overwrite=True)
         >>> model.output_shape
         (None, 10)
     """
     output, training = Path(output), training or TrainingConfig()
+    config, data = load_config(config), as_data(data)
     size = checks.image_size((data.image_size or IMAGE_SIZE) if image_size is None else image_size)
     augmentation = augmentation or data.augmentation
     phases = plan_phases(config, training, weights=weights, freeze_backbone=freeze_backbone, unfreeze=unfreeze)

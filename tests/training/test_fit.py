@@ -40,6 +40,14 @@ def test_a_run_leaves_its_files(whole_run):
     assert model.output_shape == (None, 2) and not hasattr(model, "optimizer")
 
 
+def test_a_network_by_its_file_and_images_as_a_program_holds_them(one_epoch, tmp_path):
+    rng = np.random.default_rng(0)
+    pair = rng.integers(0, 256, (40, 16, 16, 3), np.uint8), np.arange(40) % 2
+    model = train(Path(__file__).parents[1] / "tiny.yaml", pair, tmp_path / "run", training=one_epoch)
+    assert model.input_shape == (None, 16, 16, 3) and model.output_shape == (None, 2)
+    assert json.loads((tmp_path / "run" / "training.json").read_text())["images"]["train"][0] == 32  # 4 and 4 held out
+
+
 def test_a_run_says_what_was_asked(whole_run, config, data, quick):
     asked = json.loads((whole_run / "training.json").read_text())
     assert load_config(asked.pop("config")) == config
