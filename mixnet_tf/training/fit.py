@@ -111,10 +111,11 @@ def train(
         (None, 10)
     """
     output, training = Path(output), training or TrainingConfig()
-    config, data = load_config(config), as_data(data)
+    config = load_config(config)
+    phases = plan_phases(config, training, weights=weights, freeze_backbone=freeze_backbone, unfreeze=unfreeze)
+    data = as_data(data)
     size = checks.image_size((data.image_size or IMAGE_SIZE) if image_size is None else image_size)
     augmentation = augmentation or data.augmentation
-    phases = plan_phases(config, training, weights=weights, freeze_backbone=freeze_backbone, unfreeze=unfreeze)
     weights = weights or config.checkpoint.path
     check_class_weights(config, data)
     with open_run(output, resume=resume, overwrite=overwrite):
