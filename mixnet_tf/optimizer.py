@@ -35,6 +35,11 @@ class AveragingAdamW(keras.optimizers.AdamW):
         """Return the arguments, with which ``from_config`` builds the optimizer again."""
         return super().get_config() | {"average_from": self.average_from}
 
+    @property
+    def averages(self) -> bool:
+        """Whether the average differs from the weights by now."""
+        return float(self.momentum_at(self.iterations)) > 0
+
     def momentum_at(self, step: Any) -> Any:
         """Return the momentum of the average at a step, counted from 0."""
         count = ops.maximum(ops.cast(step, "float32") - self.average_from, 0)

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
@@ -101,7 +100,7 @@ class CalibrationSet:
             image_size=size,
             seed=seed,
             wanted=count,
-            names=tuple(_name(whole, index) for index in indices),
+            names=tuple(whole.name(index) for index in indices),
             images=whole.take(indices),
             pixels=tuple(pixels),
         )
@@ -193,11 +192,6 @@ def _read(
                 pixels.append(image)
             progress.update()
     return dataclasses.replace(data, bad_images=bad), indices, pixels
-
-
-def _name(split: Split, index: int) -> str | int:
-    image = split.images[index]
-    return "/".join(Path(image).parts[-2:]) if isinstance(image, str) else index
 
 
 def take_turns(labels: np.ndarray, seed: int) -> np.ndarray:

@@ -4,6 +4,7 @@ import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -51,6 +52,11 @@ class Split:
         images, indices = self.images, np.asarray(indices, int)
         taken = locked(images[indices]) if isinstance(images, np.ndarray) else tuple(images[i] for i in indices)
         return Split(taken, locked(self.labels[indices]))
+
+    def name(self, index: int) -> str | int:
+        """Return class and file name of an image, or its index where the split is an array."""
+        image = self.images[index]
+        return "/".join(Path(image).parts[-2:]) if isinstance(image, str) else index
 
     def open(self, index: int, *, at_least: int | None = None) -> Image.Image:
         """Return one RGB image as `decode` does, from its file or from the array."""

@@ -7,7 +7,7 @@ import numpy as np
 
 from mixnet_tf.checks import one_of
 from mixnet_tf.data.choices import INPUT_FORMATS
-from mixnet_tf.data.pixels import IMAGENET_MEAN, IMAGENET_STD
+from mixnet_tf.data.pixels import IMAGENET_MEAN, IMAGENET_STD, normalized
 from mixnet_tf.errors import MixNetError
 
 _MEAN_AND_STD: Mapping[str, tuple[np.ndarray, np.ndarray]] = {
@@ -85,10 +85,8 @@ def prepare(pixels: np.ndarray, input_format: str | None, where: str = "the mode
     """
     if pixels.dtype != np.uint8:
         return pixels
-    if known(input_format, where) == "pixels":
-        return pixels.astype(np.float32)
-    mean, std = (values.astype(np.float32) for values in _MEAN_AND_STD[str(input_format)])
-    return (pixels.astype(np.float32) / np.float32(255.0) - mean) / std
+    taken, floats = known(input_format, where), pixels.astype(np.float32)
+    return floats if taken == "pixels" else normalized(floats, *_MEAN_AND_STD[taken])
 
 
 def known(input_format: str | None, where: str) -> str:

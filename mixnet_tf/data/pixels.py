@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from mixnet_tf import checks
@@ -49,7 +50,16 @@ def preprocess_input(images: Any) -> Any:
         pixels = np.asarray(images, np.float32)
     if len(pixels.shape) == 0 or pixels.shape[-1] != 3:
         raise DataError(f"images: found shape {tuple(pixels.shape)}, expected (..., 3): RGB, channels last")
-    return (pixels / 255.0 - np.asarray(IMAGENET_MEAN, np.float32)) / np.asarray(IMAGENET_STD, np.float32)
+    return normalized(pixels, IMAGENET_MEAN, IMAGENET_STD)
+
+
+def normalized(pixels: Any, mean: npt.ArrayLike, std: npt.ArrayLike) -> Any:
+    """Return (pixels / 255 - mean) / std of float32 pixels 0..255; mean and deviation of every channel are of 0..1.
+
+    >>> normalized(np.float32([0, 255]), 0.5, 0.25).tolist()
+    [-2.0, 2.0]
+    """
+    return (pixels / 255.0 - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
 
 
 def evaluation_pixels(image: Image.Image, image_size: ImageSize, crop_fraction: float) -> np.ndarray:

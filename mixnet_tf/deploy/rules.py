@@ -45,12 +45,11 @@ def fold(kernels: Sequence[np.ndarray], norm: keras.layers.BatchNormalization) -
     Returns:
         The kernels, and the bias of all channels.
     """
-    mean, variance = (np.asarray(values, np.float64) for values in (norm.moving_mean, norm.moving_variance))
-    scale = np.asarray(norm.gamma, np.float64) / np.sqrt(variance + norm.epsilon)
+    scale, shift = builtin.scale_and_shift(norm)
     borders = np.cumsum([kernel.shape[-1] for kernel in kernels])[:-1]
     scales = np.split(scale, borders)
     folded = [np.asarray(kernel, np.float64) * part for kernel, part in zip(kernels, scales, strict=True)]
-    return folded, np.asarray(norm.beta, np.float64) - mean * scale
+    return folded, shift
 
 
 def cut(channels: int, *parts: int) -> list[Cut]:

@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 import io
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -95,7 +94,8 @@ def mistaken_pictures(
                 uri = data_uri(split.open(index, at_least=_SIDE))
                 if len(pictures) < _PICTURES and len(uri) <= left:
                     left -= len(uri)
-                    name = _name(split, index)
+                    name = split.name(index)
+                    name = name if isinstance(name, str) else f"image {name}"
                     pictures.append(Picture(name=name, true=pair.true, predicted=pair.predicted, uri=uri))
     return tuple(pictures)
 
@@ -110,8 +110,3 @@ def data_uri(image: Image.Image) -> str:
     small.thumbnail((_SIDE, _SIDE))
     small.save(content, "JPEG", quality=80, optimize=True)
     return f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode('ascii')}"
-
-
-def _name(split: Split, index: int) -> str:
-    image = split.images[index]
-    return "/".join(Path(image).parts[-2:]) if isinstance(image, str) else f"image {index}"

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from mixnet_tf.errors import MixNetError
+from mixnet_tf.optimizer import AveragingAdamW
 from mixnet_tf.training import callbacks
 from mixnet_tf.training.callbacks import BestModel, DropoutSeeds, LastModel, Progress, RawAccuracy, StopOnNaN
 
@@ -101,3 +102,20 @@ def test_a_loss_that_is_not_finite_ends_the_run(loss):
     StopOnNaN().on_train_batch_end(0, {"loss": 1e30})
     with pytest.raises(MixNetError, match=f"^training diverged: the loss is {loss} at batch 3; lower the learning"):
         StopOnNaN().on_train_batch_end(3, {"loss": loss})
+
+
+@pytest.mark.parametrize(("average_from", "validations"), [(0, 2), (3, 2), (4, 1), (100, 1)])
+def test_weights_without_an_average_are_validated_once(model, average_from, validations):
+    """One epoch of four steps: the average begins at the step `average_from`, counted from 0."""
+    images, labels = np.random.default_rng(0).normal(size=(8, 4)).astype("float32"), np.eye(2)[np.arange(8) % 2]
+    validation = tf.data.Dataset.from_tensors((images, labels))
+    optimizer = AveragingAdamW(0.1, average_from=average_from, use_ema=True, ema_momentum=0.9)
+    model.compile(optimizer, "mse", metrics=["accuracy"])
+    begun, logs = [], {}
+    spy = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, seen: logs.update(seen))
+    evaluate, model.evaluate = model.evaluate, lambda *args, **kwargs: (begun.append(1), evaluate(*args, **kwargs))[1]
+    order = [keras.callbacks.SwapEMAWeights(), RawAccuracy(validation), spy]
+    model.fit(images, labels, batch_size=2, validation_data=validation, verbose=0, callbacks=order)
+    assert len(begun) == validations
+    if validations == 1:  # else `fit` has put the average into the model by now
+        assert logs["val_accuracy_raw"] == evaluate(validation, verbose=0, return_dict=True)["accuracy"]
