@@ -13,7 +13,7 @@ from mixnet_tf.data.choices import CROP_FRACTION, IMAGE_SIZE
 from mixnet_tf.data.decoding import decode
 from mixnet_tf.data.input_format import known, prepare, settle
 from mixnet_tf.data.pixels import evaluation_pixels
-from mixnet_tf.errors import MixNetError
+from mixnet_tf.errors import MixNetError, missing_packages
 
 if TYPE_CHECKING:  # a .tflite does without Keras
     import keras
@@ -38,6 +38,7 @@ class Predictor:
     classes: int
 
 
+@missing_packages()
 def open_predictor(model: "str | Path | keras.Model", input_format: str | None = None) -> Predictor:
     """Open a classifier for inference.
 
