@@ -32,7 +32,7 @@ def to_measure(path: str | Path) -> Path:
         MixNetError: a folder without a model, another suffix, or no such file.
         ModuleNotFoundError: a ``.keras`` file, and no TensorFlow.
     """
-    from mixnet_tf.evidence.predictor import check_model
+    from mixnet_tf.evidence.classifier import check_model
 
     model = keras_or_lite(path)
     check_model(model)
