@@ -26,7 +26,10 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYT
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory, digits) -> Path:
-    """An .npz of digits, and the same images in folders: four of each class to train on, and two to test on."""
+    """An .npz of digits, and the same images in folders: four of each class to train on, and two to test on.
+
+    Those to validate on cannot be read.
+    """
     root, arrays = tmp_path_factory.mktemp("data"), {}
     for name, count in (("train", 4), ("test", 2)):
         split = digits.splits[name]
@@ -36,6 +39,9 @@ def data(tmp_path_factory, digits) -> Path:
             folder = root / "folder" / name / str(split.labels[i])
             folder.mkdir(parents=True, exist_ok=True)
             Image.fromarray(split.images[i]).save(folder / f"{i}.png")
+    for digit in range(10):
+        (root / "folder" / "val" / str(digit)).mkdir(parents=True)
+        (root / "folder" / "val" / str(digit) / "bad.png").touch()
     np.savez(root / "few.npz", **arrays)
     return root
 
@@ -63,7 +69,7 @@ def fails(data, trained_nano, nano_int8, nano_float32) -> list[tuple[str, list[s
     return [
         ("TensorFlow", ["train", "mixnet_nano", *npz, *new]),
         ("TensorFlow", ["pipeline", "mixnet_nano", *npz, *new]),
-        ("TensorFlow", ["evaluate", str(trained_nano), *npz]),
+        ("TensorFlow", ["evaluate", str(trained_nano), "--data", str(data / "folder"), "--split", "val"]),  # unread
         ("TensorFlow", ["compare", str(nano_int8), str(trained_nano), *npz]),
         ("TensorFlow", ["export", str(trained_nano), "--recipe", "float32", "--output", str(data / "new.tflite")]),
         ("TensorFlow", ["export", str(nano_float32), "--recipe", "int8", *npz, "--output", str(data / "new.tflite")]),
