@@ -25,6 +25,7 @@ from mixnet_tf.commands import (
     inspect,
     list_,
     pipeline,
+    predict,
     summary,
     train,
 )
@@ -56,6 +57,7 @@ COMMANDS: dict[str, Command] = {
     "compare": compare,
     "export": export,
     "inspect": inspect,
+    "predict": predict,
     "benchmark": benchmark,
     "pipeline": pipeline,
 }
