@@ -18,6 +18,7 @@ from mixnet_tf import __version__, checks
 from mixnet_tf.checks import shown
 from mixnet_tf.commands import (
     benchmark,
+    bundle,
     compare,
     evaluate,
     export,
@@ -28,6 +29,7 @@ from mixnet_tf.commands import (
     predict,
     summary,
     train,
+    verify,
 )
 from mixnet_tf.commands.arguments import add_volume
 from mixnet_tf.errors import MixNetError, did_you_mean, one_line
@@ -59,6 +61,8 @@ COMMANDS: dict[str, Command] = {
     "inspect": inspect,
     "predict": predict,
     "benchmark": benchmark,
+    "bundle": bundle,
+    "verify": verify,
     "pipeline": pipeline,
 }
 
