@@ -114,7 +114,8 @@ def test_the_command(model, photos, digits, tmp_path, capsys):
         best, second = row["predictions"]
         assert (best["label"], best["index"]) == (NAMES[label], label)
         assert best["probability"] >= second["probability"]
-    assert Image.open(plot).size == (4 * 288, 3 * 348)  # three rows of four, 120 pixels an inch
+    with Image.open(plot) as image:
+        assert image.size == (4 * 288, 3 * 348)  # three rows of four, 120 pixels an inch
     assert main(["predict", str(model), str(photos / "0.png"), "--top", "1"]) == 0
     assert capsys.readouterr().out.startswith(f"{photos / '0.png'}: {NAMES[classes[0]]} ")
 
