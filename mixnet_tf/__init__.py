@@ -34,9 +34,12 @@ _HOME = {
     "evaluate": "evidence.evaluation",
     "compare": "evidence.comparison",
     "predict": "evidence.classifier",
+    "Predictor": "evidence.prediction",
     "deploy_model": "deploy.deploy",
     "convert": "litert.convert",
     "export": "exporting",
+    "bundle": "bundles",
+    "verify": "bundles",
     "inspect_model": "litert.op_table",
     "benchmark": "evidence.benchmark",
 }

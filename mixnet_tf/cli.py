@@ -18,6 +18,7 @@ from mixnet_tf import __version__, checks
 from mixnet_tf.checks import shown
 from mixnet_tf.commands import (
     benchmark,
+    bundle,
     compare,
     evaluate,
     export,
@@ -25,8 +26,10 @@ from mixnet_tf.commands import (
     inspect,
     list_,
     pipeline,
+    predict,
     summary,
     train,
+    verify,
 )
 from mixnet_tf.commands.arguments import add_volume
 from mixnet_tf.errors import MixNetError, did_you_mean, missing_packages, one_line
@@ -56,7 +59,10 @@ COMMANDS: dict[str, Command] = {
     "compare": compare,
     "export": export,
     "inspect": inspect,
+    "predict": predict,
     "benchmark": benchmark,
+    "bundle": bundle,
+    "verify": verify,
     "pipeline": pipeline,
 }
 

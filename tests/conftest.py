@@ -49,11 +49,32 @@ def nano_int8(fixtures: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def nano_mobile(fixtures: Path) -> Path:
+    """`trained_nano` as the file to ship: its labels are the digits in words."""
+    return fixtures / "nano_mobile.tflite"
+
+
+@pytest.fixture(scope="session")
+def nano_mobile_float32(fixtures: Path) -> Path:
+    """The float32 twin of `nano_mobile`."""
+    return fixtures / "nano_mobile_float32.tflite"
+
+
+@pytest.fixture(scope="session")
 def digits():
     """The data set that `trained_nano` was trained on."""
     from mixnet_tf import load_data
 
     return load_data("digits")
+
+
+@pytest.fixture(scope="session")
+def trained_s() -> Path:
+    """The folder of a MixNet-S trained on photographs; ``python tests/bench/trained.py`` makes it."""
+    folder = Path(os.environ.get("MIXNET_TF_TRAINED", Path.home() / ".cache" / "mixnet_tf" / "trained"))
+    if not (folder / "bundle" / "manifest.json").is_file():
+        pytest.skip(f"no trained network in {folder}: python tests/bench/trained.py --data PHOTOGRAPHS makes it")
+    return folder
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ ROOMS = [
         "float_graphs",
         "evidence",
         "exporting",
+        "bundles",
         "pipeline",
         "commands",
         "cli",

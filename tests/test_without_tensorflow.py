@@ -47,9 +47,10 @@ def data(tmp_path_factory, digits) -> Path:
 
 
 @pytest.fixture(scope="module")
-def works(data, nano_float32, nano_int8) -> list[list[str]]:
+def works(data, nano_float32, nano_int8, nano_mobile, tmp_path_factory) -> list[list[str]]:
     """The commands that must work, and print the same as with TensorFlow."""
     models, npz = [str(nano_float32), str(nano_int8)], str(data / "few.npz")
+    ship, bundle = str(nano_mobile), str(tmp_path_factory.mktemp("ship") / "bundle")
     return [
         ["list"],
         ["summary", "mixnet_s"],
@@ -59,6 +60,9 @@ def works(data, nano_float32, nano_int8) -> list[list[str]]:
         ["evaluate", models[0], "--data", str(data / "folder")],
         ["compare", *models, "--data", npz],
         ["compare", *models, "--data", str(data / "folder"), "--split", "train"],
+        ["predict", ship, str(data / "folder" / "test")],
+        ["bundle", ship, "--data", npz, "--output", bundle, "--overwrite"],
+        ["verify", bundle],
     ]
 
 
@@ -80,7 +84,7 @@ def fails(data, trained_nano, nano_int8, nano_float32) -> list[tuple[str, list[s
 
 def timeless(result: Any) -> Any:
     """Leave the times out that ``benchmark`` measures."""
-    return [entry["path"] for entry in result] if isinstance(result, list) else result
+    return [entry["path"] for entry in result] if isinstance(result, list) and "path" in result[0] else result
 
 
 def check_output(works, fails, outcomes, capsys):

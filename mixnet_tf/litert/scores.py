@@ -15,7 +15,7 @@ _SAME = ("RESHAPE", "SQUEEZE", "QUANTIZE", "DEQUANTIZE")
 
 
 def scores_of(graph: FlatGraph) -> str | None:
-    """Return one of SCORES; None where the last operator does not tell, or where there are several outputs.
+    """Return one of SCORES; None where the last operator does not tell, or for what is no classifier.
 
     Example:
         >>> from mixnet_tf import convert, create_model
@@ -23,15 +23,27 @@ def scores_of(graph: FlatGraph) -> str | None:
         'softmax'
     """
     op = _last(graph)
-    if op is None or op.name in _LINEAR:
-        return None if op is None else "logits"
-    return _ENDS.get(op.name)
+    if op is None or len(graph.shape(graph.outputs[0])) != 2:
+        return None
+    return "logits" if op.name in _LINEAR else _ENDS.get(op.name)
 
 
 def is_rounded(graph: FlatGraph) -> bool:
     """Say whether a graph ends in probabilities that are not float."""
     op = _last(graph)
     return op is not None and op.name in _ENDS and graph.tensor(op.outputs[0]).dtype != "float32"
+
+
+def logit_step(graph: FlatGraph) -> float | None:
+    """Return the int8 step of a graph's logits; None where they are float, or where there are none."""
+    writers = {index: op for op in graph.ops for index in op.outputs}
+    op = _last(graph)
+    if op is None:
+        return None
+    index = op.inputs[0] if op.name in _ENDS else op.outputs[0]
+    while index in writers and writers[index].name in ("DEQUANTIZE", *_SAME):
+        index = writers[index].inputs[0]
+    return graph.tensor(index).scale
 
 
 def _last(graph: FlatGraph) -> Op | None:
