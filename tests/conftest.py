@@ -53,6 +53,15 @@ def digits():
 
 
 @pytest.fixture(scope="session")
+def trained_s() -> Path:
+    """The folder of a MixNet-S trained on photographs; ``python tests/bench/trained.py`` makes it."""
+    folder = Path(os.environ.get("MIXNET_TF_TRAINED", Path.home() / ".cache" / "mixnet_tf" / "trained"))
+    if not (folder / "bundle" / "manifest.json").is_file():
+        pytest.skip(f"no trained network in {folder}: python tests/bench/trained.py --data PHOTOGRAPHS makes it")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def main_job(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of one run of the README's main job: minutes of training, for tests that are marked slow.
 

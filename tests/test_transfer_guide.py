@@ -56,5 +56,5 @@ def test_the_guide(tmp_path, monkeypatch):
             changed = [not np.array_equal(old, new) for old, new in pairs]
             assert any(changed) == before.name.startswith(("stage3", "last_conv")), before.name
     photos = mixnet_tf.load_data("photos")
-    same = mixnet_tf.compare("photos.keras", "photos_int8.tflite", photos)
+    same = mixnet_tf.compare("photos.keras", "photos.tflite", photos)
     assert same.agreement >= 0.75  # of 8 crops, which two barely trained classes may share
