@@ -8,6 +8,7 @@ It needs java, JNA (Debian: libjna-java) and the jars of a Kotlin 2 compiler, in
 """
 
 import fcntl
+import json
 import os
 import shutil
 import subprocess
@@ -132,15 +133,32 @@ def test_other_files_are_refused_in_one_line(program, nano_mobile, nano_int8, na
     assert all(answer.startswith("error: ") for answer in answers)
 
 
-def test_outputs_are_pythons(program, nano_mobile, digits, tmp_path):
-    model = LiteModel(nano_mobile.read_bytes())
-    images = digits.splits["test"].images[:8]
-    lines = []
+def check_outputs(program: Program, path: Path, labels: Sequence[str], images: Sequence[np.ndarray], folder: Path):
+    """Run Kotlin over the pixels of images, and compare with Python, whose LiteRT is the same library."""
+    model, lines = LiteModel(path.read_bytes()), []
     for index, pixels in enumerate(images):
-        (tmp_path / f"{index}.rgb").write_bytes(pixels.tobytes())
-        lines.append(("classify", nano_mobile, tmp_path / f"{index}.rgb", tmp_path / f"{index}.f32"))
+        (folder / f"{index}.rgb").write_bytes(pixels.tobytes())
+        lines.append(("classify", path, folder / f"{index}.rgb", folder / f"{index}.f32"))
     for index, (answer, pixels) in enumerate(zip(program(*lines), images, strict=True)):
         probabilities = model.run_raw(pixels[None]).reshape(-1)
-        assert np.array_equal(np.fromfile(tmp_path / f"{index}.f32", "<f4"), probabilities)
+        assert np.array_equal(np.fromfile(folder / f"{index}.f32", "<f4"), probabilities)
         best = np.argsort(-probabilities, kind="stable")[:3]
-        assert [word.split("=")[0] for word in answer] == [DIGITS[label] for label in best]
+        assert [word.split("=")[0] for word in answer] == [labels[label] for label in best]
+
+
+def test_outputs_are_pythons(program, nano_mobile, digits, tmp_path):
+    check_outputs(program, nano_mobile, DIGITS, digits.splits["test"].images[:8], tmp_path)
+
+
+def test_outputs_of_a_trained_network_are_pythons(program, trained_s, tmp_path):
+    bundle = trained_s / "bundle"
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    size, labels = manifest["image_size"], (bundle / "labels.txt").read_text().split("\n")
+    images = [np.fromfile(bundle / golden["image"], np.uint8).reshape(*size, 3) for golden in manifest["goldens"]]
+    check_outputs(program, bundle / "model.tflite", labels, images, tmp_path)
+    for index, golden in enumerate(manifest["goldens"]):
+        expected, tolerance = (
+            np.fromfile(bundle / golden["model.tflite"], "<f4"),
+            manifest["tolerances"]["model.tflite"],
+        )
+        assert np.fromfile(tmp_path / f"{index}.f32", "<f4") == pytest.approx(expected, abs=tolerance["litert"])

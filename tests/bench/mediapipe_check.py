@@ -26,6 +26,7 @@ from mixnet_tf.data.pixels import evaluation_pixels
 FILES = ("model_float32.tflite", "model.tflite")
 LOOKED_AT = 24  # images of which the pixels are compared, too: that is slow
 Region = tuple[float, float, float, float]  # left, top, right, bottom as fractions
+Row = tuple[list[bool], list[float], list[float]]  # of each image: same class, mean and largest difference
 
 
 class MediaPipe:
@@ -104,17 +105,19 @@ def evenly(items: list, count: int) -> list:
 
 
 def compare(bundle: Path, paths: list[Path]) -> dict:
-    """Return for each way of handing over a photo: pixels, and for each file probabilities and classes, beside LiteRT's."""
+    """Return what MediaPipe makes of photos, for each way of handing them over, beside LiteRT on our crop."""
     contents = {name: (bundle / name).read_bytes() for name in FILES}
     runs = {name: litert(content) for name, content in contents.items()}
     image_size = runs[FILES[0]].image_size
     pipes, seen = {name: MediaPipe(content) for name, content in contents.items()}, MediaPipe(mirror(*image_size))
     labels = [category.category_name for category in pipes[FILES[0]].categories(np.zeros((*image_size, 3), np.uint8))]
     ways: dict[str, dict] = {}
+    quantized: Row = ([], [], [])
     for index, path in enumerate(paths):
         photo = Image.open(path).convert("RGB")
         ours, whole = evaluation_pixels(photo, image_size, 0.875), np.asarray(photo)
         expected = {name: run(ours) for name, run in runs.items()}
+        note(quantized, *expected.values())
         handed = {
             "our crop, cut before": (ours, (0, 0, 1, 1)),
             "region of our crop": (whole, crop_region(photo, image_size)),
@@ -122,42 +125,46 @@ def compare(bundle: Path, paths: list[Path]) -> dict:
             "whole photo": (whole, (0, 0, 1, 1)),
         }
         for way, (pixels, region) in handed.items():
-            row = ways.setdefault(way, {"pixels": [], "filter": [], **{name: ([], []) for name in FILES}})
+            row = ways.setdefault(way, {"pixels": [], "filter": [], **{name: ([], [], []) for name in FILES}})
             for name in FILES:
-                scores = pipes[name](pixels, region)
-                row[name][0].append(scores.argmax() == expected[name].argmax())
-                row[name][1].append(float(abs(scores - expected[name]).max()))
+                note(row[name], pipes[name](pixels, region), expected[name])
             if index < LOOKED_AT:
                 view = np.rint(seen(pixels, region)).reshape(ours.shape).astype(np.uint8)
                 row["pixels"].append(float(abs(view.astype(int) - ours).mean()))
                 row["filter"].append(float(abs(pipes[FILES[0]](pixels, region) - runs[FILES[0]](view)).max()))
-    return {"images": len(paths), "labels": labels, "ways": {way: summary(row) for way, row in ways.items()}}
-
-
-def summary(row: dict) -> dict:
-    files = {
-        name: {"same_class": float(np.mean(row[name][0])), "largest_difference": max(row[name][1])} for name in FILES
+    rows = {
+        way: {
+            "pixels": float(np.mean(row["pixels"])),
+            "on_equal_pixels": max(row["filter"]),
+            **{name: summary(row[name]) for name in FILES},
+        }
+        for way, row in ways.items()
     }
-    return {"pixel_difference": float(np.mean(row["pixels"])), "on_the_same_pixels": max(row["filter"]), **files}
+    return {"images": len(paths), "labels": labels, "quantization": summary(quantized), "ways": rows}
+
+
+def note(row: Row, scores: np.ndarray, expected: np.ndarray) -> None:
+    row[0].append(scores.argmax() == expected.argmax())
+    row[1].append(float(abs(scores - expected).mean()))
+    row[2].append(float(abs(scores - expected).max()))
+
+
+def summary(row: Row) -> dict[str, float]:
+    return {"same_class": float(np.mean(row[0])), "mean": float(np.mean(row[1])), "largest": max(row[2])}
 
 
 def table(result: dict) -> str:
-    head = ["handed to MediaPipe", "mean difference of a pixel", "float32: same class", "difference", "on equal pixels"]
-    lines = [[*head, "int8: same class", "difference"], ["---"] * 7]
+    files = [f"{kind}: {number}" for kind in ("float32", "int8") for number in ("same class", "mean", "largest")]
+    lines = [["handed to MediaPipe", "a pixel differs by", *files], ["---"] * 8]
     for way, row in result["ways"].items():
-        single, int8 = (row[name] for name in FILES)
-        lines.append(
-            [
-                way,
-                f"{row['pixel_difference']:.2f}",
-                f"{single['same_class']:.2%}",
-                f"{single['largest_difference']:.1g}",
-                f"{row['on_the_same_pixels']:.1g}",
-                f"{int8['same_class']:.2%}",
-                f"{int8['largest_difference']:.2g}",
-            ]
-        )
+        numbers = [text for name in FILES for text in shown(row[name])]
+        lines.append([way, f"{row['pixels']:.2f}", *numbers])
+    lines.append(["LiteRT, int8 beside float32", "0.00", "", "", "", *shown(result["quantization"])])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def shown(numbers: dict[str, float]) -> list[str]:
+    return [f"{numbers['same_class']:.2%}", f"{numbers['mean']:.3f}", f"{numbers['largest']:.2f}"]
 
 
 if __name__ == "__main__":
