@@ -162,8 +162,12 @@ def _goldens(measured: Mapping[str, _Measured], data: ImageData, split: str) -> 
         for name, file in measured.items():
             (outputs,) = file.classifier.predict(pixels[None])
             written[_golden(number, name)] = outputs.astype("<f4").tobytes()
-        goldens[f"{_GOLDENS}/{number}.rgb"] = data.class_names[images.labels[index]], written
+        goldens[f"{_GOLDENS}/{number}.rgb"] = _names(measured)[images.labels[index]], written
     return goldens
+
+
+def _names(measured: Mapping[str, _Measured]) -> tuple[str, ...]:
+    return measured[MODEL].table.labels or ()
 
 
 def _golden(number: int, name: str) -> str:
@@ -172,7 +176,8 @@ def _golden(number: int, name: str) -> str:
 
 def _card(measured: Mapping[str, _Measured], data: ImageData, split: str, trained_on: str | None) -> Card:
     model, labels = measured[MODEL], data.splits[split].labels
-    confusion = count_confusion(model.outputs.argmax(axis=1), labels, len(data.class_names))
+    names = _names(measured)
+    confusion = count_confusion(model.outputs.argmax(axis=1), labels, len(names))
     twin = measured.get(TWIN)
     return Card(
         table=model.table,
@@ -182,7 +187,7 @@ def _card(measured: Mapping[str, _Measured], data: ImageData, split: str, traine
         outputs=model.outputs,
         labels=labels,
         confusion=confusion,
-        classes=class_scores(confusion, data.class_names),
+        classes=class_scores(confusion, names),
         agreement=None if twin is None else same_class(twin.outputs, model.outputs),
         twin_outputs=None if twin is None else twin.outputs,
         twin=None if twin is None else twin.table,

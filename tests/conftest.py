@@ -45,6 +45,18 @@ def nano_int8(fixtures: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def nano_mobile(fixtures: Path) -> Path:
+    """`trained_nano` as the file to ship: its labels are the digits in words."""
+    return fixtures / "nano_mobile.tflite"
+
+
+@pytest.fixture(scope="session")
+def nano_mobile_float32(fixtures: Path) -> Path:
+    """The float32 twin of `nano_mobile`."""
+    return fixtures / "nano_mobile_float32.tflite"
+
+
+@pytest.fixture(scope="session")
 def digits():
     """The data set that `trained_nano` was trained on."""
     from mixnet_tf import load_data
