@@ -21,7 +21,6 @@ import pytest
 import sklearn.datasets
 from PIL import Image
 
-import mixnet_tf
 from mixnet_tf.data.pixels import evaluation_pixels
 from mixnet_tf.litert.attachments import attachments, with_attachments
 from mixnet_tf.litert.runtime import LiteModel
@@ -32,7 +31,7 @@ CORE = HERE.parents[1] / "tflite" / "android" / "classifier-core" / "src" / "mai
 JNA = Path("/usr/share/java/jna.jar")
 LITERT = Path(ai_edge_litert.__file__).parent / "libLiteRt.so"
 QUICK = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]  # of two short runs
-DIGITS = tuple("0123456789")
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 Program = Callable[..., list[list[str]]]
 
@@ -73,13 +72,6 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Program:
         return answers
 
     return run
-
-
-@pytest.fixture(scope="module")
-def nano_mobile(trained_nano, digits, tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("nano") / "model.tflite"
-    mixnet_tf.export(trained_nano, path, recipe="mobile", data=digits, labels=DIGITS)
-    return path
 
 
 def photographs() -> list[Image.Image]:
