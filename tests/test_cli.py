@@ -66,7 +66,7 @@ def test_every_command_has_help_and_json(name, capsys):
         (["export", "m.keras", "--ouput=x.tflite"], "no flag '--ouput' (did you mean '--output'?); see "),
         (["train", "mixnet_s", "-lr", "1"], "no flag '-lr' (did you mean '--lr'?); see "),
         (["evaluate", "m.keras", "--data", "d", "--split", "tset"], "test (did you mean 'test'?); see "),
-        (["export", "m.keras"], "the following arguments are required: --recipe, --output; see "),
+        (["export", "m.keras"], "the following arguments are required: --output; see "),
         (["list", "more"], "one argument too many: more; see "),
     ],
 )

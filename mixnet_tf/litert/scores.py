@@ -15,7 +15,7 @@ _SAME = ("RESHAPE", "SQUEEZE", "QUANTIZE", "DEQUANTIZE")
 
 
 def scores_of(graph: FlatGraph) -> str | None:
-    """Return one of SCORES; None where the last operator does not tell, or where there are several outputs.
+    """Return one of SCORES; None where the last operator does not tell, or for what is no classifier.
 
     Example:
         >>> from mixnet_tf import convert, create_model
@@ -23,9 +23,9 @@ def scores_of(graph: FlatGraph) -> str | None:
         'softmax'
     """
     op = _last(graph)
-    if op is None or op.name in _LINEAR:
-        return None if op is None else "logits"
-    return _ENDS.get(op.name)
+    if op is None or len(graph.shape(graph.outputs[0])) != 2:
+        return None
+    return "logits" if op.name in _LINEAR else _ENDS.get(op.name)
 
 
 def is_rounded(graph: FlatGraph) -> bool:

@@ -15,7 +15,7 @@ TINY = Path(__file__).parents[1] / "tiny.yaml"
 ABOUT = ["notes", "skipped_images"]
 EVALUATED = ["model", "split", "count", "top1", "top5", "per_class", "reference", "agreement", "snr_db"]
 COMPARED = ["a", "b", "split", "count", "top1_a", "top1_b", "top5_a", "top5_b"]
-COMPARED += ["only_a_right", "only_b_right", "p_value", "agreement", "snr_db", "cosine"]
+COMPARED += ["only_a_right", "only_b_right", "p_value", "agreement", "measured", "snr_db", "cosine"]
 EXPORTED = {"path", "size_bytes", "notes", "skipped_images"}  # of the commands that export once was
 EXPORTED |= {"sha256", "recipe", "backend", "calibration", "equalization_error", "fallback", "versions"}
 
