@@ -2,7 +2,8 @@
 
 The names below are loaded on first use: importing the package, and reading a configuration, is quick and does not load
 TensorFlow. Where Keras is loaded already, the layers and the optimizer are registered at once, so that
-``keras.models.load_model`` finds them.
+``keras.models.load_model`` finds them. A name that needs a package of the extra ``train`` raises ``PackageError`` where
+that is not installed; what runs a ``.tflite`` needs none of them.
 """
 
 import importlib
@@ -49,7 +50,10 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'mixnet_tf' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"mixnet_tf.{_HOME[name]}"), name)
+    from mixnet_tf.errors import missing_packages
+
+    with missing_packages():
+        return getattr(importlib.import_module(f"mixnet_tf.{_HOME[name]}"), name)
 
 
 def __dir__() -> list[str]:

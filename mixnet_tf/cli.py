@@ -32,7 +32,7 @@ from mixnet_tf.commands import (
     verify,
 )
 from mixnet_tf.commands.arguments import add_volume
-from mixnet_tf.errors import MixNetError, did_you_mean, one_line
+from mixnet_tf.errors import MixNetError, did_you_mean, missing_packages, one_line
 
 
 class Command(Protocol):
@@ -138,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from mixnet_tf.progress.volume import volume
 
     try:
-        with volume(quiet=args.quiet, verbose=args.verbose):
+        with volume(quiet=args.quiet, verbose=args.verbose), missing_packages():
             result = COMMANDS[args.command].run(args)
         if args.json:
             print(json.dumps(result, indent=2))

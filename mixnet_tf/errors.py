@@ -1,7 +1,13 @@
 """The errors a user can cause. The command line prints each as one line and exits with status 2."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+
+_PROGRAM, _EXTRA = "mixnet_tf", "train"  # as pip calls them
+_NAMES = {"keras": "TensorFlow", "tensorflow": "TensorFlow", "sklearn": "scikit-learn"}
+"""What a missing module is called where its own name does not say it; TensorFlow runs Keras here."""
 
 
 class MixNetError(Exception):
@@ -36,6 +42,48 @@ class WriteError(MixNetError):
 
 class DeployError(MixNetError, ValueError):
     """A model or file that cannot be converted, quantized or run on LiteRT."""
+
+
+class PackageError(MixNetError, ImportError):
+    """A package is not installed that only the extra ``train`` brings."""
+
+
+@contextlib.contextmanager
+def missing_packages() -> Iterator[None]:
+    """Say what to type where a package is missing that the extra ``train`` brings; also a decorator.
+
+    Which packages these are stands in the metadata of what is installed, and nowhere else.
+
+    Raises:
+        PackageError: in place of Python's error.
+
+    Example:
+        >>> with missing_packages():
+        ...     raise ModuleNotFoundError(name="keras")
+        Traceback (most recent call last):
+        mixnet_tf.errors.PackageError: needs TensorFlow, which is not installed; type: pip install "mixnet_tf[train]"
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        name = _NAMES.get(error.name or "", error.name or "")
+        if _as_pip_spells(name) not in _extra_packages():
+            raise
+        command = f'pip install "{_PROGRAM}[{_EXTRA}]"'
+        raise PackageError(f"needs {name}, which is not installed; type: {command}") from error
+
+
+def _extra_packages() -> set[str]:
+    from importlib import metadata  # takes as long to import as the rest of this package
+
+    with contextlib.suppress(metadata.PackageNotFoundError):  # a checkout that is not installed
+        matches = (re.match(rf"([\w.-]+).*\bextra == .{_EXTRA}\b", text) for text in metadata.requires(_PROGRAM) or ())
+        return {_as_pip_spells(match[1]) for match in matches if match}
+    return set()
+
+
+def _as_pip_spells(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def printable(text: object) -> str:

@@ -1,7 +1,11 @@
 """Shared fixtures. Optional reference data lies under MIXNET_TF_SHARED, else in `shared` beside the checkout."""
 
+import contextlib
 import fcntl
 import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -73,20 +77,45 @@ def trained_s() -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def main_job(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of one run of the README's main job: minutes of training, for tests that are marked slow.
-
-    One worker runs it, and the others wait for it.
-    """
-    from mixnet_tf.cli import main
-
+@contextlib.contextmanager
+def made_once(tmp_path_factory: pytest.TempPathFactory, name: str) -> Iterator[Path]:
+    """Yield a folder that all workers share: the first fills it, and the others wait for that."""
     root = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         root = root.parent  # of all workers
-    folder = root / "main_job"
-    with (root / "main_job.lock").open("w") as lock:
+    with (root / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        yield root / name
+
+
+@pytest.fixture(scope="session")
+def main_job(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of one run of the README's main job: minutes of training, for tests that are marked slow."""
+    from mixnet_tf.cli import main
+
+    with made_once(tmp_path_factory, "main_job") as folder:
         if not (folder / "report.json").exists():
             assert main(["pipeline", "mixnet_nano", "--data", "digits", "--output", str(folder)]) == 0
     return folder
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this checkout, for tests that are marked slow; building it leaves files in the checkout."""
+    with made_once(tmp_path_factory, "wheel") as folder:
+        if not list(folder.glob("mixnet_tf-*.whl")):
+            folder.mkdir(exist_ok=True)
+            command = [
+                sys.executable,
+                "-m",
+                "pip",
+                "wheel",
+                "--quiet",
+                "--no-deps",
+                "--wheel-dir",
+                str(folder),
+                str(ROOT),
+            ]
+            subprocess.run(command, check=True, capture_output=True, text=True, cwd=folder)
+        (path,) = folder.glob("mixnet_tf-*.whl")
+    return path

@@ -1,21 +1,31 @@
-"""Everything that is imported is declared, and everything that is declared is imported."""
+"""Each side declares what it imports: what runs a ``.tflite``, what works on models of Keras, and the tests."""
 
 import ast
+import functools
 import importlib.metadata
 import re
 import sys
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import pytest
+
+import mixnet_tf
+from mixnet_tf import errors
+
 ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "mixnet_tf"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 OPTIONAL = {"torch"}
 """Read by `weights/state_dict.py` where a user has it, with a message where not."""
+KNOWN = importlib.metadata.packages_distributions()
 USED_BY_OTHERS = {
     "tensorboard",  # by Keras' callback of that name
     "pytest-cov", "pytest-xdist",  # by pytest
 }  # fmt: skip
+WITHOUT_TENSORFLOW = ["predict", "evaluate", "compare", "benchmark", "inspect_model", "load_config", "load_data"]
+"""Functions that must run a ``.tflite`` with the dependencies alone; so must the commands, which ``cli`` imports."""
 
 
 def declared(requirements: Iterable[str]) -> set[str]:
@@ -24,28 +34,88 @@ def declared(requirements: Iterable[str]) -> set[str]:
     return {re.sub(r"[-_.]+", "-", name).lower() for name in names}
 
 
-def imported(folder: Path, skip: tuple[str, ...] = ()) -> set[str]:
-    """Return the distributions of all top-level names that a folder's files import, function bodies included."""
+BASE, TRAIN, TEST = map(
+    declared,
+    (PROJECT["dependencies"], PROJECT["optional-dependencies"]["train"], PROJECT["optional-dependencies"]["test"]),
+)
+
+
+def nodes(tree: ast.AST, *, bodies: bool) -> Iterator[ast.AST]:
+    """Yield the nodes that run when a module is imported; with `bodies`, those of functions and for mypy, too."""
+    for node in ast.iter_child_nodes(tree):
+        for_mypy = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        if bodies or not (for_mypy or isinstance(node, ast.FunctionDef)):
+            yield node
+            yield from nodes(node, bodies=bodies)
+
+
+@functools.cache
+def imports(path: Path, *, bodies: bool = True) -> set[str]:
+    """Return what a file imports: modules, and names in modules, which may be modules, too."""
     names = set()
-    for path in folder.rglob("*.py"):
-        if set(path.relative_to(folder).parts).isdisjoint(skip):
-            for node in ast.walk(ast.parse(path.read_text())):
-                if isinstance(node, ast.Import):
-                    names |= {alias.name.split(".")[0] for alias in node.names}
-                elif isinstance(node, ast.ImportFrom) and not node.level:
-                    names.add(node.module.split(".")[0])
-    here = {path.stem for path in folder.iterdir()} | {"mixnet_tf", "tests"}
-    distributions = importlib.metadata.packages_distributions()
-    names -= {*sys.stdlib_module_names, *here, *OPTIONAL}
-    return declared(distributions.get(name, [name])[0] for name in names)
+    for node in nodes(ast.parse(path.read_text()), bodies=bodies):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def distributions(files: Iterable[Path], *, bodies: bool = True) -> set[str]:
+    """Return the distributions that files import."""
+    names = {name.split(".")[0] for path in files for name in imports(path, bodies=bodies)}
+    here = {"mixnet_tf", "tests", *(path.stem for path in (ROOT / "tests").iterdir())}
+    return declared(KNOWN.get(name, [name])[0] for name in names - {*sys.stdlib_module_names, *here, *OPTIONAL})
+
+
+def loaded(module: str, *, bodies: bool = False, seen: set[Path] | None = None) -> set[Path]:
+    """Return the files of this package that are read when a module is imported.
+
+    With `bodies`, those that its functions import are among them, unless these need a package of the extra ``train``.
+    """
+    seen, path = set() if seen is None else seen, ROOT / f"{module.replace('.', '/')}.py"
+    if not module.startswith("mixnet_tf.") or not path.is_file() or path in seen or (bodies and needs_train(module)):
+        return seen
+    seen.add(path)
+    for name in imports(path, bodies=bodies):
+        loaded(name, bodies=bodies, seen=seen)
+    return seen
+
+
+@functools.cache
+def needs_train(module: str) -> bool:
+    """Say whether a module cannot be imported without the extra ``train``."""
+    return bool(distributions(loaded(module), bodies=False) & TRAIN)
 
 
 def test_the_package_imports_what_it_declares():
-    assert imported(ROOT / "mixnet_tf") == declared(PROJECT["dependencies"]) - USED_BY_OTHERS
+    assert not BASE & TRAIN
+    assert distributions(PACKAGE.rglob("*.py")) == (BASE | TRAIN) - USED_BY_OTHERS
+
+
+def test_the_dependencies_are_what_runs_a_tflite():
+    """The functions that need the extra ``train`` import it in their bodies, so that the rest works without."""
+    doors = ["mixnet_tf.cli", *(f"mixnet_tf.{mixnet_tf._HOME[name]}" for name in WITHOUT_TENSORFLOW)]
+    assert [door for door in doors if needs_train(door)] == []
+    files = set().union(*(loaded(door, bodies=True) for door in doors))
+    assert distributions(files) - TRAIN == BASE
+    assert PACKAGE / "training" / "fit.py" not in files  # the check sees a difference
 
 
 def test_the_tests_import_what_they_declare():
-    used = imported(ROOT / "tests", skip=("bench", "golden"))
-    test, package = declared(PROJECT["optional-dependencies"]["test"]), declared(PROJECT["dependencies"])
-    assert used <= test | package
-    assert test - USED_BY_OTHERS <= used
+    skipped = [ROOT / "tests" / name for name in ("bench", "golden")]
+    files = [path for path in (ROOT / "tests").rglob("*.py") if not any(map(path.is_relative_to, skipped))]
+    used = distributions(files)
+    assert used <= TEST | BASE | TRAIN
+    assert used >= TEST - USED_BY_OTHERS
+
+
+def test_the_metadata_that_errors_read_is_that_of_this_checkout():
+    assert errors._extra_packages() == TRAIN, "pyproject.toml has changed: run pip install -e '.[dev]' again"
+
+
+@pytest.mark.parametrize("name", ["numpy", "torch", "keras.src.gone", None])
+def test_what_the_extra_does_not_bring_is_no_business_of_it(name):
+    with pytest.raises(ModuleNotFoundError) as raised, errors.missing_packages():
+        raise ModuleNotFoundError(name=name)
+    assert raised.value.name == name

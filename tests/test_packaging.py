@@ -4,7 +4,6 @@ import fnmatch
 import json
 import runpy
 import subprocess
-import sys
 import sysconfig
 import venv
 import zipfile
@@ -36,15 +35,6 @@ def test_setup_lists_every_file_and_no_other(monkeypatch):
     for name, patterns in declared["package_data"].items():
         packed |= {path for path in folders[name].iterdir() if any(fnmatch.fnmatch(path.name, p) for p in patterns)}
     assert packed == package_files()
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(ROOT)]
-    subprocess.run(command, check=True, capture_output=True, text=True, cwd=folder)
-    (path,) = folder.glob("mixnet_tf-*.whl")
-    return path
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import dataclasses
 from typing import Any
 
 from mixnet_tf.commands.arguments import add_data, add_image_size, add_input, add_split, load_images
-from mixnet_tf.commands.models import keras_or_lite
-from mixnet_tf.commands.output import about_images, load_tensorflow, say, show_about, show_table, snr_text
+from mixnet_tf.commands.models import to_measure
+from mixnet_tf.commands.output import about_images, load_tensorflow_for, say, show_about, show_table, snr_text
 from mixnet_tf.data.choices import IMAGE_SIZE
 
 HELP = "compare two models on the same images"
@@ -23,14 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from mixnet_tf.evidence.classifier import check_model
     from mixnet_tf.evidence.comparison import compare
 
-    a, b = keras_or_lite(args.a), keras_or_lite(args.b)
-    check_model(a)
-    check_model(b)
+    a, b = to_measure(args.a), to_measure(args.b)
     data = load_images(args.data, args).checked(args.split)
-    load_tensorflow()
+    load_tensorflow_for(a, b)
     formats = (args.input_format_a, args.input_format_b)
     result = compare(a, b, data, split=args.split, image_size=args.image_size, input_formats=formats)
     return dataclasses.asdict(result) | about_images(data, args.split)

@@ -5,8 +5,8 @@ import dataclasses
 from typing import Any
 
 from mixnet_tf.commands.arguments import add_data, add_image_size, add_input, add_split, load_images
-from mixnet_tf.commands.models import keras_or_lite
-from mixnet_tf.commands.output import about_images, load_tensorflow, say, show_about, show_table
+from mixnet_tf.commands.models import to_measure
+from mixnet_tf.commands.output import about_images, load_tensorflow_for, say, show_about, show_table
 from mixnet_tf.data.choices import IMAGE_SIZE
 
 HELP = "measure the accuracy of a model"
@@ -21,13 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from mixnet_tf.evidence.classifier import check_model
     from mixnet_tf.evidence.evaluation import evaluate
 
-    model = keras_or_lite(args.model)
-    check_model(model)
+    model = to_measure(args.model)
     data = load_images(args.data, args).checked(args.split)
-    load_tensorflow()
+    load_tensorflow_for(model)
     result = evaluate(model, data, split=args.split, image_size=args.image_size, input_format=args.input_format)
     return dataclasses.asdict(result) | about_images(data, args.split)
 

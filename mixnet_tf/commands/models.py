@@ -1,5 +1,6 @@
 """Model files that a command is given: a run's folder stands for the one in it."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from mixnet_tf.errors import DeployError, MixNetError
@@ -22,6 +23,22 @@ def keras_or_lite(path: str | Path) -> Path:
     if holds_run(path):
         raise MixNetError(f"{path}: its training has not ended, so there is no {MODEL} yet; continue it with --resume")
     raise MixNetError(f"{path}: a folder without {MODEL}; expected a .keras or a .tflite file, or the folder of a run")
+
+
+def to_measure(path: str | Path) -> Path:
+    """Return the model file that a path stands for, before any image is read that it is to be measured on.
+
+    Raises:
+        MixNetError: a folder without a model, another suffix, or no such file.
+        ModuleNotFoundError: a ``.keras`` file, and no TensorFlow.
+    """
+    from mixnet_tf.evidence.classifier import check_model
+
+    model = keras_or_lite(path)
+    check_model(model)
+    if model.suffix == ".keras" and find_spec("tensorflow") is None:
+        raise ModuleNotFoundError(name="tensorflow")
+    return model
 
 
 def lite(path: str | Path) -> Path:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mixnet_tf.errors import printable
@@ -21,6 +22,12 @@ def load_tensorflow() -> None:
     with step("load TensorFlow"), quiet():
         import keras  # noqa: F401
         import tensorflow  # noqa: F401
+
+
+def load_tensorflow_for(*models: Path) -> None:
+    """Import TensorFlow where one of the models is a ``.keras`` file: a ``.tflite`` runs without it."""
+    if any(model.suffix == ".keras" for model in models):
+        load_tensorflow()
 
 
 def say(text: str = "") -> None:

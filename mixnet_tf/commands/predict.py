@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from mixnet_tf.commands.arguments import add_image_size, add_input, add_overwrite, count
-from mixnet_tf.commands.models import keras_or_lite
-from mixnet_tf.commands.output import load_tensorflow, say
+from mixnet_tf.commands.models import to_measure
+from mixnet_tf.commands.output import load_tensorflow_for, say
 from mixnet_tf.data.choices import IMAGE_SIZE
 
 HELP = "name what pictures show"
@@ -28,16 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> list[dict[str, Any]]:
-    from mixnet_tf.evidence.classifier import check_model
     from mixnet_tf.evidence.prediction import Predictor, check_plot, pictures, save_plot
     from mixnet_tf.files import whole_file
     from mixnet_tf.progress.steps import counted
 
-    model, names = keras_or_lite(args.model), pictures(args.images)
-    check_model(model)
+    model, names = to_measure(args.model), pictures(args.images)
     check_plot(args.save_plot, len(names), overwrite=args.overwrite)
-    if model.suffix == ".keras":
-        load_tensorflow()
+    load_tensorflow_for(model)
     predictor = Predictor(model, image_size=args.image_size, labels=args.labels, input_format=args.input_format)
     shown = counted(names, "look at the pictures", len(names), "picture")
     rows = [(name, predictor.predictions(name, args.top)) for name in shown]

@@ -1,23 +1,26 @@
-"""Image classification data through tf.data: deterministic training batches, and evaluation.
+"""Batches of images: for evaluation in their order, and deterministic ones for training, through tf.data.
 
 What varies a training image depends on (seed, epoch, index of the image) alone, never on threads or on what ran
 before, so a resumed run sees exactly what an uninterrupted one sees. Importing this module does not import TensorFlow.
 """
 
 import contextlib
+import math
 import os
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from mixnet_tf import checks
 from mixnet_tf.data.augmentation import Augmentation
 from mixnet_tf.data.choices import SPLITS
-from mixnet_tf.data.dataset import ImageData
+from mixnet_tf.data.dataset import ImageData, Split
 from mixnet_tf.data.pixels import DRAWS, evaluation_pixels, pixels_to_decode, training_pixels
 from mixnet_tf.errors import DataError
 
@@ -52,7 +55,7 @@ def steps_per_epoch(data: ImageData, *, batch_size: int) -> int:
 
 
 @contextlib.contextmanager
-def lost_images(advice: str = "") -> Iterator[None]:
+def lost_images(advice: str) -> Iterator[None]:
     r"""Name an image that could be read when it was checked, but not while the batches of a dataset were made.
 
     Args:
@@ -144,8 +147,12 @@ def training_dataset(
     return dataset.prefetch(tf.data.AUTOTUNE)
 
 
-def evaluation_dataset(data: ImageData, split: str, *, image_size: checks.ImageSize, batch_size: int) -> Any:
+def evaluation_batches(
+    data: ImageData, split: str, *, image_size: checks.ImageSize, batch_size: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Return every image of a split once, in a fixed order, preprocessed as timm does for evaluation.
+
+    While one batch is in use, the images of the next are read.
 
     Args:
         data: from `load_data`. The split is ``checked``, so that a bad image is known now.
@@ -154,7 +161,7 @@ def evaluation_dataset(data: ImageData, split: str, *, image_size: checks.ImageS
         batch_size: of all batches but a smaller last one.
 
     Returns:
-        tf.data.Dataset of (images, labels): uint8 pixels (batch, height, width, 3), int32 (batch,).
+        An iterator of (images, labels): uint8 pixels (batch, height, width, 3), int32 (batch,).
 
     Raises:
         DataError: a bad image (see ``ImageData.checked``).
@@ -162,23 +169,48 @@ def evaluation_dataset(data: ImageData, split: str, *, image_size: checks.ImageS
 
     Example:
         >>> from mixnet_tf.data.sources import load_data
-        >>> batches = evaluation_dataset(load_data("digits"), "test", image_size=32, batch_size=100)
+        >>> batches = evaluation_batches(load_data("digits"), "test", image_size=32, batch_size=100)
         >>> [len(labels) for _, labels in batches]
         [100, 100, 100, 59]
+    """
+    size = checks.image_size(image_size)
+    checks.integer("batch_size", batch_size, 1)
+    chosen = data.checked(split).splits[split]
+    return _read_in_order(chosen, lambda image: evaluation_pixels(image, size, data.crop_fraction), batch_size)
+
+
+def _read_in_order(
+    split: Split, prepare: Callable[[Image.Image], np.ndarray], batch_size: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+
+        def start(first: int) -> Iterator[np.ndarray]:
+            indices = range(first, min(first + batch_size, len(split)))
+            return pool.map(lambda index: prepare(split.open(index)), indices)
+
+        coming = start(0)
+        for first in range(0, len(split), batch_size):
+            images = np.stack(list(coming))
+            coming = start(first + batch_size)
+            yield images, split.labels[first : first + batch_size]
+
+
+def evaluation_dataset(data: ImageData, split: str, *, image_size: checks.ImageSize, batch_size: int) -> Any:
+    """Return `evaluation_batches` as a ``tf.data.Dataset``, which begins anew each time it is iterated.
+
+    Example:
+        >>> from mixnet_tf.data.sources import load_data
+        >>> int(evaluation_dataset(load_data("digits"), "test", image_size=32, batch_size=100).cardinality())
+        4
     """
     import tensorflow as tf
 
     height, width = checks.image_size(image_size)
     checks.integer("batch_size", batch_size, 1)
-    chosen = data.checked(split).splits[split]
-    labels = tf.constant(chosen.labels)
-
-    def read(index: np.ndarray) -> np.ndarray:
-        return evaluation_pixels(chosen.open(int(index)), (height, width), data.crop_fraction)
-
-    def load(index: Any) -> Any:
-        image = tf.numpy_function(read, [index], tf.uint8)
-        return tf.ensure_shape(image, [height, width, 3]), tf.gather(labels, index)
-
-    dataset = tf.data.Dataset.range(len(chosen)).map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+    data = data.checked(split)
+    dataset = tf.data.Dataset.from_generator(
+        lambda: evaluation_batches(data, split, image_size=image_size, batch_size=batch_size),
+        output_signature=(tf.TensorSpec((None, height, width, 3), tf.uint8), tf.TensorSpec((None,), tf.int32)),
+    )
+    count = math.ceil(len(data.splits[split]) / batch_size)
+    return dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(tf.data.AUTOTUNE)

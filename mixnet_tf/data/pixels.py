@@ -14,7 +14,7 @@ from PIL import Image
 from mixnet_tf import checks
 from mixnet_tf.checks import ImageSize
 from mixnet_tf.data.augmentation import Augmentation
-from mixnet_tf.errors import DataError
+from mixnet_tf.errors import DataError, missing_packages
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of RGB in 0..1: what timm's and NetsPresso's MixNet weights were trained with."""
@@ -43,7 +43,8 @@ def preprocess_input(images: Any) -> Any:
     if tensorflow is not None and tensorflow.is_tensor(images):
         pixels = tensorflow.cast(images, "float32")  # inside tf.data, whichever backend Keras runs on
     elif hasattr(images, "dtype") and not isinstance(images, np.ndarray | np.generic):
-        import keras
+        with missing_packages():
+            import keras
 
         pixels = keras.ops.cast(images, "float32")
     else:

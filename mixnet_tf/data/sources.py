@@ -17,7 +17,7 @@ from mixnet_tf.data.choices import CROP_FRACTION, IMAGE_SUFFIXES, ON_BAD_IMAGE, 
 from mixnet_tf.data.dataset import ImageData, Split, locked
 from mixnet_tf.data.in_memory import EXPECTED, is_in_memory, to_split
 from mixnet_tf.data.pixel_range import to_uint8_rgb
-from mixnet_tf.errors import ArgumentError, DataError, did_you_mean, printable
+from mixnet_tf.errors import ArgumentError, DataError, did_you_mean, missing_packages, printable
 
 _IGNORED_NAMES = ("thumbs.db", "desktop.ini", "__macosx")  # and all that begin with a dot
 _LABEL_KEYS = ("y_train", "y_test")
@@ -122,7 +122,8 @@ def _load(source: Source, seed: int, pixel_range: str | None) -> ImageData:
 
 
 def _load_digits(seed: int) -> ImageData:
-    from sklearn.datasets import load_digits
+    with missing_packages():
+        from sklearn.datasets import load_digits
 
     digits = load_digits()
     small = np.round(digits.images * (255 / 16)).astype(np.uint8)

@@ -14,7 +14,7 @@ from mixnet_tf.data.decoding import decode
 from mixnet_tf.data.input_format import known, prepare, settle
 from mixnet_tf.data.labels import labels_beside
 from mixnet_tf.data.pixels import evaluation_pixels
-from mixnet_tf.errors import MixNetError
+from mixnet_tf.errors import MixNetError, missing_packages
 
 if TYPE_CHECKING:  # a .tflite does without Keras
     import keras
@@ -89,6 +89,7 @@ def alike(
     return "logits", logits[0], logits[1]
 
 
+@missing_packages()
 def open_classifier(model: "str | Path | keras.Model", input_format: str | None = None) -> Classifier:
     """Open a classifier for inference.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mixnet_tf.checks import ImageSize
-from mixnet_tf.data.batches import evaluation_dataset, lost_images
+from mixnet_tf.data.batches import evaluation_batches
 from mixnet_tf.data.dataset import ImageData
 from mixnet_tf.data.labels import imagenet_classes
 from mixnet_tf.data.sources import Source, as_data
@@ -48,7 +48,6 @@ class Evaluation:
     snr_db: float | None = None
 
 
-@lost_images()
 def outputs_of(
     classifier: Classifier, data: ImageData, split: str, *, image_size: ImageSize | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -71,13 +70,12 @@ def outputs_of(
             f"{classifier.path}: has {classifier.classes} classes, but {data.name} has {len(data.class_names)}"
         )
     _check_labels(classifier, data)
-    batches = evaluation_dataset(
-        data, split, image_size=fit_size(classifier, data.image_size, image_size), batch_size=32
-    )
+    size = fit_size(classifier, data.image_size, image_size)
+    batches = evaluation_batches(data, split, image_size=size, batch_size=32)
     outputs, labels = [], []
     count, name = len(data.splits[split]), Path(classifier.path).name
     with bar(f"evaluate {name}", count, "image") as shown:
-        for images, batch_labels in batches.as_numpy_iterator():
+        for images, batch_labels in batches:
             outputs.append(classifier.predict(images))
             labels.append(batch_labels)
             shown.update(len(batch_labels))

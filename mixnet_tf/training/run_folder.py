@@ -13,12 +13,13 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING, Any
 
 from mixnet_tf.errors import MixNetError
 from mixnet_tf.files import check_name, is_part, remove_parts, whole_file
+
+if TYPE_CHECKING:  # takes a quarter of the time that --help does
+    from filelock import FileLock
 
 LAST, BEST, MODEL = "last.keras", "best.keras", "model.keras"
 HISTORY, REQUEST, LABELS, LOGS = "history.csv", "training.json", "labels.txt", "logs"
@@ -49,6 +50,8 @@ def open_run(output: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
     Raises:
         MixNetError: the folder must not be used, see ``check_folder``, or another run writes there.
     """
+    from filelock import FileLock
+
     check_folder(output, resume=resume, overwrite=overwrite)
     lock = FileLock(output / LOCK, blocking=False, is_singleton=True, fallback_to_soft=False)
     if lock.is_locked:  # by a pipeline, which trains in its folder
@@ -67,7 +70,9 @@ def open_run(output: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _held(lock: FileLock, output: Path) -> Iterator[None]:
+def _held(lock: "FileLock", output: Path) -> Iterator[None]:
+    from filelock import Timeout
+
     path = output / LOCK
     try:
         output.mkdir(parents=True, exist_ok=True)
