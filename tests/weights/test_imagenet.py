@@ -16,6 +16,7 @@ from golden.golden_weights import golden_images, golden_state_dict
 from safetensors.numpy import save
 from small import SMALL
 
+from mixnet_tf import download
 from mixnet_tf.errors import MixNetError, WeightsError
 from mixnet_tf.model import MixNetS, create_model
 from mixnet_tf.weights import imagenet as pretrained
@@ -61,7 +62,7 @@ def server(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     address = f"http://127.0.0.1:{server.server_port}/{{repository}}/resolve/{{revision}}/model.safetensors"
     monkeypatch.setattr(pretrained, "URL", address)
-    monkeypatch.setattr(pretrained, "TIMEOUT_SECONDS", 3)
+    monkeypatch.setattr(download, "TIMEOUT_SECONDS", 3)
     monkeypatch.setattr(pretrained, "MAX_BYTES", 3 * 10**7)
     yield server
     server.closing.set()
