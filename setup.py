@@ -16,7 +16,7 @@ setup(
     package_data={
         "mixnet_tf": ["py.typed"],
         "mixnet_tf.evidence": ["*.css", "*.jinja"],
-        "mixnet_tf.weights": ["*.txt"],
+        "mixnet_tf.data": ["*.txt"],
         "mixnet_tf.configs": ["*.yaml"],
         "mixnet_tf.recipes": ["*.yaml"],
         "mixnet_tf.web": ["*.html", "*.css", "*.js", "*.svg", "*.json"],

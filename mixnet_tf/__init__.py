@@ -32,7 +32,7 @@ _HOME = {
     "load_model": "saving",
     "evaluate": "evidence.evaluation",
     "compare": "evidence.comparison",
-    "predict": "evidence.predictor",
+    "predict": "evidence.classifier",
     "deploy_model": "deploy.deploy",
     "convert": "litert.convert",
     "export": "exporting",

@@ -3,165 +3,53 @@
 import dataclasses
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
-import numpy as np
-from ai_edge_litert.schema_py_generated import TensorType
 
 from mixnet_tf.checks import ImageSize, number, one_of
-from mixnet_tf.checks import image_size as checked_size
 from mixnet_tf.data.calibration import CalibrationSet
-from mixnet_tf.data.choices import CALIBRATION_IMAGES
+from mixnet_tf.data.choices import CALIBRATION_IMAGES, SCORES
 from mixnet_tf.data.dataset import ImageData
-from mixnet_tf.data.input_format import prepare, settle
+from mixnet_tf.data.labels import read_labels
 from mixnet_tf.data.sources import Source, as_data
-from mixnet_tf.deploy.deploy import check_float, deploy_model
-from mixnet_tf.deploy.front import front_of
-from mixnet_tf.deploy.verify import verify_deploy
 from mixnet_tf.environment import environment
 from mixnet_tf.errors import DeployError
 from mixnet_tf.evidence.benchmark import benchmark
 from mixnet_tf.evidence.diagnosis import check_reportable, diagnosis_files, write_diagnosis
 from mixnet_tf.files import check_free, check_suffix, whole_files
-from mixnet_tf.guard.trial import TRIAL
-from mixnet_tf.litert.convert import at_image_size, convert
+from mixnet_tf.float_graphs import GRAPHS, KerasSource, TfliteSource
+from mixnet_tf.litert.description import About, describe
 from mixnet_tf.litert.flatgraph import FlatGraph
-from mixnet_tf.litert.front import lite_front
-from mixnet_tf.litert.runtime import LiteModel
+from mixnet_tf.litert.scores import add_scores, check_scores, to_logits
 from mixnet_tf.quantization.backends import weights_to_int8
+from mixnet_tf.quantization.io_types import take_pixels
 from mixnet_tf.quantization.quantize import backend_of, quantize
 from mixnet_tf.quantization.recipe import Recipe, load_recipe
-from mixnet_tf.quantization.types import Exported, Fallback, Images, Int8Result
+from mixnet_tf.quantization.types import Exported, Fallback, Int8Result
 from mixnet_tf.saving import load_model
 
-GRAPHS = ("deploy", "plain")
 JUDGES = 500
 """Validation images that judge whether an agreement is reached."""
 
 _VERIFY_IMAGES = 4
-_SMALL_TYPES = {getattr(TensorType, name) for name in ("FLOAT16", "INT4", "INT8", "UINT8", "INT16")}
-
-
-class KerasSource:
-    """The float graphs of a Keras model; each is made and checked once, whatever is exported from it.
-
-    Args:
-        model: a classifier, or another model of one image.
-        image_size: pixels: a side, or (height, width); default: the model's own.
-        graph: ``"deploy"`` for the rewritten graph that LiteRT runs fast, ``"plain"`` for the model as it is.
-        where: the model's file, for messages.
-        input_format: what the model takes for an image, where its layers do not tell.
-
-    Attributes:
-        input_format: one of INPUT_FORMATS; None where it is not known.
-        result: how the int8 of the last file came about; None where it has float arithmetic.
-
-    Raises:
-        MixNetError: the model takes images of any size and none is given, or not of this one; or another format.
-    """
-
-    notes: tuple[str, ...] = ()
-    result: Int8Result | None = None
-
-    def __init__(
-        self,
-        model: keras.Model,
-        *,
-        image_size: ImageSize | None = None,
-        graph: str = "deploy",
-        where: str | None = None,
-        input_format: str | None = None,
-    ):
-        one_of("graph", graph, GRAPHS)
-        check_float(model)
-        if image_size is None and None in model.inputs[0].shape[1:3]:
-            raise DeployError(f"{where or model.name}: takes images of any size; give the image size (--image-size)")
-        size = model.inputs[0].shape[1:3] if image_size is None else image_size
-        self._model, self._graph = at_image_size(model, size), graph
-        self._where = where or model.name
-        self.input_format = settle(front_of(model), input_format, self._where)
-        self.image_size: tuple[int, int] = checked_size(tuple(self._model.inputs[0].shape[1:3]))
-        self._deployed: dict[str, keras.Model] = {}
-        self._converted: dict[tuple[str, str], FlatGraph] = {}
-
-    def float_graph(self, recipe: Recipe, images: Images) -> FlatGraph:
-        """Return the graph to start from, in float16 where the recipe says so.
-
-        Args:
-            recipe: how the file is made.
-            images: on which the deploy graph is compared with the model, besides random ones.
-
-        Raises:
-            DeployError: the deploy graph differs from the model, or one of them cannot be built or converted.
-        """
-        weights = "float16" if recipe.weights == "float16" else "float32"
-        target = self._graph if self._graph == "plain" else "int8" if recipe.quantized else "float"
-        if (target, weights) not in self._converted:
-            model = self._model if target == "plain" else self._deploy(target, images)
-            converted = convert(model, image_size=self.image_size, weights=weights)
-            converted.input_format = self.input_format
-            self._converted[target, weights] = converted
-        return self._converted[target, weights]
-
-    def _deploy(self, target: str, images: Images) -> keras.Model:
-        if target not in self._deployed:
-            deployed = deploy_model(self._model, image_size=self.image_size, target=target)
-            prepared = [prepare(image, self.input_format, self._where) for image in images]
-            verify_deploy(self._model, deployed, np.concatenate(prepared) if prepared else None)
-            self._deployed[target] = deployed
-        return self._deployed[target]
-
-
-class TfliteSource:
-    """A float32 ``.tflite`` from anywhere, taken as it is."""
-
-    result: Int8Result | None = None
-
-    def __init__(self, path: Path, image_size: ImageSize | None = None, input_format: str | None = None):
-        TRIAL.prepare()
-        self._graph = FlatGraph.read(path)
-        self._path, model = path, LiteModel(self._graph)
-        self.image_size, _ = model.image_size, model.output
-        self.notes = (f"{path.name} is taken as it is: only a .keras file can be rewritten as the deploy graph",)
-        self._wanted_size = image_size
-        self.input_format = settle(lite_front(self._graph), input_format, str(path))
-
-    def float_graph(self, recipe: Recipe, images: Images) -> FlatGraph:
-        """Return the file's graph.
-
-        Raises:
-            DeployError: it is small already, has several subgraphs, or the recipe needs a Keras model.
-        """
-        verbatim = not recipe.quantized and recipe.weights == "float32"  # then the file is written as it was
-        graph, size = self._graph if verbatim else self._graph.copy(), self.image_size
-        if {tensor.type for tensor in graph.tensors} & _SMALL_TYPES or recipe.weights == "float16":
-            expected = "a .keras file" if recipe.weights == "float16" else "a float32 .tflite or a .keras file"
-            raise DeployError(f"{self._path}: cannot be quantized with recipe {recipe.name}; expected {expected}")
-        if len(graph.model.subgraphs) != 1:
-            raise DeployError(f"{self._path}: a .tflite with {len(graph.model.subgraphs)} subgraphs, expected one")
-        if recipe.quantized:
-            LiteModel(self._graph, num_threads=2, kernels="builtin", keep_tensors=True)  # so it will be calibrated
-        if self._wanted_size is not None and checked_size(self._wanted_size) != size:
-            raise DeployError(
-                f"{self._path}: takes images of {size[0]} x {size[1]}; the image size of a .tflite is fixed"
-            )
-        if not verbatim:
-            graph.input_format = self.input_format
-        return graph
 
 
 def export(
     model: keras.Model | str | Path | KerasSource,
     output: str | Path,
     *,
-    recipe: Recipe | str | Path = "int8",
+    recipe: Recipe | str | Path = "mobile",
     data: ImageData | Source | None = None,
     graph: str = "deploy",
     image_size: ImageSize | None = None,
     images: int = CALIBRATION_IMAGES,
     seed: int = 0,
     min_agreement: float | None = None,
+    scores: str | None = None,
+    labels: Sequence[str] | str | Path | None = None,
+    about: About | None = None,
     input_format: str | None = None,
     report: str | Path | None = None,
     overwrite: bool = False,
@@ -183,6 +71,10 @@ def export(
         images: how many to calibrate with.
         seed: which ones.
         min_agreement: overrides the recipe's.
+        scores: overrides the recipe's: ``"softmax"``, ``"sigmoid"`` or ``"logits"``.
+        labels: the names of the classes, for a classifier's file: a list, a text file with one on each line, or
+            ``"imagenet"``; default: those in or beside the model's file, else the data's.
+        about: name, description, version, author and license for the file's metadata; default: the model's name.
         input_format: what the model takes for an image, one of INPUT_FORMATS, where it does not tell.
         report: a folder for ``report.md``, ``report.json`` and a plot about where the error comes from; only for
             recipes with int8 arithmetic.
@@ -193,21 +85,33 @@ def export(
             not finite, or a file that cannot be written.
 
     Example:
-        >>> export("model.keras", "model_int8.tflite", data="digits")                            # doctest: +SKIP
+        >>> export("model.keras", "model.tflite", data="digits")                                 # doctest: +SKIP
     """
     recipe, output = load_recipe(recipe), Path(output)
     if min_agreement is not None:
         recipe = dataclasses.replace(recipe, min_agreement=number("min_agreement", min_agreement, 0, 1))
+    if scores is not None:
+        recipe = dataclasses.replace(recipe, scores=one_of("scores", scores, SCORES))
     one_of("graph", graph, GRAPHS)
     _check_request(recipe, data is not None, output, report, overwrite)
     calibration = None if data is None else as_data(data)
     source = _open(model, image_size, graph, input_format)
     chosen = _choose(calibration, recipe, source.image_size, images, seed)
     float_graph = source.float_graph(recipe, chosen.part(0, _VERIFY_IMAGES) if chosen else [])
+    names = _labels(labels, source, calibration, float_graph, recipe)
+    described = isinstance(source, KerasSource) or recipe.quantized or bool(labels or about or recipe.labels)
+    if described or recipe.scores:  # else a .tflite that stays float is written as it was, byte for byte
+        float_graph = _with_logits(float_graph, recipe)
     if report is not None and calibration is not None:
         calibration = check_reportable(float_graph, calibration)
     judges = _judges(recipe, chosen)
     made, result = _make(float_graph, recipe, chosen, judges)
+    if recipe.pixels:
+        take_pixels(made)
+    if recipe.scores is not None:
+        add_scores(made, recipe.scores)
+    if described:
+        describe(made, about or source.about, names)
     source.result = result
     sources = [chosen, judges, calibration]
     skipped = {path for data in sources if data is not None for path in data.skipped}
@@ -262,6 +166,41 @@ def _judges(recipe: Recipe, chosen: CalibrationSet | None) -> CalibrationSet | N
         return None
     size, seed = chosen.image_size, chosen.seed
     return CalibrationSet.choose(chosen.data, image_size=size, count=JUDGES, seed=seed, split="val")
+
+
+def _labels(
+    asked: Sequence[str] | str | Path | None,
+    source: KerasSource | TfliteSource,
+    data: ImageData | None,
+    graph: FlatGraph,
+    recipe: Recipe,
+) -> tuple[str, ...] | None:
+    """Return the names of a classifier's classes; None where nobody tells and the recipe does without."""
+    shapes = [graph.shape(index) for index in graph.outputs]
+    classes = shapes[0][-1] if [len(shape) for shape in shapes] == [2] else None
+    if classes is None:
+        if asked is not None:
+            raise DeployError(
+                f"labels: the model gives {', '.join(map(str, shapes))}, expected one output (1, classes)"
+            )
+        return None
+    if asked is not None:
+        return read_labels(asked, classes)
+    known = [source.labels, data.class_names if data else None]
+    names = next((names for names in known if names is not None and len(names) == classes), None)
+    if names is None and recipe.labels:
+        raise DeployError(f"recipe {recipe.name} needs the names of {classes} classes: give --labels labels.txt")
+    return names
+
+
+def _with_logits(graph: FlatGraph, recipe: Recipe) -> FlatGraph:
+    """Return a copy; where the recipe names scores, it gives logits."""
+    if recipe.scores is not None:
+        check_scores(graph, recipe.scores)
+    graph = graph.copy()
+    if recipe.scores is not None:
+        to_logits(graph)
+    return graph
 
 
 def _make(

@@ -15,14 +15,15 @@ from mixnet_tf.data.calibration import CalibrationSet
 from mixnet_tf.data.choices import SPLITS
 from mixnet_tf.data.dataset import ImageData
 from mixnet_tf.evidence.benchmark import benchmark
+from mixnet_tf.evidence.classifier import alike, open_classifier
 from mixnet_tf.evidence.comparison import Comparison, compare_outputs
 from mixnet_tf.evidence.diagnosis import BlockError, block_errors, tensor_errors
 from mixnet_tf.evidence.evaluation import outputs_of, score, with_distance
 from mixnet_tf.evidence.mistakes import mistaken_pictures, worst_confusions
-from mixnet_tf.evidence.predictor import open_predictor
 from mixnet_tf.evidence.report import write_report
 from mixnet_tf.evidence.results import ModelResult, Report
-from mixnet_tf.exporting import KerasSource, export
+from mixnet_tf.exporting import export
+from mixnet_tf.float_graphs import KerasSource
 from mixnet_tf.metrics import class_scores, count_confusion
 from mixnet_tf.progress.steps import step
 from mixnet_tf.quantization.types import Exported
@@ -32,10 +33,10 @@ from mixnet_tf.training.phases import plan_phases
 from mixnet_tf.training.run_folder import MODEL, best_epoch, open_run, read_curves
 
 _RECIPES = {
-    "deploy": {"float32": "float32", "float16": "float16", "int8": "int8"},
+    "deploy": {"float32": "mobile_float32", "float16": "float16", "mobile": "mobile"},
     "plain": {"float32": "float32", "float16": "float16", "int8": "int8_baseline"},
 }
-"""Graph → number format in the name of the file → recipe. The plain files have no step but the ranges."""
+"""Graph → end of the file's name → recipe; the last is the file to ship. The plain int8 one is TensorFlow's."""
 
 BLOCK_IMAGES = 8
 """Test images that show where the error of int8 enters: four times as many moved no block by more than 1.5 dB."""
@@ -63,8 +64,8 @@ def run_pipeline(
     Args:
         config: the network.
         data: see ``load_data``.
-        output: the run's folder. It will hold ``model.keras``, ``model_{float32,float16,int8}.tflite``, ``labels.txt``,
-            ``report.html``, ``report.md``, ``report.json`` and plots, and what training leaves.
+        output: the run's folder. It will hold ``model.keras``, ``model_{float32,float16,mobile}.tflite``,
+            ``labels.txt``, ``report.html``, ``report.md``, ``report.json`` and plots, and what training leaves.
         data_source: how `data` was named, for the commands in the report.
         image_size: see ``train``; likewise all that follow but `graph`.
         training: how long and how fast to train.
@@ -84,7 +85,7 @@ def run_pipeline(
         >>> report = run_pipeline(load_config("mixnet_nano"), load_data("digits"), "runs/nano",
         ...                       data_source="digits")                                          # doctest: +SKIP
         >>> report.results[-1].file                                                              # doctest: +SKIP
-        'model_int8.tflite'
+        'model_mobile.tflite'
     """
     output, training = Path(output), training or TrainingConfig()
     check_class_weights(config, data)
@@ -149,7 +150,7 @@ def _about_run(output: Path) -> dict[str, Any]:
 def _export_all(
     model: keras.Model, data: ImageData, output: Path, graph: str
 ) -> tuple[list[Exported], tuple[BlockError, ...]]:
-    """Write a ``.tflite`` of every number format; the last is int8.
+    """Write a ``.tflite`` of every number format; the last is the int8 one.
 
     Returns:
         The record of each, and where the error of int8 enters.
@@ -183,19 +184,22 @@ class Measured:
 
 def _measure(reference: Path, files: Sequence[Path], data: ImageData) -> Measured:
     """Evaluate the trained model and its files on the test split, and time the files."""
-    expected, labels = outputs_of(open_predictor(reference), data, "test")
+    keras_model = open_classifier(reference)
+    expected, labels = outputs_of(keras_model, data, "test")
     evaluation = score(str(reference), "test", expected, labels, data.class_names)
     results = [ModelResult(file=reference.name, size_bytes=reference.stat().st_size, evaluation=evaluation)]
-    outputs = []
+    classifiers, outputs = [], []
     for path, latency in zip(files, benchmark(files), strict=True):
-        outputs.append(outputs_of(open_predictor(path), data, "test")[0])
+        classifiers.append(open_classifier(path))
+        outputs.append(outputs_of(classifiers[-1], data, "test")[0])
         evaluation = score(str(path), "test", outputs[-1], labels, data.class_names)
-        evaluation = with_distance(evaluation, outputs[-1], str(reference), expected)
+        _, wanted, given = alike(keras_model, classifiers[-1], expected, outputs[-1])
+        evaluation = with_distance(evaluation, given, str(reference), wanted)
         size = path.stat().st_size
         results.append(ModelResult(file=path.name, size_bytes=size, evaluation=evaluation, latency=latency))
     return Measured(
         results=tuple(results),
-        comparison=compare_outputs(outputs[0], outputs[-1], labels, a=str(files[0]), b=str(files[-1]), split="test"),
+        comparison=compare_outputs(classifiers[0], classifiers[-1], outputs[0], outputs[-1], labels, split="test"),
         confusion=count_confusion(outputs[-1].argmax(axis=1), labels, len(data.class_names)),
         outputs=outputs[-1],
     )

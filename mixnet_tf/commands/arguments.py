@@ -10,6 +10,7 @@ from mixnet_tf.errors import ArgumentError
 
 if TYPE_CHECKING:  # data needs numpy, which --help does without
     from mixnet_tf.data.dataset import ImageData
+    from mixnet_tf.litert.description import About
 
 
 def whole(text: str) -> int:
@@ -99,6 +100,36 @@ def add_input(parser: argparse.ArgumentParser, flag: str = "--input", model: str
     help_text += "mean 0 and deviation 1"
     dest = "input_format" + flag.removeprefix("--input").replace("-", "_")
     parser.add_argument(flag, choices=INPUT_FORMATS, dest=dest, help=help_text)
+
+
+_ABOUT = {
+    "name": "what the model is called",
+    "description": "what it is for",
+    "version": "its version",
+    "author": "who made it",
+    "license": "under which license it may be used",
+}
+
+
+def add_about(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that `about` reads, and ``--labels``."""
+    group = parser.add_argument_group("what the file says of itself")
+    help_text = (
+        "the names of the classes: a text file with one on each line, or 'imagenet' (default: the model's, else "
+    )
+    group.add_argument("--labels", metavar="F.txt", help=f"{help_text}the data's)")
+    for name, help_text in _ABOUT.items():
+        group.add_argument(f"--{name}", metavar="TEXT", dest=f"about_{name}", help=help_text)
+
+
+def about(args: argparse.Namespace, name: str) -> "About | None":
+    """Return what the flags of `add_about` say, of a model that is called `name` unless they say otherwise."""
+    texts = {key: text for key in _ABOUT if (text := getattr(args, f"about_{key}")) is not None}
+    if not texts:
+        return None
+    from mixnet_tf.litert.description import About
+
+    return About(**({"name": name} | texts))
 
 
 def add_volume(parser: argparse.ArgumentParser) -> None:

@@ -23,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    from mixnet_tf.evidence.classifier import check_model
     from mixnet_tf.evidence.comparison import compare
-    from mixnet_tf.evidence.predictor import check_model
 
     a, b = keras_or_lite(args.a), keras_or_lite(args.b)
     check_model(a)
@@ -44,8 +44,9 @@ def show(result: dict[str, Any]) -> None:
         interval = f"{top1['low']:.2%} to {top1['high']:.2%}"
         rows.append((result[name], f"{top1['value']:.2%}", interval, f"{top5:.2%}", result[f"only_{name}_right"]))
     show_table(("model", "top-1", "95 % interval", "top-5", "only this one right"), rows)
+    snr = snr_text(result["snr_db"], result["measured"])
     say()
     say(
-        f"{result['count']} images: agreement {result['agreement']:.2%}, {snr_text(result['snr_db'])}, "
+        f"{result['count']} images: agreement {result['agreement']:.2%}, {snr}, "
         f"cosine {result['cosine']:.5f}, McNemar p = {result['p_value']:.2g}"
     )

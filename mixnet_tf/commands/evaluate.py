@@ -21,8 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    from mixnet_tf.evidence.classifier import check_model
     from mixnet_tf.evidence.evaluation import evaluate
-    from mixnet_tf.evidence.predictor import check_model
 
     model = keras_or_lite(args.model)
     check_model(model)

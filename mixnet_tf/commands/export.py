@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from mixnet_tf.commands.arguments import (
+    about,
+    add_about,
     add_graph,
     add_image_options,
     add_image_size,
@@ -18,7 +20,7 @@ from mixnet_tf.commands.arguments import (
 )
 from mixnet_tf.commands.models import keras_or_lite
 from mixnet_tf.commands.output import load_tensorflow, say, show_about
-from mixnet_tf.data.choices import CALIBRATION_IMAGES
+from mixnet_tf.data.choices import CALIBRATION_IMAGES, SCORES
 
 HELP = "convert a model to .tflite, in float or in int8"
 
@@ -27,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help_text = "a .keras file, a run's folder, or a float32 .tflite from anywhere"
     parser.add_argument("model", metavar="MODEL", type=Path, help=help_text)
     help_text = "how to make the file: a shipped name (see mixnet-tf list) or a .yaml file"
-    parser.add_argument("--recipe", required=True, metavar="R", help=help_text)
+    parser.add_argument("--recipe", default="mobile", metavar="R", help=f"{help_text} (default: %(default)s)")
     parser.add_argument("--output", required=True, type=Path, metavar="F.tflite", help="the file to write")
     help_text = "real images for int8: 'digits', a folder or a .npz file; its training split is used"
     parser.add_argument("--data", metavar="D", help=help_text)
@@ -40,6 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "keep blocks in float32, the best first, until this share of top-1 classes agrees (default: the recipe's)"
     )
     parser.add_argument("--min-agreement", type=fraction, metavar="X", help=help_text)
+    help_text = "what a classifier's file gives (default: the recipe's, or what the model ends in)"
+    parser.add_argument("--scores", choices=SCORES, help=help_text)
+    add_about(parser)
     parser.add_argument("--report", type=Path, metavar="DIR", help="write a report on the int8 error into DIR")
     add_image_options(parser)
     add_image_size(parser, "the model's own")
@@ -65,6 +70,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         images=args.images,
         seed=args.seed,
         min_agreement=args.min_agreement,
+        scores=args.scores,
+        labels=args.labels,
+        about=about(args, Path(args.model).stem),
         input_format=args.input_format,
         report=args.report,
         overwrite=args.overwrite,

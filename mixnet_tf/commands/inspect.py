@@ -52,6 +52,14 @@ def _show_summary(result: dict[str, Any], hint: str = "") -> None:
     for kind in ("input", "output"):
         for tensor in result[f"{kind}s"]:
             say(f"{kind} {tensor['name']}: {tensor['dtype']} {shape_text(tensor['shape'])}{_scale_text(tensor)}")
+    known = {"takes": result["input_format"], "gives": result["scores"], **(result["about"] or {})}
+    if result["labels"] is not None:
+        known["labels"] = f"{len(result['labels'])} inside: {', '.join(result['labels'][:5])}" + (
+            " …" if len(result["labels"]) > 5 else ""
+        )
+    for key, text in known.items():
+        if text is not None:
+            say(f"{key}: {text}")
     delegated = [op for op in result["ops"] if op["delegated"]]
     slow, outside = sum(bool(op["cliff"]) for op in delegated), len(result["ops"]) - len(delegated)
     say(

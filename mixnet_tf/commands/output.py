@@ -75,6 +75,6 @@ def shape_text(sizes: Sequence[int]) -> str:
     return "x".join(str(size) for size in sizes)
 
 
-def snr_text(snr_db: float | None) -> str:
-    """Return the signal-to-noise ratio of outputs in words; None is no difference."""
-    return "equal outputs" if snr_db is None else f"logit SNR {snr_db:.1f} dB"
+def snr_text(snr_db: float | None, measured: str) -> str:
+    """Return the signal-to-noise ratio of what was measured, logits perhaps, in words; None is no difference."""
+    return f"equal {measured}" if snr_db is None else f"SNR of the {measured} {snr_db:.1f} dB"

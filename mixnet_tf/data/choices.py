@@ -9,6 +9,9 @@ PIXEL_RANGES = ("0..1", "0..255")
 INPUT_FORMATS = ("pixels", "fractions", "signed", "normalized")
 """What a model takes for an image: 0 to 255, 0 to 1, -1 to 1, or as ``preprocess_input`` makes it."""
 
+SCORES = ("softmax", "sigmoid", "logits")
+"""What a classifier gives for each class: probabilities that add up to 1, probabilities that do not, or logits."""
+
 IMAGE_SIZE = 224
 """Pixels per side, where neither the user, nor the model, nor the data says."""
 

@@ -10,8 +10,8 @@ import numpy as np
 from mixnet_tf.checks import ImageSize
 from mixnet_tf.data.dataset import ImageData
 from mixnet_tf.data.sources import Source, as_data
+from mixnet_tf.evidence.classifier import Classifier, alike, open_classifier
 from mixnet_tf.evidence.evaluation import outputs_of
-from mixnet_tf.evidence.predictor import Predictor, open_predictor
 from mixnet_tf.metrics import Accuracy, in_top5, mcnemar, mean_cosine, same_class, signal_to_noise, wilson
 
 if TYPE_CHECKING:  # two .tflite files do without Keras
@@ -35,6 +35,8 @@ class Comparison:
         only_b_right: images that only the second classifies rightly.
         p_value: of McNemar's exact test: how likely such unequal counts are between equally good models.
         agreement: share of images with the same top-1 class.
+        measured: what the next two are of: ``"logits"``, ``"probabilities"`` where one model rounds them, or
+            ``"outputs"`` where one does not tell.
         snr_db: power of the first one's outputs over that of the difference, in decibels; None for no difference.
         cosine: mean cosine of the outputs of an image.
     """
@@ -51,6 +53,7 @@ class Comparison:
     only_b_right: int
     p_value: float
     agreement: float
+    measured: str
     snr_db: float | None
     cosine: float
 
@@ -82,34 +85,35 @@ def compare(
         >>> compare("model.keras", "model_int8.tflite", "digits").agreement                      # doctest: +SKIP
         0.994
     """
-    predictors = [open_predictor(path, name) for path, name in zip((a, b), input_formats, strict=True)]
-    images = as_data(data, split=split, classes=predictors[0].classes).checked(split)
-    any_size = image_size if image_size is not None else _fixed_size(predictors)
+    classifiers = [open_classifier(path, name) for path, name in zip((a, b), input_formats, strict=True)]
+    images = as_data(data, split=split, classes=classifiers[0].classes).checked(split)
+    any_size = image_size if image_size is not None else _fixed_size(classifiers)
     (outputs_a, labels), (outputs_b, _) = (
         outputs_of(model, images, split, image_size=any_size if None in model.image_size else image_size)
-        for model in predictors
+        for model in classifiers
     )
-    return compare_outputs(outputs_a, outputs_b, labels, a=predictors[0].path, b=predictors[1].path, split=split)
+    return compare_outputs(classifiers[0], classifiers[1], outputs_a, outputs_b, labels, split=split)
 
 
-def _fixed_size(predictors: Sequence[Predictor]) -> tuple[int, int] | None:
+def _fixed_size(classifiers: Sequence[Classifier]) -> tuple[int, int] | None:
     """Return the first (height, width) that one of the models insists on."""
-    for predictor in predictors:
-        height, width = predictor.image_size
+    for classifier in classifiers:
+        height, width = classifier.image_size
         if height is not None and width is not None:
             return height, width
     return None
 
 
 def compare_outputs(
-    outputs_a: np.ndarray, outputs_b: np.ndarray, labels: np.ndarray, *, a: str, b: str, split: str
+    a: Classifier, b: Classifier, outputs_a: np.ndarray, outputs_b: np.ndarray, labels: np.ndarray, *, split: str
 ) -> Comparison:
     """Compare two models' outputs (n, classes), given the labels (n,)."""
     right_a, right_b = (outputs.argmax(axis=1) == labels for outputs in (outputs_a, outputs_b))
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+    measured, alike_a, alike_b = alike(a, b, outputs_a, outputs_b)
     return Comparison(
-        a=a,
-        b=b,
+        a=a.path,
+        b=b.path,
         split=split,
         count=len(labels),
         top1_a=_share(right_a),
@@ -120,8 +124,9 @@ def compare_outputs(
         only_b_right=only_b,
         p_value=mcnemar(only_a, only_b),
         agreement=same_class(outputs_a, outputs_b),
-        snr_db=signal_to_noise(outputs_a, outputs_b),
-        cosine=mean_cosine(outputs_a, outputs_b),
+        measured=measured,
+        snr_db=signal_to_noise(alike_a, alike_b),
+        cosine=mean_cosine(alike_a, alike_b),
     )
 
 

@@ -10,9 +10,10 @@ import numpy as np
 from mixnet_tf.checks import ImageSize
 from mixnet_tf.data.batches import evaluation_dataset, lost_images
 from mixnet_tf.data.dataset import ImageData
+from mixnet_tf.data.labels import imagenet_classes
 from mixnet_tf.data.sources import Source, as_data
 from mixnet_tf.errors import MixNetError
-from mixnet_tf.evidence.predictor import Predictor, fit_size, open_predictor
+from mixnet_tf.evidence.classifier import Classifier, fit_size, open_classifier
 from mixnet_tf.metrics import in_top5, same_class, signal_to_noise
 from mixnet_tf.progress.steps import bar
 
@@ -49,12 +50,12 @@ class Evaluation:
 
 @lost_images()
 def outputs_of(
-    predictor: Predictor, data: ImageData, split: str, *, image_size: ImageSize | None = None
+    classifier: Classifier, data: ImageData, split: str, *, image_size: ImageSize | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Run a model over a split, with progress.
 
     Args:
-        predictor: the model.
+        classifier: the model.
         data: the images.
         split: ``"train"``, ``"val"`` or ``"test"``.
         image_size: pixels, for models of any size: a side, or (height, width); default: the data set's, else 224.
@@ -65,39 +66,39 @@ def outputs_of(
     Raises:
         MixNetError: classes or sizes that do not fit, or outputs that are not finite.
     """
-    if predictor.classes != len(data.class_names):
+    if classifier.classes != len(data.class_names):
         raise MixNetError(
-            f"{predictor.path}: has {predictor.classes} classes, but {data.name} has {len(data.class_names)}"
+            f"{classifier.path}: has {classifier.classes} classes, but {data.name} has {len(data.class_names)}"
         )
-    _check_labels(predictor, data)
+    _check_labels(classifier, data)
     batches = evaluation_dataset(
-        data, split, image_size=fit_size(predictor, data.image_size, image_size), batch_size=32
+        data, split, image_size=fit_size(classifier, data.image_size, image_size), batch_size=32
     )
     outputs, labels = [], []
-    count, name = len(data.splits[split]), Path(predictor.path).name
+    count, name = len(data.splits[split]), Path(classifier.path).name
     with bar(f"evaluate {name}", count, "image") as shown:
         for images, batch_labels in batches.as_numpy_iterator():
-            outputs.append(predictor.predict(images))
+            outputs.append(classifier.predict(images))
             labels.append(batch_labels)
             shown.update(len(batch_labels))
     all_outputs = np.concatenate(outputs)
     if not np.isfinite(all_outputs).all():
-        raise MixNetError(f"{predictor.path}: gives outputs that are not finite (NaN or infinity)")
+        raise MixNetError(f"{classifier.path}: gives outputs that are not finite (NaN or infinity)")
     return all_outputs, np.concatenate(labels)
 
 
-def _check_labels(predictor: Predictor, data: ImageData) -> None:
-    """Refuse data whose classes are not those of the ``labels.txt`` beside the model: every number would be wrong."""
-    path = Path(predictor.path).with_name("labels.txt")
-    names = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
-    numbers = [str(i) for i in range(predictor.classes)]  # what classes are called that have no names
-    if len(names) != predictor.classes or numbers in (names, list(data.class_names)):
+def _check_labels(classifier: Classifier, data: ImageData) -> None:
+    """Refuse data whose classes are not those of the model's labels: every number would be wrong."""
+    numbers = tuple(str(i) for i in range(classifier.classes))  # what classes are called that have no names
+    if classifier.labels is None or numbers in (classifier.labels, data.class_names):
         return
-    for i, (label, class_name) in enumerate(zip(names, data.class_names, strict=True)):
+    words = dict(imagenet_classes())  # a folder of ImageNet is named by WordNet's ids
+    class_names = [words.get(name, name) for name in data.class_names]
+    for i, (label, class_name) in enumerate(zip(classifier.labels, class_names, strict=True)):
         if label != class_name:
             raise MixNetError(
-                f"{predictor.path}: class {i} is {label!r} in the labels.txt beside it, but {class_name!r} in "
-                f"{data.name}; expected the same classes in the same order"
+                f"{classifier.path}: class {i} is {label!r} in its labels, but {class_name!r} in {data.name}; "
+                "expected the same classes in the same order"
             )
 
 
@@ -139,14 +140,17 @@ def evaluate(
         >>> evaluate("runs/nano/model_int8.tflite", "digits").top1                               # doctest: +SKIP
         0.98
     """
-    predictor = open_predictor(model, input_format)
-    images = as_data(data, split=split, classes=predictor.classes).checked(split)
-    outputs, labels = outputs_of(predictor, images, split, image_size=image_size)
-    return score(predictor.path, split, outputs, labels, images.class_names)
+    classifier = open_classifier(model, input_format)
+    images = as_data(data, split=split, classes=classifier.classes).checked(split)
+    outputs, labels = outputs_of(classifier, images, split, image_size=image_size)
+    return score(classifier.path, split, outputs, labels, images.class_names)
 
 
 def with_distance(evaluation: Evaluation, outputs: np.ndarray, reference: str, expected: np.ndarray) -> Evaluation:
-    """Add to an evaluation how far its `outputs` (n, classes) are from the `expected` ones of the reference."""
+    """Add to an evaluation how far its `outputs` (n, classes) are from the `expected` ones of the reference.
+
+    Both are logits, or both are probabilities: see ``alike``.
+    """
     return dataclasses.replace(
         evaluation,
         reference=reference,

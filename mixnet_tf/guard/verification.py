@@ -313,3 +313,12 @@ def _list(values: Iterable[Any] | None) -> list[Any]:
     if values is None:
         return []
     return values.tolist() if isinstance(values, np.ndarray) else list(values)
+
+
+def check_counts(content: bytes) -> None:
+    """Refuse a file that names its tables so often that reading them all would take for ever."""
+    model = schema.Model.GetRootAs(content, 0)
+    graphs = [model.Subgraphs(i) for i in range(model.SubgraphsLength())]
+    counts = [model.BuffersLength(), *(graph.TensorsLength() + graph.OperatorsLength() for graph in graphs)]
+    if 8 * sum(counts) > len(content):  # a table and its place in a vector have 4 bytes each, or more
+        raise ValueError("tables are shared")

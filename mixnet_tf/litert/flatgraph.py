@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import functools
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from mixnet_tf.errors import DeployError
-from mixnet_tf.guard.verification import OP_NAMES, TYPE_NAMES, builtin_code, default_options, verify
+from mixnet_tf.guard.verification import OP_NAMES, TYPE_NAMES, builtin_code, check_counts, default_options, verify
 from mixnet_tf.litert import metadata
+from mixnet_tf.litert.attachments import attachments, with_attachments
 from mixnet_tf.litert.packing import IDENTIFIER, Buffer, pack
 
 _TYPES: dict[int, np.dtype] = {
@@ -66,6 +67,7 @@ class FlatGraph:
     Attributes:
         where: the file's name, for messages.
         model: the file in LiteRT's schema. Change it through the methods below: `ops` and `content` are remembered.
+        attachments: the files inside the file, by name.
 
     Raises:
         DeployError: not a ``.tflite``, or a damaged one.
@@ -82,7 +84,7 @@ class FlatGraph:
         if content[4:8] != IDENTIFIER:
             raise DeployError(f"{where}: not a .tflite (bytes 4 to 8 are {content[4:8]!r}, expected {IDENTIFIER!r})")
         try:
-            _check_counts(content)
+            check_counts(content)
             self.model = schema.ModelT.InitFromPackedBuf(content, 0)
             self._subgraph = self.model.subgraphs[0]
             self.model.buffers = [Buffer.of(buffer, content) for buffer in self.model.buffers]
@@ -91,6 +93,7 @@ class FlatGraph:
             raise
         except _DAMAGE as error:
             raise DeployError(f"{where}: truncated or damaged .tflite, its tables cannot be read") from error
+        self.attachments = attachments(content, where)
         if verbatim:
             self.__dict__["_content"] = content
 
@@ -136,6 +139,12 @@ class FlatGraph:
         metadata.set_input_format(self.model, name)
         self._changed()
 
+    def describe(self, entry: str, content: bytes, attachments: Mapping[str, bytes]) -> None:
+        """Write an entry of the metadata, and the files that go with it in place of those there are."""
+        metadata.set_entry(self.model, entry, content)
+        self.attachments = dict(attachments)
+        self._changed()
+
     @functools.cached_property
     def ops(self) -> tuple[Op, ...]:
         """The operators in the order in which they run."""
@@ -146,9 +155,7 @@ class FlatGraph:
 
     def _op_name(self, op: Any) -> str:
         code = self.model.operatorCodes[op.opcodeIndex]
-        if code.customCode:
-            return f"custom {code.customCode.decode()}"
-        return OP_NAMES[builtin_code(code)]
+        return f"custom {code.customCode.decode()}" if code.customCode else OP_NAMES[builtin_code(code)]
 
     def _options(self, op: Any) -> Any:
         if op.builtinOptions is not None:
@@ -181,11 +188,6 @@ class FlatGraph:
             scale=float(scales[0]) if len(scales) == 1 else None,
             zero_point=int(points[0]) if len(points) == len(scales) == 1 else None,
         )
-
-    def is_dynamic(self, op: Op) -> bool:
-        """Say whether a tensor of an operator has a size that is known only when the graph runs."""
-        signatures = [self.tensors[index].shapeSignature for index in (*op.inputs, *op.outputs) if index >= 0]
-        return any(signature is not None and -1 in signature for signature in signatures)
 
     def name(self, index: int) -> str:
         """Return a tensor's name."""
@@ -254,11 +256,19 @@ class FlatGraph:
         self._rename(old, new, "inputs")
         self._changed()
 
-    def append(self, kind: str, name: str, **tensor: Any) -> None:
+    def drop_last(self) -> None:
+        """Take the last operator off; what it reads becomes the output."""
+        last, (old,) = self._subgraph.operators.pop(), self.outputs
+        new = int(last.inputs[0])
+        self._subgraph.outputs = np.array([new], np.int32)
+        self._rename(old, new, "outputs")
+        self._changed()
+
+    def append(self, kind: str, name: str, options: Any = None, **tensor: Any) -> None:
         """Put an operator after every output; the new outputs are called `name` and a number."""
         for position, old in enumerate(self.outputs):
             new = self._add_tensor(f"{name}:{position}", self.shape(old), **tensor)
-            self._subgraph.operators.append(self._operator(kind, (old,), (new,), None))
+            self._subgraph.operators.append(self._operator(kind, (old,), (new,), options))
             self._subgraph.outputs = np.array(self._subgraph.outputs, np.int32)
             self._subgraph.outputs[position] = new
             self._rename(old, new, "outputs")
@@ -327,16 +337,7 @@ class FlatGraph:
         for i, buffer in enumerate(self.model.buffers):
             if i not in read:
                 buffer.data = None
-        return pack(self.model)
-
-
-def _check_counts(content: bytes) -> None:
-    """Refuse a file that names its tables so often that reading them all would take for ever."""
-    model = schema.Model.GetRootAs(content, 0)
-    graphs = [model.Subgraphs(i) for i in range(model.SubgraphsLength())]
-    counts = [model.BuffersLength(), *(graph.TensorsLength() + graph.OperatorsLength() for graph in graphs)]
-    if 8 * sum(counts) > len(content):  # a table and its place in a vector have 4 bytes each, or more
-        raise ValueError("tables are shared")
+        return with_attachments(pack(self.model), self.attachments)
 
 
 def _indices(tensors: Any) -> tuple[int, ...]:

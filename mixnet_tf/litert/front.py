@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from mixnet_tf.data.choices import INPUT_FORMATS
-from mixnet_tf.data.input_format import Front, format_before, limits
+from mixnet_tf.data.input_format import Front, format_before, is_known_map, limits
+from mixnet_tf.litert.description import normalization_of
 from mixnet_tf.litert.flatgraph import FlatGraph, Op
 from mixnet_tf.litert.neighbours import readers
 
@@ -27,8 +28,18 @@ def lite_front(graph: FlatGraph) -> Front:
         >>> lite_front(FlatGraph.read("model_int8.tflite"))                                      # doctest: +SKIP
         Front(input_format='pixels', certain=True)
     """
-    name = graph.input_format or _by_scale(graph) or _by_operators(graph)
+    name = graph.input_format or _by_metadata(graph) or _by_scale(graph) or _by_operators(graph)
     return Front(name, certain=name is not None)
+
+
+def _by_metadata(graph: FlatGraph) -> str | None:
+    """Return the format that the file's metadata asks for: (pixel - mean) / std, which is that of a float input."""
+    asked = normalization_of(graph)
+    if asked is None or graph.tensor(graph.inputs[0]).dtype != "float32":
+        return None
+    mean, std = asked
+    black, white = -mean / std, (255 - mean) / std
+    return next((name for name in INPUT_FORMATS if is_known_map(black, white, name)), None)
 
 
 def _by_scale(graph: FlatGraph) -> str | None:

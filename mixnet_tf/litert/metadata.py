@@ -1,4 +1,4 @@
-"""What this package records in a ``.tflite`` about itself: named entries of its metadata."""
+"""Named entries of a ``.tflite``'s metadata, and what this package records there: what the file takes for an image."""
 
 from typing import Any
 
@@ -7,37 +7,51 @@ from ai_edge_litert import schema_py_generated as schema
 from mixnet_tf.data.choices import INPUT_FORMATS
 from mixnet_tf.litert.packing import Buffer
 
-_INPUT_FORMAT = b"mixnet_tf.input_format"
+_INPUT_FORMAT = "mixnet_tf.input_format"
+
+
+def entry(model: Any, name: str) -> bytes | None:
+    """Return the content of an entry of a parsed file; None where there is none."""
+    return next((_bytes(model.buffers[old.buffer].data) for old in _entries(model, name)), None)
+
+
+def set_entry(model: Any, name: str, content: bytes | None) -> None:
+    """Write an entry, or with None forget it."""
+    old = _entries(model, name)
+    model.metadata = [other for other in model.metadata or [] if other not in old]
+    if content is not None:
+        model.metadata.append(schema.MetadataT(name=name.encode(), buffer=len(model.buffers)))
+        model.buffers.append(Buffer(data=content))
 
 
 def input_format(model: Any) -> str | None:
     """Return what a parsed file says that it takes for an image, one of INPUT_FORMATS; None where it says nothing."""
-    return next((_format(model.buffers[entry.buffer].data) for entry in _entries(model)), None)
+    return _format(entry(model, _INPUT_FORMAT))
 
 
 def set_input_format(model: Any, name: str | None) -> None:
     """Record it, or with None forget it."""
-    old = _entries(model)
-    model.metadata = [entry for entry in model.metadata or [] if entry not in old]
-    if name is not None:
-        model.metadata.append(schema.MetadataT(name=_INPUT_FORMAT, buffer=len(model.buffers)))
-        model.buffers.append(Buffer(data=name.encode()))
+    set_entry(model, _INPUT_FORMAT, None if name is None else name.encode())
 
 
 def recorded_format(content: bytes) -> str | None:
     """Return the input format of a whole file, without parsing the rest of it."""
     model = schema.Model.GetRootAs(content, 0)
-    for entry in map(model.Metadata, range(model.MetadataLength())):
-        if entry.Name() == _INPUT_FORMAT:
-            buffer = model.Buffers(entry.Buffer())
-            return _format(None if buffer.DataIsNone() else buffer.DataAsNumpy())
+    for table in map(model.Metadata, range(model.MetadataLength())):
+        if table.Name() == _INPUT_FORMAT.encode():
+            buffer = model.Buffers(table.Buffer())
+            return _format(None if buffer.DataIsNone() else _bytes(buffer.DataAsNumpy()))
     return None
 
 
-def _entries(model: Any) -> list[Any]:
-    return [entry for entry in model.metadata or [] if entry.name == _INPUT_FORMAT]
+def _entries(model: Any, name: str) -> list[Any]:
+    return [entry for entry in model.metadata or [] if entry.name == name.encode()]
 
 
-def _format(data: Any) -> str | None:
-    name = bytes(b"" if data is None else data).decode("ascii", "replace")
+def _bytes(data: Any) -> bytes:
+    return bytes(b"" if data is None else data)
+
+
+def _format(content: bytes | None) -> str | None:
+    name = (content or b"").decode("ascii", "replace")
     return name if name in INPUT_FORMATS else None

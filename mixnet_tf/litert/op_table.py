@@ -10,8 +10,11 @@ from pathlib import Path
 
 from mixnet_tf.deploy.kernels import MAX_TAPS
 from mixnet_tf.guard.trial import TRIAL
+from mixnet_tf.litert.description import About, about_of, labels_of
 from mixnet_tf.litert.flatgraph import FlatGraph, Op, TensorInfo
+from mixnet_tf.litert.front import lite_front
 from mixnet_tf.litert.runtime import LiteModel
+from mixnet_tf.litert.scores import scores_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,10 +36,26 @@ class OpInfo:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelTable:
-    """What a ``.tflite`` holds; ``dataclasses.asdict`` gives JSON."""
+    """What a ``.tflite`` holds; ``dataclasses.asdict`` gives JSON.
+
+    Attributes:
+        path: of the file.
+        size_bytes: its size.
+        about: what its metadata says of it, or None.
+        labels: the names of its classes, inside it, or None.
+        input_format: what it takes for an image, one of INPUT_FORMATS, or None.
+        scores: what it gives, one of SCORES, or None.
+        inputs: of the main subgraph.
+        outputs: likewise.
+        ops: likewise.
+    """
 
     path: str
     size_bytes: int
+    about: About | None
+    labels: tuple[str, ...] | None
+    input_format: str | None
+    scores: str | None
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     ops: tuple[OpInfo, ...]
@@ -72,6 +91,10 @@ def inspect_model(path: str | Path) -> ModelTable:
     return ModelTable(
         path=str(path),
         size_bytes=len(graph.content()),
+        about=about_of(graph),
+        labels=labels_of(graph),
+        input_format=lite_front(graph).input_format if graph.inputs else None,
+        scores=scores_of(graph),
         inputs=tuple(graph.tensor(i) for i in graph.inputs),
         outputs=tuple(graph.tensor(i) for i in graph.outputs),
         ops=tuple(_row(graph, i, op, i not in outside) for i, op in enumerate(graph.ops)),
@@ -166,6 +189,12 @@ def _has_mixed_types(graph: FlatGraph, op: Op) -> bool:
     return op.name in _CONVOLUTIONS and _dtype(graph, op) == "float32" and _reads(graph, op)[1] == "int8"
 
 
+def _is_dynamic(graph: FlatGraph, op: Op) -> bool:
+    """Say whether a tensor of an operator has a size that is known only when the graph runs."""
+    signatures = [graph.tensors[index].shapeSignature for index in (*op.inputs, *op.outputs) if index >= 0]
+    return any(signature is not None and -1 in signature for signature in signatures)
+
+
 _REASONS: tuple[tuple[Callable[[FlatGraph, Op], bool], str], ...] = (
     (lambda graph, op: op.name.startswith("custom "), "not a built-in op"),
     (lambda graph, op: "int16" in [_dtype(graph, op), *_reads(graph, op)], "int16 activations"),
@@ -184,11 +213,11 @@ _REASONS: tuple[tuple[Callable[[FlatGraph, Op], bool], str], ...] = (
     (lambda graph, op: op.name == "SPLIT" and len(op.outputs) > 4, "more than 4 outputs"),
     (lambda graph, op: op.name == "SPLIT_V", "XNNPACK has SPLIT, with equal parts, and no SPLIT_V"),
     (
-        lambda graph, op: op.name == "STRIDED_SLICE" and not graph.is_dynamic(op),
+        lambda graph, op: op.name == "STRIDED_SLICE" and not _is_dynamic(graph, op),
         "takes every n-th value, or drops an axis",
     ),
     (
-        lambda graph, op: graph.is_dynamic(op),
+        lambda graph, op: _is_dynamic(graph, op),
         "a shape is not static: convert with a fixed batch and image size",
     ),
     (lambda graph, op: True, "XNNPACK does not take this op with these types or arguments"),

@@ -39,15 +39,40 @@ def set_types(graph: FlatGraph, input_type: str, output_type: str) -> None:
         graph.append("DEQUANTIZE", "scores", type=schema.TensorType.FLOAT32)
 
 
+def take_pixels(graph: FlatGraph) -> None:
+    """Make a float graph take pixels from 0 to 255, if it does not.
+
+    Given: x (1, h, w, 3), in any format → graph.
+    Result: pixels (1, h, w, 3) → DEPTHWISE_CONV_2D, kernel (1, 1, 1, 3) → x → graph.
+
+    Raises:
+        MixNetError: no model of RGB images, or one of which nobody says what it takes.
+    """
+    if graph.input_format == "pixels":
+        return
+    channels = _rgb(graph)
+    black, white = (colour.astype(np.float32) for colour in limits(known(graph.input_format, graph.where)))
+    kernel = graph.add_constant("normalize_kernel", ((white - black) / 255).reshape(1, 1, 1, channels), None)
+    bias = graph.add_constant("normalize_bias", black, None)
+    options = schema.DepthwiseConv2DOptionsT(strideW=1, strideH=1, depthMultiplier=1)
+    graph.prepend("DEPTHWISE_CONV_2D", "pixels", (kernel, bias), options, type=schema.TensorType.FLOAT32)
+    graph.input_format = "pixels"
+
+
+def _rgb(graph: FlatGraph) -> int:
+    channels = graph.shape(graph.inputs[0])[-1]
+    if channels != 3:
+        raise DeployError(f"input: pixels need a model of RGB images, found {channels} channels")
+    return channels
+
+
 def _normalize_first(graph: FlatGraph) -> None:
     """Put the graph's format of images first, as a 1x1 depthwise convolution in int8: padding still pads with zeros.
 
     Given: x (1, h, w, 3) int8, in any format → graph.
     Result: pixels (1, h, w, 3) int8, less 128 → DEPTHWISE_CONV_2D, kernel (1, 1, 1, 3) → x → graph.
     """
-    channels = graph.shape(graph.inputs[0])[-1]
-    if channels != 3:
-        raise DeployError(f"input: uint8 needs a model of RGB images, found {channels} channels")
+    channels = _rgb(graph)
     black, white = limits(known(graph.input_format, graph.where))
     step = (white - black) / 255
     # The kernel, the step from pixel to pixel, is any whole number at a scale of its own: take the one whose bias

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
+from mixnet_tf.data.choices import SCORES
 from mixnet_tf.errors import ConfigError
 from mixnet_tf.schema import boolean, field, name_of, optional, read_yaml, real, section, text
 
@@ -41,6 +42,9 @@ class Recipe:
         activations: ``"float32"`` or ``"int8"`` (then the weights are, too).
         input: ``"float32"`` or ``"int8"`` (normalized images), or ``"uint8"`` (pixels 0 to 255).
         output: ``"float32"``, ``"int8"`` or ``"uint8"``.
+        pixels: whether a float file takes pixels from 0 to 255, whatever the model takes.
+        scores: ``"softmax"``, ``"sigmoid"`` or ``"logits"``: what a classifier gives; None: what it ends in.
+        labels: whether the file must hold the names of its classes.
         equalize: see ``mixnet_tf.quantization.equalize``.
         ranges: ``"minmax"``, ``"percentile"``, ``"mse"`` or ``"error"``; see ``mixnet_tf.quantization.ranges``.
         bias_correction: whether the mean error of every channel is put right in the biases.
@@ -54,6 +58,9 @@ class Recipe:
     activations: str = field(_activations, "float32")
     input: str = field(name_of(*_TYPES), "float32")
     output: str = field(name_of(*_TYPES), "float32")
+    pixels: bool = field(boolean, False)
+    scores: str | None = field(optional(name_of(*SCORES)), None)
+    labels: bool = field(boolean, False)
     equalize: Equalization = field(section(Equalization), Equalization())
     ranges: str = field(name_of("minmax", "percentile", "mse", "error"), "error")
     bias_correction: bool = field(boolean, True)
@@ -65,6 +72,14 @@ class Recipe:
         idle = [name for name in _INT8_ONLY if not self.quantized and getattr(self, name) != defaults[name]]
         for wrong, message in (
             (self.quantized and self.weights != "int8", f"weights: {self.weights!r}, but int8 activations need int8"),
+            (
+                self.scores in ("softmax", "sigmoid") and self.output != "float32",
+                f"scores: {self.scores!r} needs output: float32, found {self.output!r}",
+            ),
+            (
+                self.pixels and self.quantized,
+                "pixels: true is for activations: float32; with int8, input: uint8 takes pixels",
+            ),
             (idle, f"{', '.join(idle)}: any but the default needs activations: int8"),
             (
                 self.backend is not None and self.weights != "int8",

@@ -14,6 +14,7 @@ import numpy as np
 
 from mixnet_tf.checks import integer, shown
 from mixnet_tf.config import expand_blocks, load_config
+from mixnet_tf.data.labels import imagenet_classes
 from mixnet_tf.download import download
 from mixnet_tf.errors import ArgumentError, WeightsError
 from mixnet_tf.files import whole_file
@@ -178,11 +179,4 @@ def decode_predictions(preds: Any, top: int = 5) -> list[list[tuple[str, str, fl
     if preds.ndim != 2 or preds.shape[1] != 1000:
         raise ArgumentError(f"preds: found shape {preds.shape}, expected (batch, 1000): one score per ImageNet class")
     best = np.argsort(-preds, axis=1, kind="stable")[:, : integer("top", top, 1, 1000)]
-    return [[(*_classes()[i], float(row[i])) for i in order] for row, order in zip(preds, best, strict=True)]
-
-
-@functools.cache
-def _classes() -> list[tuple[str, str]]:
-    text = Path(__file__).with_name("imagenet_classes.txt").read_text(encoding="utf-8")
-    pairs = (line.partition(" ") for line in text.splitlines() if not line.startswith("#"))
-    return [(wordnet_id, name) for wordnet_id, _, name in pairs]
+    return [[(*imagenet_classes()[i], float(row[i])) for i in order] for row, order in zip(preds, best, strict=True)]

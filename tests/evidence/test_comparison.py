@@ -7,8 +7,8 @@ import pytest
 from mixnet_tf.data.dataset import ImageData, Split
 from mixnet_tf.errors import MixNetError
 from mixnet_tf.evidence import comparison as module
+from mixnet_tf.evidence.classifier import Classifier
 from mixnet_tf.evidence.comparison import compare, compare_outputs
-from mixnet_tf.evidence.predictor import Predictor
 from mixnet_tf.metrics import wilson
 
 
@@ -48,14 +48,14 @@ def sizes(monkeypatch) -> list[tuple[str, tuple[int, int]]]:
     """Models whose names are their image sizes; the list says what each was given."""
     given = []
 
-    def open_model(path: str, input_format: str | None) -> Predictor:
+    def open_model(path: str, input_format: str | None) -> Classifier:
         def predict(images: np.ndarray) -> np.ndarray:
             given.append((path, images.shape[1:3]))
             return images.mean(axis=(1, 2))[:, :2]
 
-        return Predictor(path, predict, (None, None) if path == "any" else (int(path), int(path)), 2)
+        return Classifier(path, predict, (None, None) if path == "any" else (int(path), int(path)), 2)
 
-    monkeypatch.setattr(module, "open_predictor", open_model)
+    monkeypatch.setattr(module, "open_classifier", open_model)
     return given
 
 

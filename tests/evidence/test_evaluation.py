@@ -11,8 +11,8 @@ from PIL import Image
 from mixnet_tf.data.dataset import ImageData, Split
 from mixnet_tf.data.sources import load_data
 from mixnet_tf.errors import DataError, MixNetError
+from mixnet_tf.evidence.classifier import Classifier, open_classifier
 from mixnet_tf.evidence.evaluation import evaluate, outputs_of, score, with_distance
-from mixnet_tf.evidence.predictor import Predictor, open_predictor
 
 COLORS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 NAMES = tuple(COLORS)
@@ -85,7 +85,7 @@ BLUE = {
 def test_a_model_gets_what_the_user_says_it_takes(input_format, tmp_path):
     image = keras.Input((None, None, 3))
     path = save_keras(tmp_path / "mean.keras", image, keras.layers.GlobalAveragePooling2D()(image))
-    outputs, labels = outputs_of(open_predictor(path, input_format), painted("blue", "red"), "test")
+    outputs, labels = outputs_of(open_classifier(path, input_format), painted("blue", "red"), "test")
     np.testing.assert_allclose(outputs[0], BLUE[input_format], rtol=1e-5)
     assert labels.tolist() == [2, 0] and outputs.shape == (2, 3)
 
@@ -105,7 +105,7 @@ def test_a_model_that_says_something_else(mean_color):
 
 def test_more_images_than_a_batch(mean_color):
     data = painted(*("red", "green", "blue") * 25)
-    outputs, labels = outputs_of(open_predictor(mean_color), data, "test")
+    outputs, labels = outputs_of(open_classifier(mean_color), data, "test")
     assert (outputs.argmax(axis=1) == labels).all() and len(labels) == 75
 
 
@@ -130,7 +130,7 @@ def test_image_size(fixed, data_size, asked, expected):
         return images.mean(axis=(1, 2))
 
     data = dataclasses.replace(painted("red"), image_size=data_size)
-    outputs_of(Predictor("m.keras", run, fixed, 3), data, "test", image_size=asked)
+    outputs_of(Classifier("m.keras", run, fixed, 3), data, "test", image_size=asked)
     assert sizes == [expected]
 
 
@@ -144,18 +144,18 @@ def test_image_size(fixed, data_size, asked, expected):
 )
 def test_an_image_size_that_cannot_be(asked, message):
     with pytest.raises(MixNetError, match=message):
-        outputs_of(Predictor("m.keras", np.asarray, (16, 12), 3), painted("red"), "test", image_size=asked)
+        outputs_of(Classifier("m.keras", np.asarray, (16, 12), 3), painted("red"), "test", image_size=asked)
 
 
 def test_outputs_that_are_not_finite():
-    model = Predictor("m.keras", lambda images: np.full((len(images), 3), np.nan), (8, 8), 3)
+    model = Classifier("m.keras", lambda images: np.full((len(images), 3), np.nan), (8, 8), 3)
     with pytest.raises(MixNetError, match=r"m\.keras: gives outputs that are not finite"):
         outputs_of(model, painted("red"), "test")
 
 
 def test_another_number_of_classes():
     with pytest.raises(MixNetError, match=r"m\.keras: has 4 classes, but paints has 3"):
-        outputs_of(Predictor("m.keras", np.asarray, (8, 8), 4), painted("red"), "test")
+        outputs_of(Classifier("m.keras", np.asarray, (8, 8), 4), painted("red"), "test")
 
 
 @pytest.mark.parametrize(
@@ -226,17 +226,17 @@ def test_keras_models_that_are_no_classifiers(tmp_path):
     flat = keras.layers.Flatten()(image)
     two = save_keras(tmp_path / "two.keras", image, [keras.layers.Dense(3)(flat), keras.layers.Dense(3)(flat)])
     with pytest.raises(MixNetError, match=r"two\.keras: has 1 inputs and 2 outputs, expected one of each"):
-        open_predictor(two)
+        open_classifier(two)
     table = save_keras(tmp_path / "table.keras", vector, keras.layers.Dense(3)(vector))
     with pytest.raises(MixNetError, match=r"table\.keras: maps \(None, 4\) to \(None, 3\), expected RGB images"):
-        open_predictor(table)
+        open_classifier(table)
     maps = save_keras(tmp_path / "maps.keras", image, keras.layers.Conv2D(3, 1)(image))
     with pytest.raises(MixNetError, match=r"maps \(None, 8, 8, 3\) to \(None, 8, 8, 3\), expected"):
-        open_predictor(maps)
+        open_classifier(maps)
     gray = keras.Input((8, 8, 1))
     gray_model = save_keras(tmp_path / "gray.keras", gray, keras.layers.Dense(3)(keras.layers.Flatten()(gray)))
     with pytest.raises(MixNetError, match=r"gray\.keras: maps \(None, 8, 8, 1\)"):
-        open_predictor(gray_model)
+        open_classifier(gray_model)
 
 
 @pytest.mark.parametrize(
@@ -253,26 +253,26 @@ def test_keras_models_that_are_no_classifiers(tmp_path):
 )
 def test_lite_models_that_are_no_classifiers(name, message, fixtures):
     with pytest.raises(MixNetError, match=f"{name}.tflite: {message}"):
-        open_predictor(fixtures / f"{name}.tflite")
+        open_classifier(fixtures / f"{name}.tflite")
 
 
 @pytest.mark.parametrize("name", ["model.h5", "model", "model.keras.zip"])
 def test_another_kind_of_file(name, tmp_path):
     (tmp_path / name).write_text("x")
     with pytest.raises(MixNetError, match=rf"{name}: expected a \.keras or a \.tflite file"):
-        open_predictor(tmp_path / name)
+        open_classifier(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["none.keras", "none.tflite"])
 def test_no_file(name, tmp_path):
     with pytest.raises(MixNetError, match=f"{name}: no such file"):
-        open_predictor(tmp_path / name)
+        open_classifier(tmp_path / name)
 
 
 def test_a_lite_model_by_hand(fixtures):
     """tiny/classifier: convolution, ReLU, mean, fully connected, all with the whole numbers of fixtures/make.py."""
-    predictor = open_predictor(fixtures / "tiny" / "classifier.tflite", "fractions")
-    assert (predictor.image_size, predictor.classes) == ((4, 4), 3)
+    classifier = open_classifier(fixtures / "tiny" / "classifier.tflite", "fractions")
+    assert (classifier.image_size, classifier.classes) == ((4, 4), 3)
 
     def whole(*shape: int, start: int = 0) -> np.ndarray:
         return np.resize(np.roll([1.0, -2.0, 0.0, 2.0, -1.0], -start), shape)
@@ -280,4 +280,4 @@ def test_a_lite_model_by_hand(fixtures):
     images = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), np.uint8)
     hidden = np.maximum(images / 255 @ whole(3, 4) + whole(4, start=1), 0).mean(axis=(1, 2))
     expected = hidden @ whole(4, 3, start=1) + whole(3, start=2)
-    np.testing.assert_allclose(predictor.predict(images), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(classifier.predict(images), expected, rtol=1e-5, atol=1e-5)

@@ -306,7 +306,7 @@ def test_the_class_list_is_imagenets():
     ids = [row[0] for row in rows][::-1]
     assert ids == sorted(ids) and len(set(ids)) == 1000 and all(len(i) == 9 and i[0] == "n" for i in ids)
     assert all(name and name == name.strip() for _, name, _ in rows)
-    text = Path(pretrained.__file__).with_name("imagenet_classes.txt").read_text()
+    text = Path(pretrained.__file__).parents[1].joinpath("data", "imagenet_classes.txt").read_text()
     assert "Apache License 2.0" in text.splitlines()[1]
 
 

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from mixnet_tf.errors import MixNetError
+from mixnet_tf.evidence.classifier import predict
 from mixnet_tf.evidence.comparison import compare
 from mixnet_tf.evidence.evaluation import evaluate
-from mixnet_tf.evidence.predictor import predict
 from mixnet_tf.saving import load_model
 
 

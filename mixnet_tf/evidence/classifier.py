@@ -12,6 +12,7 @@ from mixnet_tf.checks import ImageSize, shown
 from mixnet_tf.data.choices import CROP_FRACTION, IMAGE_SIZE
 from mixnet_tf.data.decoding import decode
 from mixnet_tf.data.input_format import known, prepare, settle
+from mixnet_tf.data.labels import labels_beside
 from mixnet_tf.data.pixels import evaluation_pixels
 from mixnet_tf.errors import MixNetError
 
@@ -19,10 +20,11 @@ if TYPE_CHECKING:  # a .tflite does without Keras
     import keras
 
 _BATCH = 32
+_SMALLEST = np.finfo(np.float32).tiny
 
 
 @dataclasses.dataclass(frozen=True)
-class Predictor:
+class Classifier:
     """A classifier opened for inference.
 
     Attributes:
@@ -30,15 +32,62 @@ class Predictor:
         predict: uint8 pixels (n, height, width, 3) to float outputs (n, classes).
         image_size: (height, width) in pixels; None stands for any.
         classes: how many.
+        scores: what the outputs are, one of SCORES; None where the model does not tell.
+        labels: the names of the classes; None where nobody tells.
+        rounded: the outputs are probabilities in int8, so that the logits are lost.
     """
 
     path: str
     predict: Callable[[np.ndarray], np.ndarray]
     image_size: tuple[int | None, int | None]
     classes: int
+    scores: str | None
+    labels: tuple[str, ...] | None
+    rounded: bool = False
+
+    def logits(self, outputs: np.ndarray) -> np.ndarray:
+        """Return the logits that outputs (n, classes) come from, those of a softmax but for a number added to all."""
+        if self.scores not in ("softmax", "sigmoid"):
+            return outputs
+        likely = np.log(np.maximum(outputs, _SMALLEST, dtype=np.float64))
+        if self.scores == "sigmoid":
+            likely -= np.log(np.maximum(1 - outputs, _SMALLEST, dtype=np.float64))
+        return likely
+
+    def probabilities(self, outputs: np.ndarray) -> np.ndarray:
+        """Return the probabilities that outputs (n, classes) stand for.
+
+        Raises:
+            MixNetError: the model does not tell what its outputs are, and they are no probabilities as they are.
+        """
+        sums = outputs.sum(axis=1)
+        if self.scores in ("softmax", "sigmoid") or (np.abs(sums - 1).max() < 0.02 and outputs.min() >= 0):
+            return outputs
+        if self.scores is None:
+            raise MixNetError(f"{self.path}: does not tell whether its outputs are logits or probabilities")
+        likely = np.exp(outputs - outputs.max(axis=1, keepdims=True), dtype=np.float64)
+        return likely / likely.sum(axis=1, keepdims=True)
 
 
-def open_predictor(model: "str | Path | keras.Model", input_format: str | None = None) -> Predictor:
+def alike(
+    a: Classifier, b: Classifier, outputs_a: np.ndarray, outputs_b: np.ndarray
+) -> tuple[str, np.ndarray, np.ndarray]:
+    """Bring the outputs (n, classes) of two classifiers to the same kind: logits, wherever they can be had.
+
+    Returns:
+        What they are now, ``"logits"``, ``"probabilities"`` or ``"outputs"``, and the two.
+    """
+    if None in (a.scores, b.scores):
+        return "outputs", outputs_a, outputs_b
+    if a.rounded or b.rounded:
+        return "probabilities", a.probabilities(outputs_a), b.probabilities(outputs_b)
+    logits = [a.logits(outputs_a), b.logits(outputs_b)]
+    if "softmax" in (a.scores, b.scores):  # which forgets what is added to all
+        logits = [values - values.mean(axis=1, keepdims=True) for values in logits]
+    return "logits", logits[0], logits[1]
+
+
+def open_classifier(model: "str | Path | keras.Model", input_format: str | None = None) -> Classifier:
     """Open a classifier for inference.
 
     Args:
@@ -50,17 +99,17 @@ def open_predictor(model: "str | Path | keras.Model", input_format: str | None =
             which nobody says what it takes.
 
     Example:
-        >>> open_predictor("model_int8.tflite").image_size                                       # doctest: +SKIP
+        >>> open_classifier("model_int8.tflite").image_size                                       # doctest: +SKIP
         (32, 32)
     """
     if not isinstance(model, str | Path):
-        return _predictor(model, str(getattr(model, "name", "the model")), input_format)
+        return _classifier(model, str(getattr(model, "name", "the model")), input_format)
     check_model(model)
     if Path(model).suffix == ".tflite":
         return _open_lite(Path(model), input_format)
     from mixnet_tf.saving import load_model
 
-    return _predictor(load_model(model), str(model), input_format)
+    return _classifier(load_model(model), str(model), input_format)
 
 
 def check_model(path: str | Path) -> None:
@@ -76,21 +125,25 @@ def check_model(path: str | Path) -> None:
         raise MixNetError(f"{path}: no such file; expected a {suffix} model")
 
 
-def _open_lite(path: Path, input_format: str | None) -> Predictor:
+def _open_lite(path: Path, input_format: str | None) -> Classifier:
+    from mixnet_tf.litert.description import labels_of
     from mixnet_tf.litert.flatgraph import FlatGraph
     from mixnet_tf.litert.front import lite_front
     from mixnet_tf.litert.runtime import LiteModel
+    from mixnet_tf.litert.scores import is_rounded, scores_of
 
     graph = FlatGraph.read(path)
     lite = LiteModel(graph)
     classes = _check_classifier(str(path), lite.input["shape"], lite.output["shape"])
     lite.input_format = known(settle(lite_front(graph), input_format, str(path)), str(path))
-    return Predictor(str(path), lite, lite.image_size, classes)
+    labels = labels_of(graph) or labels_beside(path, classes)
+    return Classifier(str(path), lite, lite.image_size, classes, scores_of(graph), labels, rounded=is_rounded(graph))
 
 
-def _predictor(model: Any, where: str, input_format: str | None) -> Predictor:
+def _classifier(model: Any, where: str, input_format: str | None) -> Classifier:
     import keras
 
+    from mixnet_tf.deploy.ending import scores_of_keras
     from mixnet_tf.deploy.front import front_of
 
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
@@ -104,7 +157,9 @@ def _predictor(model: Any, where: str, input_format: str | None) -> Predictor:
     def run(pixels: np.ndarray) -> np.ndarray:
         return np.asarray(model(prepare(pixels, taken), training=False))
 
-    return Predictor(where, run, model.input_shape[1:3], classes)
+    return Classifier(
+        where, run, model.input_shape[1:3], classes, scores_of_keras(model), labels_beside(where, classes)
+    )
 
 
 def _check_classifier(path: str, inputs: Sequence[int | None], outputs: Sequence[int | None]) -> int:
@@ -119,13 +174,13 @@ def _shape_text(shape: Sequence[int | None]) -> str:
     return str(tuple(None if size is None else int(size) for size in shape))
 
 
-def fit_size(predictor: Predictor, natural: ImageSize | None, asked: ImageSize | None) -> tuple[int, int]:
+def fit_size(classifier: Classifier, natural: ImageSize | None, asked: ImageSize | None) -> tuple[int, int]:
     """Return the (height, width) to feed a model: its own, else what was asked for, the images' own, or 224."""
     wishes = (asked, natural, IMAGE_SIZE)
     height, width = checks.image_size(next(size for size in wishes if size is not None))
-    fixed = predictor.image_size
+    fixed = classifier.image_size
     if asked is not None and (fixed[0] not in (None, height) or fixed[1] not in (None, width)):
-        raise MixNetError(f"{predictor.path}: takes images of {fixed[0]} x {fixed[1]}, not {height} x {width}")
+        raise MixNetError(f"{classifier.path}: takes images of {fixed[0]} x {fixed[1]}, not {height} x {width}")
     return fixed[0] or height, fixed[1] or width
 
 
@@ -155,14 +210,14 @@ def predict(
         >>> predict("model.keras", "cat.jpg").argmax(axis=1)                                     # doctest: +SKIP
         array([3])
     """
-    predictor = open_predictor(model, input_format)
+    classifier = open_classifier(model, input_format)
     natural = images.shape[1:3] if isinstance(images, np.ndarray) and images.ndim == 4 else None
-    size = fit_size(predictor, natural, image_size)
+    size = fit_size(classifier, natural, image_size)
     pixels = list(_pixels(images, size))
     batches = [np.stack(pixels[i : i + _BATCH]) for i in range(0, len(pixels), _BATCH)]
     if not batches:
         raise MixNetError("images: found none, expected at least one")
-    return np.concatenate([predictor.predict(batch) for batch in batches])
+    return np.concatenate([classifier.predict(batch) for batch in batches])
 
 
 def _pixels(images: Any, size: tuple[int, int]) -> Iterable[np.ndarray]:

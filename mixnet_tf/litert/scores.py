@@ -1,0 +1,85 @@
+"""What a graph's output says of the classes, read off its last operators, and how to make it say something else."""
+
+from ai_edge_litert import schema_py_generated as schema
+
+from mixnet_tf.data.choices import SCORES
+from mixnet_tf.errors import DeployError
+from mixnet_tf.litert.flatgraph import FlatGraph, Op
+
+_ENDS = {"SOFTMAX": "softmax", "LOGISTIC": "sigmoid"}
+_LINEAR = (
+    *("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "BATCH_MATMUL", "ADD", "SUB", "MUL", "MEAN", "SUM"),
+    "CONCATENATION",
+)
+_SAME = ("RESHAPE", "SQUEEZE", "QUANTIZE", "DEQUANTIZE")
+
+
+def scores_of(graph: FlatGraph) -> str | None:
+    """Return one of SCORES; None where the last operator does not tell, or where there are several outputs.
+
+    Example:
+        >>> from mixnet_tf import convert, create_model
+        >>> scores_of(convert(create_model("mixnet_nano", classes=10), image_size=32))
+        'softmax'
+    """
+    op = _last(graph)
+    if op is None or op.name in _LINEAR:
+        return None if op is None else "logits"
+    return _ENDS.get(op.name)
+
+
+def is_rounded(graph: FlatGraph) -> bool:
+    """Say whether a graph ends in probabilities that are not float."""
+    op = _last(graph)
+    return op is not None and op.name in _ENDS and graph.tensor(op.outputs[0]).dtype != "float32"
+
+
+def _last(graph: FlatGraph) -> Op | None:
+    """Return the operator that computes the only output, but for those that change its form alone."""
+    if len(graph.outputs) != 1:
+        return None
+    writers = {index: op for op in graph.ops for index in op.outputs}
+    op = writers.get(graph.outputs[0])
+    while op is not None and op.name in _SAME:
+        op = writers.get(op.inputs[0])
+    return op
+
+
+def to_logits(graph: FlatGraph) -> None:
+    """Take a softmax or sigmoid off the end of a graph: int8 would round its small probabilities to nothing.
+
+    Given: logits (1, c) → SOFTMAX → y. Result: logits (1, c).
+    """
+    if graph.ops[-1].name in _ENDS and graph.ops[-1].outputs == tuple(graph.outputs):
+        graph.drop_last()
+
+
+def add_scores(graph: FlatGraph, scores: str) -> None:
+    """Put the operator behind float logits that makes them scores.
+
+    Given: logits (1, c) float32. Result: logits → SOFTMAX → probabilities (1, c).
+    """
+    if scores == "softmax":
+        graph.append("SOFTMAX", "probabilities", schema.SoftmaxOptionsT(beta=1.0), type=schema.TensorType.FLOAT32)
+    elif scores == "sigmoid":
+        graph.append("LOGISTIC", "probabilities", type=schema.TensorType.FLOAT32)
+
+
+def check_scores(graph: FlatGraph, asked: str) -> None:
+    """Refuse scores that do not follow from what a graph gives.
+
+    Raises:
+        DeployError: another kind of model, or scores that contradict its last operator.
+    """
+    shapes = [graph.shape(index) for index in graph.outputs]
+    if [len(shape) for shape in shapes] != [2]:
+        outputs = ", ".join(map(str, shapes))
+        raise DeployError(f"{graph.where}: gives {outputs}; scores need a classifier, with one output (1, classes)")
+    given = scores_of(graph)
+    if given is None:
+        raise DeployError(
+            f"{graph.where}: ends in {graph.ops[-1].name}, which does not tell {', '.join(SCORES)} apart; take a "
+            "recipe without scores"
+        )
+    if given not in (asked, "logits") and asked != "logits":
+        raise DeployError(f"{graph.where}: ends in {given}; expected --scores {given} or logits, found {asked}")
