@@ -13,11 +13,12 @@ from foreign import foreign
 from PIL import Image
 from recipes import PLAIN
 
-from mixnet_tf import exporting, files
+from mixnet_tf import files, float_graphs
 from mixnet_tf.data.dataset import Split
 from mixnet_tf.deploy.deploy import deploy_model
 from mixnet_tf.errors import DeployError, MixNetError
-from mixnet_tf.exporting import KerasSource, export
+from mixnet_tf.exporting import export
+from mixnet_tf.float_graphs import KerasSource
 from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.litert.runtime import LiteModel
 from mixnet_tf.model import create_model
@@ -96,7 +97,9 @@ def test_the_plain_baseline_is_int8_of_the_plain_graph(model, few, tmp_path):
 
 def test_a_source_makes_each_float_graph_once(model, tmp_path, monkeypatch):
     calls = []
-    monkeypatch.setattr(exporting, "deploy_model", lambda *a, **k: calls.append(k["target"]) or deploy_model(*a, **k))
+    monkeypatch.setattr(
+        float_graphs, "deploy_model", lambda *a, **k: calls.append(k["target"]) or deploy_model(*a, **k)
+    )
     source = KerasSource(model, image_size=32)
     sizes = [export(source, tmp_path / f"{name}.tflite", recipe=name).size_bytes for name in ("float32", "float16")]
     assert calls == ["float"] and sizes[1] < 0.6 * sizes[0]
@@ -132,7 +135,7 @@ def wrong_by_one_weight(model, **arguments):
 
 @pytest.mark.parametrize("recipe", ["float32", "int8"])
 def test_a_deploy_graph_that_differs_is_never_written(recipe, model, digits, tmp_path, monkeypatch):
-    monkeypatch.setattr(exporting, "deploy_model", wrong_by_one_weight)
+    monkeypatch.setattr(float_graphs, "deploy_model", wrong_by_one_weight)
     with pytest.raises(DeployError, match="differs from it: it begins at layer 'last_conv'"):
         export(model, tmp_path / "made" / "f.tflite", recipe=recipe, image_size=32, data=digits, images=4)
     assert list(tmp_path.iterdir()) == []

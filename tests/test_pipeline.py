@@ -17,13 +17,14 @@ from mixnet_tf.data.augmentation import Augmentation
 from mixnet_tf.data.dataset import ImageData
 from mixnet_tf.data.sources import load_data
 from mixnet_tf.errors import DataError
+from mixnet_tf.evidence.classifier import Classifier
 from mixnet_tf.evidence.comparison import compare, compare_outputs
 from mixnet_tf.evidence.evaluation import Evaluation, evaluate
 from mixnet_tf.evidence.results import ModelResult
 from mixnet_tf.pipeline import Measured, run_pipeline
 from mixnet_tf.training.config import TrainingConfig
 
-FILES = ["model.keras", "model_float32.tflite", "model_float16.tflite", "model_int8.tflite"]
+FILES = ["model.keras", "model_float32.tflite", "model_float16.tflite", "model_mobile.tflite"]
 WRITTEN = {*FILES, "labels.txt", "report.html", "report.md", "report.json", "confusion.png", "latency.png"}
 MEASURED = ("count", "top1", "top5", "per_class")
 GRAPHS = types.SimpleNamespace(image_size=(32, 24), result=None)
@@ -64,7 +65,7 @@ def test_a_tiny_run_leaves_its_files_and_says_what_it_did(tiny_run, pets):
     report, output = tiny_run
     assert {path.name for path in output.iterdir()} >= WRITTEN
     assert (output / "labels.txt").read_text().split() == ["cat", "dog"] == list(report.class_names)
-    assert [result.file for result in report.results] == FILES
+    assert [result.file for result in report.results] == [FILES[0], *recipes]
     assert (report.data, report.data_source, report.image_size, report.epochs) == ("pets", str(pets), 24, 1)
     assert report.test_is_val and report.skipped_images == (str(pets / "val" / "cat" / "bad.png"),)
     assert any(note.startswith("calibrated on 24 images") for note in report.notes)
@@ -135,7 +136,8 @@ def steps(monkeypatch, trained_nano):
         given["measure"].append((reference, files, data))
         results = [ModelResult(file=path.name, size_bytes=1, evaluation=evaluation) for path in (reference, *files)]
         outputs = np.eye(10)[(data.splits["test"].labels + 1) % 10]  # all wrong
-        compared = compare_outputs(outputs, outputs, data.splits["test"].labels, a="", b="", split="test")
+        same = Classifier("", np.asarray, (32, 24), 10, "logits")
+        compared = compare_outputs(same, same, outputs, outputs, data.splits["test"].labels, split="test")
         confusion = np.diag(np.arange(10))
         return Measured(results=tuple(results), comparison=compared, confusion=confusion, outputs=outputs)
 
@@ -149,8 +151,12 @@ def steps(monkeypatch, trained_nano):
     return given
 
 
-@pytest.mark.parametrize(("graph", "int8"), [("deploy", "int8"), ("plain", "int8_baseline")])
-def test_what_is_passed_on(graph, int8, steps, digits, tmp_path):
+PLAIN_FILES = {"float32": "float32", "float16": "float16", "int8": "int8_baseline"}
+DEPLOY_FILES = {"float32": "mobile_float32", "float16": "float16", "mobile": "mobile"}
+
+
+@pytest.mark.parametrize(("graph", "recipes"), [("deploy", DEPLOY_FILES), ("plain", PLAIN_FILES)])
+def test_what_is_passed_on(graph, recipes, steps, digits, tmp_path):
     asked = {
         "image_size": (32, 24),
         "training": TrainingConfig(epochs=2),
@@ -169,12 +175,12 @@ def test_what_is_passed_on(graph, int8, steps, digits, tmp_path):
     assert data.checked_splits == {"train", "val", "test"}  # once, before anything else
     assert training == {"config": config, "output": tmp_path, **asked}
     assert steps["source"] == [{"graph": graph}]  # once: the recipes share what is computed of the model
-    recipes = dict(zip(FILES[1:], ("float32", "float16", int8), strict=True))
+    recipes = {f"model_{name}.tflite": recipe for name, recipe in recipes.items()}
     arguments = {"data": data, "overwrite": True}
     assert steps["export"] == [
         (GRAPHS, tmp_path / file, {"recipe": recipe, **arguments}) for file, recipe in recipes.items()
     ]
-    assert steps["measure"] == [(tmp_path / FILES[0], [tmp_path / file for file in FILES[1:]], data)]
+    assert steps["measure"] == [(tmp_path / FILES[0], [tmp_path / file for file in recipes], data)]
     assert report.notes == tuple(f"made with {recipe}" for recipe in recipes.values())
     assert (report.image_size, report.epochs, report.test_is_val) == ((32, 24), 2, False)
     assert [result.file for result in report.results] == FILES
@@ -200,7 +206,7 @@ def test_accuracy_floor(main_report):
     top1 = {result["file"]: result["evaluation"]["top1"] for result in main_report["results"]}
     assert list(top1) == FILES
     assert top1["model.keras"] >= 0.97
-    assert top1["model_int8.tflite"] >= top1["model.keras"] - 0.01
+    assert top1["model_mobile.tflite"] >= top1["model.keras"] - 0.01
 
 
 @pytest.mark.slow
@@ -229,10 +235,11 @@ def test_every_number_of_the_main_job_can_be_recomputed(main_job, main_report, f
 
 
 @pytest.mark.slow
-def test_int8_of_the_main_job_is_int8_throughout(main_job):
+def test_the_file_to_ship_of_the_main_job_is_int8_between_pixels_and_probabilities(main_job):
     from mixnet_tf.litert.runtime import LiteModel
 
-    model = LiteModel(main_job / "model_int8.tflite")
-    assert model.input["dtype"].__name__ == model.output["dtype"].__name__ == "int8"
-    kinds = {detail["dtype"].__name__ for detail in model.interpreter.get_tensor_details() if detail["name"]}
-    assert kinds <= {"int8", "int32"}
+    model = LiteModel(main_job / "model_mobile.tflite")
+    assert [model.input["dtype"], model.output["dtype"]] == [np.uint8, np.float32]
+    kinds = [detail["dtype"].__name__ for detail in model.interpreter.get_tensor_details() if detail["name"]]
+    assert set(kinds) <= {"uint8", "int8", "int32", "float32"}
+    assert (kinds.count("uint8"), kinds.count("float32")) == (1, 2)  # the pixels; logits and probabilities

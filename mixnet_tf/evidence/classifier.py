@@ -41,8 +41,8 @@ class Classifier:
     predict: Callable[[np.ndarray], np.ndarray]
     image_size: tuple[int | None, int | None]
     classes: int
-    scores: str | None
-    labels: tuple[str, ...] | None
+    scores: str | None = None
+    labels: tuple[str, ...] | None = None
     rounded: bool = False
 
     def logits(self, outputs: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ _ENTRY, _IDENTIFIER, _LABELS = "TFLITE_METADATA", b"M001", "labels.txt"
 _NAME, _TEXT, _VERSION, _GRAPHS, _AUTHOR, _LICENSE, _MIN_PARSER = 0, 1, 2, 3, 4, 5, 7
 _INPUTS, _OUTPUTS = 2, 3  # of a subgraph; its name and those of tensors and files are _NAME and _TEXT, too
 _CONTENT, _PROCESS, _STATS, _FILES = 3, 4, 5, 6  # of a tensor
+_MOST = 100  # items of a vector, against tables that name each other again and again
 _IMAGE, _FEATURES, _RGB, _NORMALIZATION, _AXIS_LABELS = (np.uint8(n) for n in (2, 1, 1, 1, 2))
 
 
@@ -210,25 +211,30 @@ class _Reader:
     def table(self, slot: int) -> "_Reader | None":
         """Return a table inside this one."""
         at = self._at(slot)
-        return _Reader(Table(self._table.Bytes, self._guarded(self._table.Indirect, at)), self._where) if at else None
+        return self._inside(at) if at else None
 
-    def _vector(self, slot: int, size: int) -> tuple[int, int]:
-        """Return where a vector begins, and how many items of `size` bytes it has."""
+    def _inside(self, at: int) -> "_Reader":
+        """Return the table that the offset at a place leads to."""
+        content = self._table.Bytes
+        table = self._guarded(lambda: Table(content, self._table.Indirect(at)))
+        return _Reader(table, self._where)
+
+    def _vector(self, slot: int) -> tuple[int, int]:
+        """Return where a vector begins, and how many items of 4 bytes it has."""
         if not (at := self._at(slot)):
             return 0, 0
         offset = at - self._table.Pos
         start, count = self._guarded(lambda: (self._table.Vector(offset), self._table.VectorLen(offset)))
-        if start + size * count > len(self._table.Bytes):
-            self._guarded(struct.unpack_from, "<I", b"")
+        if count > _MOST or start + 4 * count > len(self._table.Bytes):
+            raise DeployError(f"{self._where}: its metadata is damaged")
         return start, count
 
     def tables(self, slot: int) -> list["_Reader"]:
         """Return the tables of a vector."""
-        start, count = self._vector(slot, 4)
-        places = [self._guarded(self._table.Indirect, start + 4 * i) for i in range(count)]
-        return [_Reader(Table(self._table.Bytes, place), self._where) for place in places]
+        start, count = self._vector(slot)
+        return [self._inside(start + 4 * i) for i in range(count)]
 
     def floats(self, slot: int) -> np.ndarray:
         """Return a vector of floats."""
-        start, count = self._vector(slot, 4)
+        start, count = self._vector(slot)
         return np.frombuffer(self._table.Bytes, "<f4", count, start).astype(np.float64) if count else np.zeros(0)

@@ -258,8 +258,7 @@ class FlatGraph:
 
     def drop_last(self) -> None:
         """Take the last operator off; what it reads becomes the output."""
-        last, (old,) = self._subgraph.operators.pop(), self.outputs
-        new = int(last.inputs[0])
+        new, (old,) = int(self._subgraph.operators.pop().inputs[0]), self.outputs
         self._subgraph.outputs = np.array([new], np.int32)
         self._rename(old, new, "outputs")
         self._changed()

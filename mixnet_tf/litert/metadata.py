@@ -18,10 +18,14 @@ def entry(model: Any, name: str) -> bytes | None:
 def set_entry(model: Any, name: str, content: bytes | None) -> None:
     """Write an entry, or with None forget it."""
     old = _entries(model, name)
-    model.metadata = [other for other in model.metadata or [] if other not in old]
-    if content is not None:
-        model.metadata.append(schema.MetadataT(name=name.encode(), buffer=len(model.buffers)))
-        model.buffers.append(Buffer(data=content))
+    model.metadata = [listed for listed in model.metadata or [] if listed not in old]
+    if content is None:
+        return
+    if not old:
+        old = [schema.MetadataT(name=name.encode(), buffer=len(model.buffers))]
+        model.buffers.append(None)
+    model.metadata.append(old[0])
+    model.buffers[old[0].buffer] = Buffer(data=content)
 
 
 def input_format(model: Any) -> str | None:
@@ -45,7 +49,7 @@ def recorded_format(content: bytes) -> str | None:
 
 
 def _entries(model: Any, name: str) -> list[Any]:
-    return [entry for entry in model.metadata or [] if entry.name == name.encode()]
+    return [listed for listed in model.metadata or [] if listed.name == name.encode()]
 
 
 def _bytes(data: Any) -> bytes:

@@ -77,13 +77,13 @@ def test_compare_counts_by_hand(job, few_digits, by_hand, capsys):
     assert result["agreement"] == pytest.approx(np.mean(outputs.argmax(1) == expected.argmax(1)))
     power = 10 * np.log10(np.mean(expected**2) / np.mean((expected - outputs) ** 2))
     assert result["snr_db"] == pytest.approx(power, abs=1e-3)
-    assert f"logit SNR {result['snr_db']:.1f} dB" in shown(capsys, "compare", result)
+    assert f"SNR of the logits {result['snr_db']:.1f} dB" in shown(capsys, "compare", result)
 
 
 def test_equal_outputs(job, few_digits, capsys):
     result = results(capsys, "compare", *[job / "model_int8.tflite"] * 2, "--data", few_digits)
     assert result["snr_db"] is None and result["agreement"] == 1
-    assert "equal outputs" in shown(capsys, "compare", result)
+    assert "equal logits" in shown(capsys, "compare", result)
 
 
 def test_inspect(job, fixtures, capsys):
@@ -294,7 +294,7 @@ def test_notes_about_the_images(folder, two_classes, tmp_path, capsys):
 def test_classes_are_those_of_the_labels_beside_the_model(folder, two_classes, capsys):
     (folder / "train" / "dog").rename(folder / "train" / "wolf")
     line = refused(capsys, "evaluate", two_classes, "--data", folder / "train")
-    assert "model.keras: class 1 is 'dog' in the labels.txt beside it, but 'wolf' in train; expected the same" in line
+    assert "model.keras: class 1 is 'dog' in its labels, but 'wolf' in train; expected the same" in line
 
 
 def test_what_blocks_in_float_cost_is_shown(capsys):

@@ -12,10 +12,14 @@ from mixnet_tf.evidence.comparison import compare, compare_outputs
 from mixnet_tf.metrics import wilson
 
 
+def named(path: str, scores: str | None = "logits", **more) -> Classifier:
+    return Classifier(path, np.asarray, (8, 8), 2, scores, **more)
+
+
 def test_counts_by_hand():
     a = np.array([[3.0, 0], [0, 3], [3, 0], [0, 3]])
     b = np.array([[3.0, 0], [4, 0], [3, 0], [0, 3]])
-    result = compare_outputs(a, b, np.array([0, 1, 1, 1]), a="one", b="two", split="test")
+    result = compare_outputs(named("one"), named("two"), a, b, np.array([0, 1, 1, 1]), split="test")
     assert (result.a, result.b, result.split, result.count) == ("one", "two", "test", 4)
     assert result.top1_a == wilson(3, 4) and result.top1_b == wilson(2, 4)
     assert (result.only_a_right, result.only_b_right, result.p_value) == (1, 0, 1.0)
@@ -25,14 +29,14 @@ def test_counts_by_hand():
 
 def test_the_other_one_may_be_right_too():
     a, b = np.array([[1.0, 0]] * 6), np.array([[0.0, 1]] * 6)
-    result = compare_outputs(a, b, np.array([1, 1, 1, 1, 1, 0]), a="a", b="b", split="val")
+    result = compare_outputs(named("a"), named("b"), a, b, np.array([1, 1, 1, 1, 1, 0]), split="val")
     assert (result.only_a_right, result.only_b_right, result.p_value) == (1, 5, 14 / 64)
     assert result.agreement == 0
 
 
 def test_the_best_five_by_hand():
     ranks = np.array([[7.0, 6, 5, 4, 3, 2, 1], [7.0, 6, 5, 4, 2, 3, 1]])
-    result = compare_outputs(ranks, ranks[::-1], np.array([4, 5]), a="a", b="b", split="test")
+    result = compare_outputs(named("a"), named("b"), ranks, ranks[::-1], np.array([4, 5]), split="test")
     assert (result.top5_a, result.top5_b) == (wilson(2, 2), wilson(0, 2))
 
 
@@ -99,3 +103,44 @@ def test_real_files(trained_nano, nano_float32, digits, tmp_path):
     keras.Model(image, keras.layers.Dense(3)(flat)).save(tmp_path / "three.keras")
     with pytest.raises(MixNetError, match=r"three\.keras: has 3 classes, but few has 10"):
         compare(trained_nano, tmp_path / "three.keras", data)
+
+
+LOGITS = np.array([[2.0, 0.0, -1.0], [0.5, 1.0, 3.0]])
+"""Of two images. What they become: probabilities by their definition."""
+SOFTMAX = np.exp(LOGITS) / np.exp(LOGITS).sum(axis=1, keepdims=True)
+SIGMOID = 1 / (1 + np.exp(-LOGITS))
+
+
+@pytest.mark.parametrize(
+    ("kinds", "outputs", "measured"),
+    [
+        (("logits", "softmax"), (LOGITS + 7, SOFTMAX), "logits"),  # softmax forgets what is added to all
+        (("softmax", "softmax"), (SOFTMAX, SOFTMAX), "logits"),
+        (("sigmoid", "logits"), (SIGMOID, LOGITS), "logits"),
+        (("logits", "logits"), (LOGITS, LOGITS), "logits"),
+        ((None, "logits"), (LOGITS, LOGITS), "outputs"),
+    ],
+)
+def test_equal_functions_are_equal_whatever_they_give(kinds, outputs, measured):
+    a, b = (named(kind, kind) for kind in kinds)
+    result = compare_outputs(a, b, *outputs, np.array([0, 2]), split="test")
+    assert result.measured == measured and result.agreement == result.top1_a.value == 1
+    assert result.snr_db is None or result.snr_db > 250  # rounding of float64
+    assert result.cosine == pytest.approx(1)
+
+
+def test_the_noise_of_probabilities_is_that_of_their_logits():
+    """A tenth of the logits: 20 dB, by the definition."""
+    noisy = np.exp(1.1 * LOGITS) / np.exp(1.1 * LOGITS).sum(axis=1, keepdims=True)
+    result = compare_outputs(named("a"), named("b", "softmax"), LOGITS, noisy, np.array([0, 2]), split="test")
+    assert result.snr_db == pytest.approx(20)
+
+
+def test_rounded_probabilities_are_compared_as_such():
+    """Their logits are lost: an int8 probability of 0 would be one of minus infinity."""
+    rounded = np.round(SOFTMAX * 256) / 256
+    a, b = named("a"), named("b", "softmax", rounded=True)
+    result = compare_outputs(a, b, LOGITS, rounded, np.array([0, 2]), split="test")
+    noise = np.square(SOFTMAX - rounded).sum()
+    assert result.measured == "probabilities"
+    assert result.snr_db == pytest.approx(10 * np.log10(np.square(SOFTMAX).sum() / noise))

@@ -164,7 +164,7 @@ def test_another_number_of_classes():
         ("red\ngreen\nblue\n", None),
         (
             "red\nblue\ngreen\n",
-            "class 1 is 'blue' in the labels.txt beside it, but 'green' in paints; expected the same",
+            "class 1 is 'blue' in its labels, but 'green' in paints; expected the same",
         ),
         ("0\n1\n2\n", None),  # no names
         ("another file\n", None),  # not the labels of these classes

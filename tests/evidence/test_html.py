@@ -11,6 +11,7 @@ import pytest
 
 from mixnet_tf.errors import MixNetError
 from mixnet_tf.evidence.benchmark import Latency
+from mixnet_tf.evidence.classifier import Classifier
 from mixnet_tf.evidence.comparison import compare_outputs
 from mixnet_tf.evidence.diagnosis import BlockError
 from mixnet_tf.evidence.evaluation import score, with_distance
@@ -47,6 +48,10 @@ def outputs(wrong: slice) -> np.ndarray:
     return np.eye(3)[predicted]
 
 
+def named(path: str) -> Classifier:
+    return Classifier(path, np.asarray, (24, 24), 3, "logits")
+
+
 def made(names: tuple[str, ...] = ("cat", "dog", "elk"), files: tuple[str, ...] = FILES) -> tuple[Report, np.ndarray]:
     """Return a report on 1200 images, of which float32 takes 120 and int8 6 more for another class."""
     floats, int8 = outputs(slice(0, 120)), outputs(slice(0, 126))
@@ -65,7 +70,7 @@ def made(names: tuple[str, ...] = ("cat", "dog", "elk"), files: tuple[str, ...] 
         image_size=24,
         epochs=3,
         results=tuple(results),
-        comparison=compare_outputs(floats, int8, LABELS, a=files[1], b=files[2], split="test"),
+        comparison=compare_outputs(named(files[1]), named(files[2]), floats, int8, LABELS, split="test"),
         classes=class_scores(confusion, names),
         confusions=(Confusion(true=names[0], predicted=names[1], count=126, share=0.315),),
         blocks=(BlockError(block=names[2], snr_db=31.27, lowest_db=20.5, outside=0.0123),),

@@ -123,5 +123,5 @@ def test_a_graph_that_does_not_say_what_it_takes(normalized):
 
 def test_pixels_of_other_than_three_channels_are_refused(fixtures):
     graph = FlatGraph((fixtures / "ops" / "int8_swish.tflite").read_bytes())
-    with pytest.raises(DeployError, match="input: uint8 needs a model of RGB images, found 8 channels"):
+    with pytest.raises(DeployError, match="input: pixels need a model of RGB images, found 8 channels"):
         set_types(graph, "uint8", "int8")

@@ -19,6 +19,8 @@ def test_shipped_recipes_are_those_the_readme_names():
         "int8_float_io",
         "int8_mixed",
         "int8_baseline",
+        "mobile",
+        "mobile_float32",
     }
     assert set(shipped_files("recipes")) == names
     assert all(load_recipe(name).name == name for name in names)
