@@ -24,8 +24,8 @@ def download(url: str, part: Path, *, path: Path, what: str, most: int, wrong: t
         wrong: the error to raise.
 
     Raises:
-        MixNetError: of the kind `wrong`: no network, no such file, less than was announced, or too much. The message says how to do
-            without the network.
+        MixNetError: of the kind `wrong`: no network, no such file, less than was announced, or too much. The message
+            says how to do without the network.
 
     Example:
         >>> download("https://example.org/x.npz", part, path=path, what="x", most=10**6)         # doctest: +SKIP

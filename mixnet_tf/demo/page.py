@@ -74,7 +74,9 @@ def _check_model(path: Path) -> None:
 
     taken = lite_front(FlatGraph.read(path)).input_format
     if taken != "pixels":
-        raise MixNetError(f"{path}: takes {taken or 'nobody says what'}, expected pixels; export it with --recipe mobile")
+        raise MixNetError(
+            f"{path}: takes {taken or 'nobody says what'}, expected pixels; export it with --recipe mobile"
+        )
 
 
 def content_type(address: str) -> str:

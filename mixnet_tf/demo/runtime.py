@@ -34,7 +34,7 @@ class Package(NamedTuple):
     @property
     def url(self) -> str:
         """Where npm's registry, or the one that npm is told to use, has the archive."""
-        registry = os.environ.get("npm_config_registry") or REGISTRY
+        registry = os.environ.get("npm_config_registry") or REGISTRY  # noqa: SIM112  # npm writes it so
         return f"{registry.rstrip('/')}/{self.name}/-/{self.archive}"
 
 
@@ -63,7 +63,7 @@ def runtime_files(folder: Path | None = None) -> dict[str, bytes]:
         >>> "@litertjs/core/dist/index.js" in runtime_files()                                    # doctest: +SKIP
         True
     """
-    contents = {}
+    contents: dict[str, bytes] = {}
     for package in packages():
         files = _installed(package, folder) if folder else _unpacked(package)
         contents |= {f"{package.name}/{name}": content for name, content in files.items() if name.endswith(_SERVED)}
