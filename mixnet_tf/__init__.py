@@ -33,6 +33,7 @@ _HOME = {
     "evaluate": "evidence.evaluation",
     "compare": "evidence.comparison",
     "predict": "evidence.classifier",
+    "Predictor": "evidence.prediction",
     "deploy_model": "deploy.deploy",
     "convert": "litert.convert",
     "export": "exporting",

@@ -111,7 +111,8 @@ def export(
     if recipe.scores is not None:
         add_scores(made, recipe.scores)
     if described:
-        describe(made, about or source.about, names)
+        crop = None if calibration is None else calibration.crop_fraction
+        describe(made, about or source.about, names, crop)
     source.result = result
     sources = [chosen, judges, calibration]
     skipped = {path for data in sources if data is not None for path in data.skipped}

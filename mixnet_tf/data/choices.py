@@ -20,3 +20,6 @@ CROP_FRACTION = 0.875
 
 CALIBRATION_IMAGES = 200
 """How many images calibrate where nobody says how many."""
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+"""Of what is taken for a picture in a folder; a folder so named is no class."""

@@ -13,14 +13,13 @@ from PIL import Image
 from mixnet_tf import checks, npz
 from mixnet_tf.checks import shown
 from mixnet_tf.data.augmentation import Augmentation
-from mixnet_tf.data.choices import CROP_FRACTION, ON_BAD_IMAGE, PIXEL_RANGES, SPLITS
+from mixnet_tf.data.choices import CROP_FRACTION, IMAGE_SUFFIXES, ON_BAD_IMAGE, PIXEL_RANGES, SPLITS
 from mixnet_tf.data.dataset import ImageData, Split, locked
 from mixnet_tf.data.in_memory import EXPECTED, is_in_memory, to_split
 from mixnet_tf.data.pixel_range import to_uint8_rgb
 from mixnet_tf.errors import ArgumentError, DataError, did_you_mean, printable
 
 _IGNORED_NAMES = ("thumbs.db", "desktop.ini", "__macosx")  # and all that begin with a dot
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")  # a folder so named is no class
 _LABEL_KEYS = ("y_train", "y_test")
 _NPZ_KEYS = ("x_train", "x_test", *_LABEL_KEYS)
 _GENTLE = Augmentation(min_area=0.7, flip=False)  # characters: mirrored or cut in half they mean something else
@@ -224,7 +223,7 @@ def _list_images(root: Path, class_names: Sequence[str]) -> Split:
     paths, labels = [], []
     for label, name in enumerate(class_names):
         folder, files, folders = root / name, _list(root / name, folders=False), _list(root / name, folders=True)
-        images = [name for name in folders if Path(name).suffix.lower() in _IMAGE_SUFFIXES]
+        images = [name for name in folders if Path(name).suffix.lower() in IMAGE_SUFFIXES]
         if inner := sorted(set(folders) - set(images)):
             where = printable(folder / inner[0])
             raise DataError(f"{where}: a folder inside a class folder; expected image files only")

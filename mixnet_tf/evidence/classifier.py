@@ -34,6 +34,7 @@ class Classifier:
         classes: how many.
         scores: what the outputs are, one of SCORES; None where the model does not tell.
         labels: the names of the classes; None where nobody tells.
+        crop_fraction: the part of a resized picture that it wants to see.
         rounded: the outputs are probabilities in int8, so that the logits are lost.
     """
 
@@ -43,6 +44,7 @@ class Classifier:
     classes: int
     scores: str | None = None
     labels: tuple[str, ...] | None = None
+    crop_fraction: float = CROP_FRACTION
     rounded: bool = False
 
     def logits(self, outputs: np.ndarray) -> np.ndarray:
@@ -129,6 +131,7 @@ def _open_lite(path: Path, input_format: str | None) -> Classifier:
     from mixnet_tf.litert.description import labels_of
     from mixnet_tf.litert.flatgraph import FlatGraph
     from mixnet_tf.litert.front import lite_front
+    from mixnet_tf.litert.metadata import crop_fraction
     from mixnet_tf.litert.runtime import LiteModel
     from mixnet_tf.litert.scores import is_rounded, scores_of
 
@@ -137,7 +140,10 @@ def _open_lite(path: Path, input_format: str | None) -> Classifier:
     classes = _check_classifier(str(path), lite.input["shape"], lite.output["shape"])
     lite.input_format = known(settle(lite_front(graph), input_format, str(path)), str(path))
     labels = labels_of(graph) or labels_beside(path, classes)
-    return Classifier(str(path), lite, lite.image_size, classes, scores_of(graph), labels, rounded=is_rounded(graph))
+    crop = crop_fraction(graph.model)
+    return Classifier(
+        str(path), lite, lite.image_size, classes, scores_of(graph), labels, crop, rounded=is_rounded(graph)
+    )
 
 
 def _classifier(model: Any, where: str, input_format: str | None) -> Classifier:

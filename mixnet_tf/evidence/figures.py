@@ -24,6 +24,13 @@ def new_figure(width: float, height: float) -> tuple[Any, Any]:
     return figure, figure.add_subplot()
 
 
+def new_grid(rows: int, columns: int) -> tuple[Any, list[Any]]:
+    """Return a figure with squares of 2.4 inches, and their axes, row by row."""
+    figure, axes = new_figure(2.4 * columns, 2.9 * rows)
+    axes.remove()
+    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
+
+
 @contextlib.contextmanager
 def _without_warnings() -> Iterator[None]:
     """Import matplotlib where the home folder cannot be written: it then takes a temporary one, and warns."""

@@ -16,7 +16,7 @@ from flatbuffers.table import Table
 from mixnet_tf.data.input_format import limits
 from mixnet_tf.errors import DeployError
 from mixnet_tf.litert.flatgraph import FlatGraph
-from mixnet_tf.litert.metadata import entry
+from mixnet_tf.litert.metadata import crop_fraction, entry, set_crop_fraction
 from mixnet_tf.litert.scores import scores_of
 
 _ENTRY, _IDENTIFIER, _LABELS = "TFLITE_METADATA", b"M001", "labels.txt"
@@ -46,14 +46,17 @@ class About:
     license: str | None = None
 
 
-def describe(graph: FlatGraph, about: About, labels: Sequence[str] | None) -> None:
+def describe(graph: FlatGraph, about: About, labels: Sequence[str] | None, crop: float | None = None) -> None:
     """Write into a graph what it is, what it takes for an image, and its labels.
 
     Args:
         graph: changed in place.
         about: what it is.
         labels: one for each output of a classifier, or None.
+        crop: the part of a resized picture that it wants to see; None leaves what is recorded.
     """
+    if crop is not None:
+        set_crop_fraction(graph.model, crop)
     texts = {_NAME: about.name, _TEXT: about.description, _VERSION: about.version}
     texts |= {_AUTHOR: about.author, _LICENSE: about.license, _MIN_PARSER: "1.0.0"}
     subgraph = {
@@ -81,7 +84,10 @@ def _input(graph: FlatGraph, index: int) -> Mapping[int, Any]:
         numbers = {slot: values[:1] for slot, values in numbers.items()}
     return {
         _NAME: "image",
-        _TEXT: f"RGB image of {height} x {width}, normalized as (pixel - mean) / std from pixels 0 to 255",
+        _TEXT: (
+            f"RGB image: the centre {crop_fraction(graph.model):.1%} of the picture, resized to {height} x {width}; "
+            "(pixel - mean) / std of pixels 0 to 255"
+        ),
         _CONTENT: {0: _IMAGE, 1: {0: _RGB}},
         _PROCESS: [{0: _NORMALIZATION, 1: numbers}],
         _STATS: {0: white.max(keepdims=True).astype(np.float32), 1: black.min(keepdims=True).astype(np.float32)},

@@ -1,13 +1,14 @@
 """Named entries of a ``.tflite``'s metadata, and what this package records there: what the file takes for an image."""
 
+import contextlib
 from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
 
-from mixnet_tf.data.choices import INPUT_FORMATS
+from mixnet_tf.data.choices import CROP_FRACTION, INPUT_FORMATS
 from mixnet_tf.litert.packing import Buffer
 
-_INPUT_FORMAT = "mixnet_tf.input_format"
+_INPUT_FORMAT, _CROP = "mixnet_tf.input_format", "mixnet_tf.crop_fraction"
 
 
 def entry(model: Any, name: str) -> bytes | None:
@@ -36,6 +37,20 @@ def input_format(model: Any) -> str | None:
 def set_input_format(model: Any, name: str | None) -> None:
     """Record it, or with None forget it."""
     set_entry(model, _INPUT_FORMAT, None if name is None else name.encode())
+
+
+def crop_fraction(model: Any) -> float:
+    """Return the part of a resized picture that a parsed file wants to see: CROP_FRACTION where it says nothing."""
+    with contextlib.suppress(ValueError):
+        fraction = float((entry(model, _CROP) or b"").decode("ascii", "replace"))
+        if 0 < fraction <= 1:
+            return fraction
+    return CROP_FRACTION
+
+
+def set_crop_fraction(model: Any, fraction: float) -> None:
+    """Record it."""
+    set_entry(model, _CROP, f"{fraction:g}".encode())
 
 
 def recorded_format(content: bytes) -> str | None:
