@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import IO, Any
@@ -37,6 +38,8 @@ def download(url: str, part: Path, *, path: Path, what: str, most: int, wrong: t
         with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response, part.open("wb") as file:
             _receive(response, file, path.name, most)
     except (OSError, http.client.HTTPException, ValueError) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # it holds the connection
         reason = printable(" ".join(str(error).split()) or type(error).__name__)
         raise wrong(f"{what}: cannot be downloaded ({reason}); {by_hand}") from error
 
