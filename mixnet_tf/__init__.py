@@ -37,6 +37,8 @@ _HOME = {
     "deploy_model": "deploy.deploy",
     "convert": "litert.convert",
     "export": "exporting",
+    "bundle": "bundles",
+    "verify": "bundles",
     "inspect_model": "litert.op_table",
     "benchmark": "evidence.benchmark",
 }

@@ -18,6 +18,7 @@ from mixnet_tf import __version__, checks
 from mixnet_tf.checks import shown
 from mixnet_tf.commands import (
     benchmark,
+    bundle,
     compare,
     evaluate,
     export,
@@ -29,6 +30,7 @@ from mixnet_tf.commands import (
     serve_demo,
     summary,
     train,
+    verify,
 )
 from mixnet_tf.commands.arguments import add_volume
 from mixnet_tf.errors import MixNetError, did_you_mean, one_line
@@ -60,6 +62,8 @@ COMMANDS: dict[str, Command] = {
     "inspect": inspect,
     "predict": predict,
     "benchmark": benchmark,
+    "bundle": bundle,
+    "verify": verify,
     "pipeline": pipeline,
     "serve-demo": serve_demo,
 }

@@ -99,8 +99,8 @@ def export(
     chosen = _choose(calibration, recipe, source.image_size, images, seed)
     float_graph = source.float_graph(recipe, chosen.part(0, _VERIFY_IMAGES) if chosen else [])
     names = _labels(labels, source, calibration, float_graph, recipe)
-    described = isinstance(source, KerasSource) or recipe.quantized or bool(labels or about or recipe.labels)
-    if described or recipe.scores:  # else a .tflite that stays float is written as it was, byte for byte
+    verbatim = not (isinstance(source, KerasSource) or recipe.changes or labels or about)
+    if not verbatim:  # else a .tflite is written as it was, byte for byte
         float_graph = _with_logits(float_graph, recipe)
     if report is not None and calibration is not None:
         calibration = check_reportable(float_graph, calibration)
@@ -110,7 +110,7 @@ def export(
         take_pixels(made)
     if recipe.scores is not None:
         add_scores(made, recipe.scores)
-    if described:
+    if not verbatim:
         crop = None if calibration is None else calibration.crop_fraction
         describe(made, about or source.about, names, crop)
     source.result = result

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from mixnet_tf.bundles import bundle
 from mixnet_tf.checks import ImageSize
 from mixnet_tf.config import ModelConfig
 from mixnet_tf.data.augmentation import Augmentation
@@ -30,7 +31,7 @@ from mixnet_tf.quantization.types import Exported
 from mixnet_tf.training.config import TrainingConfig
 from mixnet_tf.training.fit import check_class_weights, train
 from mixnet_tf.training.phases import plan_phases
-from mixnet_tf.training.run_folder import MODEL, best_epoch, open_run, read_curves
+from mixnet_tf.training.run_folder import BUNDLE, MODEL, best_epoch, open_run, read_curves
 
 _RECIPES = {
     "deploy": {"float32": "mobile_float32", "float16": "float16", "mobile": "mobile"},
@@ -65,7 +66,8 @@ def run_pipeline(
         config: the network.
         data: see ``load_data``.
         output: the run's folder. It will hold ``model.keras``, ``model_{float32,float16,mobile}.tflite``,
-            ``labels.txt``, ``report.html``, ``report.md``, ``report.json`` and plots, and what training leaves.
+            ``labels.txt``, ``bundle/`` (see ``mixnet_tf.bundle``), ``report.html``, ``report.md``, ``report.json`` and
+            plots, and what training leaves.
         data_source: how `data` was named, for the commands in the report.
         image_size: see ``train``; likewise all that follow but `graph`.
         training: how long and how fast to train.
@@ -129,7 +131,16 @@ def run_pipeline(
         with step("write the report"):
             pictures = mistaken_pictures(data.splits["test"], measured.outputs, confusions, data.class_names)
             write_report(report, output, measured.confusion, pictures)
+        if graph == "deploy":
+            _bundle(output, data)
         return report
+
+
+@step("write the bundle")
+def _bundle(output: Path, data: ImageData) -> None:
+    ship, twin = (output / f"model_{name}.tflite" for name in ("mobile", "float32"))
+    trained_on = f"{data.name}: {len(data.splits['train'])} images"
+    bundle(ship, output / BUNDLE, data=data, float32=twin, trained_on=trained_on, overwrite=True)
 
 
 def _about(data: ImageData) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import keras
@@ -15,11 +16,14 @@ from recipes import PLAIN
 
 from mixnet_tf import files, float_graphs
 from mixnet_tf.data.dataset import Split
+from mixnet_tf.data.pixels import preprocess_input
 from mixnet_tf.deploy.deploy import deploy_model
 from mixnet_tf.errors import DeployError, MixNetError
 from mixnet_tf.exporting import export
 from mixnet_tf.float_graphs import KerasSource
+from mixnet_tf.litert.description import About
 from mixnet_tf.litert.flatgraph import FlatGraph
+from mixnet_tf.litert.op_table import inspect_model
 from mixnet_tf.litert.runtime import LiteModel
 from mixnet_tf.model import create_model
 from mixnet_tf.quantization.recipe import Recipe
@@ -332,3 +336,69 @@ def test_weights_alone_lose_less_than_all_in_int8(nano_float32, digits, tmp_path
         export(nano_float32, tmp_path / f"{name}.tflite", recipe=name, data=digits, images=40)
         errors[name] = np.square(LiteModel(tmp_path / f"{name}.tflite")(images) - wanted).sum()
     assert errors["weight_int8"] < errors["int8"] / 2  # 3 dB
+
+
+NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+def test_the_file_to_ship(trained_nano, digits, tmp_path):
+    """uint8 pixels in, float probabilities out: those of the int8 logits that recipe int8 gives."""
+    about = About(name="reader", version="3")
+    export(trained_nano, tmp_path / "m.tflite", data=digits, images=20, labels=NAMES, about=about)
+    export(trained_nano, tmp_path / "int8.tflite", recipe="int8", data=digits, images=20)
+    shipped, plain = LiteModel(tmp_path / "m.tflite"), LiteModel(tmp_path / "int8.tflite")
+    assert (shipped.input["dtype"], shipped.output["dtype"]) == (np.uint8, np.float32)
+    assert shipped.input["quantization"] == (1.0, 0)  # a pixel is what it is
+    images = np.stack(list(digits.splits["test"].images[:40]))
+    logits = plain(images).astype(np.float64)
+    likely = np.exp(logits - logits.max(axis=1, keepdims=True))
+    np.testing.assert_allclose(shipped(images), likely / likely.sum(axis=1, keepdims=True), atol=1e-6)
+    table = inspect_model(tmp_path / "m.tflite")
+    assert (table.about, table.labels, table.input_format, table.scores) == (about, NAMES, "pixels", "softmax")
+
+
+def test_its_float_twin_takes_pixels_whatever_the_model_takes(digits, tmp_path):
+    keras.utils.set_random_seed(0)
+    model = create_model(CONFIG, classes=10, classifier_activation=None, include_preprocessing=False)
+    export(model, tmp_path / "m.tflite", recipe="mobile_float32", image_size=32, data=digits)
+    images = np.stack(list(digits.splits["test"].images[:4]))
+    expected = keras.ops.softmax(model(preprocess_input(images.astype(np.float32))))
+    given = LiteModel(tmp_path / "m.tflite")
+    np.testing.assert_allclose(given(images), expected, atol=1e-5)  # as our commands feed it
+    np.testing.assert_allclose(given(images.astype(np.float32)), expected, atol=1e-5)  # as anybody does
+    assert inspect_model(tmp_path / "m.tflite").input_format == "pixels"
+
+
+def test_a_model_that_ends_in_softmax_is_not_softened_twice(digits, tmp_path):
+    keras.utils.set_random_seed(0)
+    model = create_model(CONFIG, classes=10, classifier_activation="softmax")
+    export(model, tmp_path / "m.tflite", recipe="mobile_float32", image_size=32, data=digits)
+    export(model, tmp_path / "l.tflite", recipe="mobile_float32", scores="logits", image_size=32, data=digits)
+    images = np.stack(list(digits.splits["test"].images[:4]))
+    likely, logits = (LiteModel(tmp_path / name)(images) for name in ("m.tflite", "l.tflite"))
+    np.testing.assert_allclose(likely, model(images.astype(np.float32)), atol=1e-5)
+    np.testing.assert_allclose(keras.ops.softmax(logits), likely, atol=1e-6)
+    with pytest.raises(DeployError, match="ends in softmax; expected --scores softmax or logits, found sigmoid"):
+        export(model, tmp_path / "s.tflite", recipe="mobile_float32", scores="sigmoid", image_size=32, data=digits)
+
+
+def test_where_labels_come_from(trained_nano, nano_float32, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    shutil.copyfile(trained_nano, run / "model.keras")
+    with pytest.raises(DeployError, match=r"recipe mobile_float32 needs the names of 10 classes: give --labels"):
+        export(run / "model.keras", run / "m.tflite", recipe="mobile_float32")
+    (run / "labels.txt").write_text("\n".join(NAMES))
+    export(run / "model.keras", run / "m.tflite", recipe="mobile_float32")
+    assert inspect_model(run / "m.tflite").labels == NAMES  # beside the model
+    (run / "labels.txt").unlink()
+    export(run / "m.tflite", run / "w.tflite", recipe="weight_int8")
+    assert inspect_model(run / "w.tflite").labels == NAMES  # inside the .tflite: a file made of it keeps them
+    export(run / "m.tflite", run / "same.tflite", recipe="float32")
+    assert (run / "same.tflite").read_bytes() == (run / "m.tflite").read_bytes()
+    export(run / "model.keras", run / "d.tflite", recipe="mobile_float32", data="digits")
+    assert inspect_model(run / "d.tflite").labels == tuple("0123456789")  # the data's
+    export(run / "model.keras", run / "f.tflite", recipe="float32")
+    assert inspect_model(run / "f.tflite").labels is None  # this recipe does without
+    with pytest.raises(MixNetError, match="labels: found 2, expected 10"):
+        export(run / "model.keras", run / "x.tflite", recipe="mobile_float32", labels=["a", "b"])

@@ -120,7 +120,7 @@ def check_numbers(results: list[dict], output: Path, data: ImageData) -> None:
 @pytest.fixture
 def steps(monkeypatch, trained_nano):
     """What each step is given, by its name; instead of their work they do nothing."""
-    given = {"train": [], "source": [], "export": [], "measure": [], "report": []}
+    given = {"train": [], "source": [], "export": [], "measure": [], "report": [], "bundle": []}
     evaluation = Evaluation(model="m", split="test", count=1, top1=1.0, top5=1.0, per_class={"0": 1.0})
 
     def train(config, data, output, **arguments):
@@ -148,6 +148,7 @@ def steps(monkeypatch, trained_nano):
     for name, step in (("train", train), ("export", export), ("_measure", measure), ("KerasSource", source)):
         monkeypatch.setattr(pipeline, name, step)
     monkeypatch.setattr(pipeline, "write_report", lambda *arguments: given["report"].append(arguments))
+    monkeypatch.setattr(pipeline, "bundle", lambda *names, **arguments: given["bundle"].append((names, arguments)))
     return given
 
 
@@ -183,7 +184,10 @@ def test_what_is_passed_on(graph, recipes, steps, digits, tmp_path):
     assert steps["measure"] == [(tmp_path / FILES[0], [tmp_path / file for file in recipes], data)]
     assert report.notes == tuple(f"made with {recipe}" for recipe in recipes.values())
     assert (report.image_size, report.epochs, report.test_is_val) == ((32, 24), 2, False)
-    assert [result.file for result in report.results] == FILES
+    assert [result.file for result in report.results] == [FILES[0], *recipes]
+    names = (tmp_path / "model_mobile.tflite", tmp_path / "bundle")
+    more = {"data": data, "float32": tmp_path / "model_float32.tflite", "trained_on": "digits: 1295 images"}
+    assert steps["bundle"] == ([(names, more | {"overwrite": True})] if graph == "deploy" else [])
     assert report.history == {"epoch": (0, 1), "accuracy": (0.25, 0.5), "val_accuracy": (0.5, 0.375)}
     assert report.best_epoch == 0 and [score.count for score in report.classes] == list(range(10))
     ((written, folder, confusion, pictures),) = steps["report"]

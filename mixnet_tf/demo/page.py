@@ -2,14 +2,14 @@
 
 import base64
 import hashlib
-import json
 import re
 from pathlib import Path
 
+from mixnet_tf.bundles import MANIFEST, MODEL, TWIN, read_manifest
 from mixnet_tf.errors import MixNetError
 
-MODELS = ("model.tflite", "model_plain.tflite", "model_float32.tflite")
-"""The files of a bundle that the page runs; all but the first may be missing."""
+PLAIN = "model_plain.tflite"
+"""The same network converted as it is, which may lie in a bundle for comparison."""
 
 _TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -43,29 +43,12 @@ def bundle_files(folder: Path) -> dict[str, Path]:
     Raises:
         MixNetError: the folder is no bundle, or a model in it takes other than pixels.
     """
-    manifest = folder / "manifest.json"
-    _check_manifest(manifest)
-    models = [folder / name for name in MODELS if (folder / name).exists()]
-    for model in models:
-        _check_model(model)
-    if folder / MODELS[0] not in models:
-        raise MixNetError(f"{folder}: holds no {MODELS[0]}; expected a folder that `mixnet-tf bundle` has written")
-    files = [manifest, *models, *sorted((folder / "goldens").glob("*.rgb"))]
-    return {f"bundle/{path.relative_to(folder).as_posix()}": path for path in files}
-
-
-def _check_manifest(path: Path) -> None:
-    expected = "expected a folder that `mixnet-tf bundle` has written"
-    if not path.parent.is_dir():
-        raise MixNetError(f"{path.parent}: {'is a file' if path.parent.exists() else 'no such folder'}, {expected}")
-    if not path.is_file():
-        raise MixNetError(f"{path.parent}: holds no {path.name}; {expected}")
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise MixNetError(f"{path}: not valid JSON ({error}); {expected}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != 1:
-        raise MixNetError(f"{path}: not a bundle's manifest of format 1; {expected}")
+    manifest = read_manifest(folder)
+    models = [name for name in (MODEL, PLAIN, TWIN) if name in manifest["files"] or (folder / name).exists()]
+    for name in models:
+        _check_model(folder / name)
+    names = [MANIFEST, *models, *(golden["image"] for golden in manifest["goldens"])]
+    return {f"bundle/{name}": folder / name for name in names}
 
 
 def _check_model(path: Path) -> None:

@@ -14,7 +14,7 @@ from mixnet_tf.litert.description import About, about_of, labels_of
 from mixnet_tf.litert.flatgraph import FlatGraph, Op, TensorInfo
 from mixnet_tf.litert.front import lite_front
 from mixnet_tf.litert.runtime import LiteModel
-from mixnet_tf.litert.scores import scores_of
+from mixnet_tf.litert.scores import logit_step, scores_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,6 +45,7 @@ class ModelTable:
         labels: the names of its classes, inside it, or None.
         input_format: what it takes for an image, one of INPUT_FORMATS, or None.
         scores: what it gives, one of SCORES, or None.
+        logit_step: the int8 step of its logits; None where they are float.
         inputs: of the main subgraph.
         outputs: likewise.
         ops: likewise.
@@ -56,6 +57,7 @@ class ModelTable:
     labels: tuple[str, ...] | None
     input_format: str | None
     scores: str | None
+    logit_step: float | None
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     ops: tuple[OpInfo, ...]
@@ -95,6 +97,7 @@ def inspect_model(path: str | Path) -> ModelTable:
         labels=labels_of(graph),
         input_format=lite_front(graph).input_format if graph.inputs else None,
         scores=scores_of(graph),
+        logit_step=logit_step(graph),
         inputs=tuple(graph.tensor(i) for i in graph.inputs),
         outputs=tuple(graph.tensor(i) for i in graph.outputs),
         ops=tuple(_row(graph, i, op, i not in outside) for i, op in enumerate(graph.ops)),

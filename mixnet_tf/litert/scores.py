@@ -34,6 +34,18 @@ def is_rounded(graph: FlatGraph) -> bool:
     return op is not None and op.name in _ENDS and graph.tensor(op.outputs[0]).dtype != "float32"
 
 
+def logit_step(graph: FlatGraph) -> float | None:
+    """Return the int8 step of a graph's logits; None where they are float, or where there are none."""
+    writers = {index: op for op in graph.ops for index in op.outputs}
+    op = _last(graph)
+    if op is None:
+        return None
+    index = op.inputs[0] if op.name in _ENDS else op.outputs[0]
+    while index in writers and writers[index].name in ("DEQUANTIZE", *_SAME):
+        index = writers[index].inputs[0]
+    return graph.tensor(index).scale
+
+
 def _last(graph: FlatGraph) -> Op | None:
     """Return the operator that computes the only output, but for those that change its form alone."""
     if len(graph.outputs) != 1:

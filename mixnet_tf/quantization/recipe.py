@@ -103,6 +103,11 @@ class Recipe:
         """Whether the arithmetic is int8, so that the ranges of activations are needed."""
         return self.activations == "int8"
 
+    @property
+    def changes(self) -> bool:
+        """Whether a float32 file becomes another one."""
+        return self.weights != "float32" or self.pixels or self.labels or self.scores is not None
+
 
 def load_recipe(source: Recipe | str | Path | Mapping) -> Recipe:
     """Read a recipe by the name of a shipped one, from a YAML file or from a mapping.

@@ -22,10 +22,11 @@ from mixnet_tf.files import check_name, is_part, remove_parts, whole_file
 
 LAST, BEST, MODEL = "last.keras", "best.keras", "model.keras"
 HISTORY, REQUEST, LABELS, LOGS = "history.csv", "training.json", "labels.txt", "logs"
+BUNDLE = "bundle"
 LOCK = ".lock"
 _RUN_FILES = (
     *(LAST, BEST, MODEL, HISTORY, LABELS, LOGS, "model_*.tflite", "model_*.quantization.json"),
-    *("report.json", "report.md", "report.html", "confusion.png", "latency.png"),
+    *(BUNDLE, "report.json", "report.md", "report.html", "confusion.png", "latency.png"),
 )
 
 

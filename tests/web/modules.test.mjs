@@ -18,9 +18,9 @@ for (const { name, width, height, to } of cases.resized) {
   });
 }
 
-for (const { name, width, height, to } of cases.cropped) {
+for (const { name, width, height, to, cropFraction } of cases.cropped) {
   test(`sees ${name} as evaluation does`, () => {
-    const seen = evaluationPixels({ width, height, rgb: read(`${name}.rgb`) }, to.height, to.width);
+    const seen = evaluationPixels({ width, height, rgb: read(`${name}.rgb`) }, { ...to, cropFraction });
     assert.deepEqual(seen, { ...to, rgb: read(`${name}.cropped.rgb`) });
   });
 }

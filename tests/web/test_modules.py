@@ -27,7 +27,7 @@ RESIZED = {  # (width, height) before and after
     "hard edges": ((48, 48), (21, 21)),  # weights below 0 go beyond black and white
     "one pixel": ((1, 1), (3, 2)),
 }
-CROPPED = {  # (width, height) of the picture, (height, width) of the model
+CROPPED = {  # (width, height) of the picture, (height, width) of the model; all of it is kept where it says whole
     "wide": ((200, 120), (32, 32)),
     "high": ((120, 201), (32, 32)),
     "of its size": ((36, 40), (32, 32)),
@@ -37,6 +37,8 @@ CROPPED = {  # (width, height) of the picture, (height, width) of the model
     "not square": ((150, 100), (24, 40)),
     "not square and high": ((100, 150), (24, 40)),
     "a half to round": ((101, 54), (21, 36)),
+    "whole": ((60, 47), (32, 32)),
+    "whole and not square": ((60, 47), (24, 40)),
 }
 
 
@@ -97,8 +99,9 @@ def cases(tmp_path_factory) -> Path:
     for name, (before, after) in CROPPED.items():
         image = picture(name, before)
         (folder / f"{name}.rgb").write_bytes(image.tobytes())
-        (folder / f"{name}.cropped.rgb").write_bytes(evaluation_pixels(image, after, CROP_FRACTION).tobytes())
-        listed["cropped"].append(described(name, before, after[::-1]))
+        fraction = 1.0 if name.startswith("whole") else CROP_FRACTION
+        (folder / f"{name}.cropped.rgb").write_bytes(evaluation_pixels(image, after, fraction).tobytes())
+        listed["cropped"].append(described(name, before, after[::-1]) | {"cropFraction": fraction})
     for name, (content, expected) in labelled().items():
         (folder / f"{name}.tflite").write_bytes(content)
         listed["labels"].append({"name": name, **expected})

@@ -15,6 +15,7 @@ const TITLES = {
 const TIMING = { seconds: 1, runs: 25 };
 
 const models = [];
+let cropFraction;
 let lastTurn = 0;
 let work = Promise.resolve(); // one picture after the other: they are timed
 
@@ -23,6 +24,7 @@ start().catch((error) => modelProblem(error.message));
 async function start() {
   const manifest = JSON.parse(new TextDecoder().decode(await bundled("manifest.json")));
   element("name").textContent = document.title = manifest.name;
+  cropFraction = manifest.crop_fraction;
   await loadRuntime();
   for (const [name, title] of Object.entries(TITLES)) {
     await add(name, title).catch((error) => modelProblem(error.message));
@@ -127,7 +129,7 @@ function classify(name, picture, { raw = false, note = "" } = {}) {
 
 async function run(name, picture, raw) {
   const { height, width } = models[0];
-  const seen = raw ? picture : evaluationPixels(picture, height, width);
+  const seen = raw ? picture : evaluationPixels(picture, { height, width, cropFraction });
   showPicture(name, picture, seen);
   const scores = [];
   for (const model of models) {

@@ -1,30 +1,27 @@
 /**
  * From a picture to the pixels that a model sees, byte for byte as Pillow computes them for `mixnet-tf evaluate`:
- * resize by bicubic interpolation (with antialiasing) until size / 0.875 is covered, and crop the centre.
+ * resize by bicubic interpolation (with antialiasing) until size / crop fraction is covered, and crop the centre.
  *
  * A picture is {width, height, rgb}: 3 bytes a pixel, row by row. Nothing here needs a browser.
  */
-
-export const CROP_FRACTION = 0.875;
 
 const SUPPORT = 2; // pixels to either side that the bicubic kernel reads
 const PRECISION_BITS = 22; // of Pillow's fixed-point weights for 8-bit channels
 const HALF = 1 << (PRECISION_BITS - 1);
 
-/** Return what a model of images of `height` x `width` sees of a picture. */
-export function evaluationPixels(picture, height, width) {
-  const size = coveringSize(picture, height, width);
+/** Return what a model of images of `height` x `width` sees of a picture; `cropFraction` of it is kept. */
+export function evaluationPixels(picture, { height, width, cropFraction }) {
+  const size = coveringSize(picture, height / cropFraction, width / cropFraction, height === width);
   const resized = resize(picture, size.width, size.height);
   const left = roundHalfToEven((size.width - width) / 2);
   const top = roundHalfToEven((size.height - height) / 2);
   return crop(resized, left, top, width, height);
 }
 
-/** Return the size to resize a picture to: a square image cuts fractions off, others round them, as timm does. */
-function coveringSize(picture, height, width) {
-  const coverHeight = Math.floor(height / CROP_FRACTION);
-  const coverWidth = Math.floor(width / CROP_FRACTION);
-  const whole = height === width ? Math.trunc : roundHalfToEven;
+/** Return the size to resize a picture to: for a square, fractions are cut off, else rounded, as timm does it. */
+function coveringSize(picture, height, width, square) {
+  const [coverHeight, coverWidth] = [Math.floor(height), Math.floor(width)];
+  const whole = square ? Math.trunc : roundHalfToEven;
   if (picture.height * coverWidth <= picture.width * coverHeight) {
     return { width: whole((coverHeight * picture.width) / picture.height), height: coverHeight };
   }

@@ -1,10 +1,11 @@
 """A bundle for the browser, made of the committed fixtures in a moment."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 
+from mixnet_tf.bundles import bundle
+from mixnet_tf.demo.page import PLAIN
 from mixnet_tf.litert.description import About, describe
 from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.litert.scores import add_scores
@@ -23,21 +24,12 @@ def mobile(source: Path, labels: tuple[str, ...] | None = LABELS) -> bytes:
     return graph.content()
 
 
-def write_bundle(folder: Path, int8: Path, float32: Path, images: np.ndarray) -> Path:
-    """Write a bundle of the nano fixtures, whose plain file is the float one; `images` are its golden pictures."""
-    (folder / "goldens").mkdir(parents=True)
-    for name, source in {"model": int8, "model_plain": float32, "model_float32": float32}.items():
-        (folder / f"{name}.tflite").write_bytes(mobile(source))
-    for i, image in enumerate(images):
-        (folder / "goldens" / f"{i}.rgb").write_bytes(image.tobytes())
-    goldens = [{"image": f"goldens/{i}.rgb", "label": f"picture {i}"} for i in range(len(images))]
-    manifest = {
-        "format": 1,
-        "name": "mixnet_nano",
-        "image_size": [32, 32],
-        "classes": 10,
-        "files": {},
-        "goldens": goldens,
-    }
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+def write_bundle(folder: Path, int8: Path, float32: Path) -> Path:
+    """Write a bundle of the nano fixtures into a new folder; what stands for the plain file is the float one."""
+    files = folder.with_name("int8.tflite"), folder.with_name("float32.tflite")
+    for file, source in zip(files, (int8, float32), strict=True):
+        file.write_bytes(mobile(source))
+    images = np.random.default_rng(7).integers(0, 256, (10, 32, 32, 3), np.uint8)
+    bundle(files[0], folder, data=(images, np.arange(10)), float32=files[1])
+    (folder / PLAIN).write_bytes(files[1].read_bytes())
     return folder

@@ -1,0 +1,193 @@
+"""A folder to hand over: what is in it, what it is checked for, and which files it is not made of."""
+
+import hashlib
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mixnet_tf.bundles import bundle, verify
+from mixnet_tf.cli import main
+from mixnet_tf.data.sources import load_data
+from mixnet_tf.errors import MixNetError
+from mixnet_tf.exporting import export
+from mixnet_tf.litert.description import About
+from mixnet_tf.litert.runtime import LiteModel
+
+NAMES = ("model.tflite", "model_float32.tflite", "labels.txt", "README.md", "manifest.json")
+
+
+@pytest.fixture(scope="session")
+def mobile(trained_nano, tmp_path_factory):
+    """The trained network as a file to ship, and its twin."""
+    folder = tmp_path_factory.mktemp("mobile")
+    about = About(name="digit | reader", version="1.2", author="Ada <b>", license="MIT")
+    files = folder / "mobile.tflite", folder / "float.tflite"
+    for file, recipe in zip(files, ("mobile", "mobile_float32"), strict=True):
+        export(trained_nano, file, recipe=recipe, data="digits", images=20, about=about)
+    return files
+
+
+@pytest.fixture(scope="session")
+def made(mobile, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("made") / "to ship"
+    bundle(mobile[0], folder, data="digits", float32=mobile[1], trained_on="digits: 1295 images")
+    return folder
+
+
+@pytest.fixture
+def folder(made, tmp_path):
+    """A bundle of one's own, to be damaged."""
+    return shutil.copytree(made, tmp_path / "bundle")
+
+
+def test_the_manifest_names_every_file_by_its_hash(made):
+    manifest = json.loads((made / "manifest.json").read_text())
+    written = {str(path.relative_to(made)) for path in made.rglob("*") if path.is_file()} - {"manifest.json"}
+    assert set(manifest["files"]) == written >= set(NAMES[:-1])
+    for name, record in manifest["files"].items():
+        content = (made / name).read_bytes()
+        assert record == {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    assert (manifest["name"], manifest["version"], manifest["image_size"]) == ("digit | reader", "1.2", [32, 32])
+
+
+def test_the_goldens_are_test_pictures_and_what_the_files_make_of_them(made, digits):
+    manifest = json.loads((made / "manifest.json").read_text())
+    images, used = digits.splits["test"], []
+    for golden in manifest["goldens"]:
+        pixels = np.frombuffer((made / golden["image"]).read_bytes(), np.uint8).reshape(32, 32, 3)
+        (index,) = [i for i in range(len(images)) if (np.asarray(images.images[i]) == pixels).all()]
+        used.append(images.labels[index])
+        assert digits.class_names[images.labels[index]] == golden["label"]
+        for name in NAMES[:2]:
+            expected = LiteModel(made / name)(pixels[None])[0]
+            outputs = np.frombuffer((made / golden[name]).read_bytes(), "<f4")
+            np.testing.assert_array_equal(outputs, expected)
+            assert outputs.sum() == pytest.approx(1, abs=1e-5)
+    assert len(set(used)) == 4  # of different classes
+
+
+def test_the_card_has_the_numbers(made, digits):
+    card = (made / "README.md").read_text()
+    test = digits.splits["test"]
+    right = (LiteModel(made / "model.tflite")(np.stack(list(test.images))).argmax(axis=1) == test.labels).mean()
+    assert f"| model.tflite | {right:.2%} (" in card
+    assert "| trained on | digits: 1295 images |" in card and "359 images, the test split of digits." in card
+    assert "# digit \\| reader" in card and "| author | Ada \\<b\\> |" in card  # a name cannot break the table
+    assert "**Picture**: RGB, upright. Resize it to 32 x 32" in card  # digits are not cropped
+    size = (made / "model.tflite").stat().st_size
+    assert f"| size | {size / 1e6:.2f} MB |" in card
+
+
+def test_a_whole_bundle_is_whole(made, capsys):
+    model, twin = verify(made)
+    assert (model.pictures, model.difference, twin.difference) == (4, 0, 0)
+    assert main(["verify", str(made)]) == 0
+    assert capsys.readouterr().out.endswith(f"{made}: whole\n")
+
+
+def test_two_bundles_of_the_same_are_equal(made, mobile, tmp_path):
+    bundle(mobile[0], tmp_path / "again", data="digits", float32=mobile[1], trained_on="digits: 1295 images")
+    for path in made.rglob("*"):
+        if path.is_file():
+            assert path.read_bytes() == (tmp_path / "again" / path.relative_to(made)).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["model.tflite", "labels.txt", "README.md", "goldens/2.rgb", "goldens/0.model.f32"])
+def test_a_changed_byte_is_told(name, folder):
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(MixNetError, match=f"{name}: has changed since the bundle was made"):
+        verify(folder)
+
+
+def test_a_missing_file_is_told(folder):
+    (folder / "goldens" / "1.rgb").unlink()
+    with pytest.raises(MixNetError, match=r"goldens/1\.rgb: missing; the manifest names it"):
+        verify(folder)
+
+
+def test_other_outputs_are_told(folder):
+    """As on a processor that computes something else: the file is the one of the manifest, its outputs are not."""
+    path = folder / "goldens" / "0.model_float32.f32"
+    outputs = np.frombuffer(path.read_bytes(), "<f4").copy()
+    outputs[3] += 0.01
+    path.write_bytes(outputs.tobytes())
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["goldens/0.model_float32.f32"]["sha256"] = hashlib.sha256(outputs.tobytes()).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(
+        MixNetError, match=r"0\.rgb gives probabilities that differ by 0\.01 .* expected 0\.0001 at most"
+    ):
+        verify(folder)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda manifest: [],
+        lambda manifest: {**manifest, "format": 2},
+        lambda manifest: {**manifest, "files": {}},
+        lambda manifest: {**manifest, "goldens": [{"image": "goldens/0.rgb"}]},
+        lambda manifest: {**manifest, "tolerances": {}},
+        lambda manifest: {**manifest, "files": {"../secret": {"sha256": ""}} | manifest["files"]},
+        lambda manifest: {**manifest, "image_size": 32},
+    ],
+)
+def test_a_damaged_manifest_is_one_line(damage, folder):
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(damage(json.loads(path.read_text()))))
+    with pytest.raises(MixNetError, match=r"manifest\.json: damaged, or no manifest of a bundle") as error:
+        verify(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_no_bundle(tmp_path):
+    with pytest.raises(MixNetError, match=r"no bundle: it has no manifest\.json; `mixnet-tf bundle` makes one"):
+        verify(tmp_path)
+
+
+def test_a_folder_with_other_files_is_left_alone(mobile, tmp_path):
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(MixNetError, match="holds files that are no bundle"):
+        bundle(mobile[0], tmp_path, data="digits", overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
+def test_a_bundle_is_replaced_only_if_asked(folder, mobile):
+    with pytest.raises(MixNetError, match="holds a bundle already; give --overwrite"):
+        bundle(mobile[0], folder, data="digits")
+    bundle(mobile[0], folder, data="digits", overwrite=True)  # without a twin: nothing of the old one is left
+    assert not list(folder.rglob("*float32*")) and [row.file for row in verify(folder)] == ["model.tflite"]
+
+
+def test_files_that_are_not_to_ship(nano_int8, nano_float32, trained_nano, tmp_path):
+    for file, message in (
+        (nano_int8, "has no labels inside; export it again"),
+        (trained_nano, "expected a .tflite, which `mixnet-tf export"),
+        (tmp_path / "none.tflite", "no such file"),
+    ):
+        with pytest.raises(MixNetError, match=message):
+            bundle(file, tmp_path / "b", data="digits")
+    for recipe, message in (
+        ("int8", "takes int8 pixels, expected uint8 or float32 pixels"),
+        ("float32", "gives logits, expected float probabilities"),
+    ):
+        file = tmp_path / f"{recipe}.tflite"
+        export(trained_nano, file, recipe=recipe, data="digits", images=4)
+        with pytest.raises(MixNetError, match=message):
+            bundle(file, tmp_path / "b", data="digits")
+    assert not (tmp_path / "b").exists()
+
+
+def test_data_of_other_classes_is_refused(mobile, tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / "train" / name).mkdir(parents=True)
+        for i in range(10):
+            Image.new("RGB", (40, 40), (i, i, i)).save(tmp_path / "pets" / "train" / name / f"{i}.png")
+    with pytest.raises(MixNetError, match="has 10 classes, but pets has 2"):
+        bundle(mobile[0], tmp_path / "b", data=load_data(tmp_path / "pets"))
+    assert not (tmp_path / "b").exists()
