@@ -2,20 +2,21 @@
 
 import { Model, loadRuntime, time } from "./model.js";
 import { keepForOffline } from "./offline.js";
-import { draw, readPicture, readRawPixels, takePicture } from "./picture.js";
+import { readPicture, readRawPixels, takePicture } from "./picture.js";
 import { evaluationPixels } from "./pixels.js";
 import { setUpCamera } from "./camera.js";
-import { element, modelProblem, pictureProblem, say, showModels, showPicture, showScores, showTimes } from "./view.js";
+import { addExample, element, modelProblem, pictureProblem, say, showModels, showPicture, showScores, showTimes } from "./view.js";
 
 const TITLES = {
   "model.tflite": "Deployed, int8",
-  "model_plain.tflite": "Converted as it is",
+  "model_plain.tflite": "Plain conversion",
   "model_float32.tflite": "Deployed, float32",
 };
-const TIMING = { seconds: 1, runs: 25 };
+const TIMING = { seconds: 1, least: 5, most: 25 }; // runs
 
 const models = [];
 let cropFraction;
+let standing = "Ready: choose a picture, drop one, or use the camera."; // what is so until a picture changes it
 let lastTurn = 0;
 let work = Promise.resolve(); // one picture after the other: they are timed
 
@@ -36,7 +37,7 @@ async function start() {
   showModels(models);
   listen();
   await showExamples(manifest.goldens ?? []);
-  say("Ready: choose a picture, drop one, or use the camera.");
+  say(standing);
   const kept = await keepForOffline();
   element("offline").textContent = kept ? "Everything is loaded: the page now works without a network." : "";
 }
@@ -64,6 +65,7 @@ async function add(name, title) {
   if (model.height !== first.height || model.width !== first.width || model.classes !== first.classes) {
     throw new Error(`${name}: takes or gives other sizes than ${first.name}`);
   }
+  await model.run({ rgb: new Uint8Array(3 * model.height * model.width) }); // once in vain: what is wrong shows now
   if (model.labels === null) {
     modelProblem(`${name}: holds no labels, so its classes are shown by number.`);
   }
@@ -136,34 +138,23 @@ async function run(name, picture, raw) {
     scores.push((await model.run(seen)).probabilities);
   }
   const summary = showScores(models, scores);
-  say(`${name}: ${summary}. Timing …`);
-  const times = await time(models, seen, TIMING);
-  showTimes(models, times);
-  say(`${name}: ${summary}.`);
+  standing = `${name}: ${summary}`;
+  say(`${standing}. Timing …`);
+  showTimes(models, await time(models, seen, TIMING));
+  say(standing);
 }
 
-/** Say what is wrong with a picture; the last result is none of it. */
+/** Say what is wrong with a picture; the last result stays. */
 function fail(message) {
-  element("results").classList.add("stale");
-  say("");
+  say(standing);
   pictureProblem(message);
 }
 
 async function showExamples(goldens) {
-  const list = element("examples").querySelector("ul");
+  const { height, width } = models[0];
   for (const [i, golden] of goldens.entries()) {
-    const { height, width } = models[0];
     const pixels = await readRawPixels(new Blob([await bundled(golden.image)]), height, width);
-    const button = document.createElement("button");
-    const canvas = document.createElement("canvas");
-    button.type = "button";
-    button.setAttribute("aria-label", `example ${i + 1}: ${golden.label}`);
-    canvas.setAttribute("aria-hidden", "true");
-    button.append(canvas, golden.label);
-    button.addEventListener("click", () => classify(`example ${i + 1} (${golden.label})`, pixels, { raw: true }));
-    draw(pixels, canvas);
-    list.append(document.createElement("li"));
-    list.lastChild.append(button);
+    const name = `example ${i + 1} (${golden.label})`;
+    addExample(golden.label, pixels, () => classify(name, pixels, { raw: true }));
   }
-  element("examples").hidden = goldens.length === 0;
 }

@@ -67,22 +67,23 @@ export class Model {
 }
 
 /**
- * Time models on a picture, in turns: what else the machine does then falls on all of them.
+ * Time models on a picture, in turns: what else the machine does then falls on all of them. They run for so many
+ * seconds, but at least and at most as often as told.
  *
  * @returns {Promise<{runs: number, milliseconds: number[]}>} the number of runs of each, and the median of each.
  */
-export async function time(models, picture, { seconds, runs }) {
+export async function time(models, picture, { seconds, least, most }) {
   const times = models.map(() => []);
   const end = performance.now() + 1000 * seconds;
-  let count = 0;
-  while (count < 3 || (count < runs && performance.now() < end)) {
+  let runs = 0;
+  while (runs < least || (runs < most && performance.now() < end)) {
     for (const [i, model] of models.entries()) {
       times[i].push((await model.run(picture)).milliseconds);
       await new Promise((resolve) => setTimeout(resolve)); // the page may react
     }
-    count += 1;
+    runs += 1;
   }
-  return { runs: count, milliseconds: times.map(median) };
+  return { runs, milliseconds: times.map(median) };
 }
 
 function checkedTensors(compiled) {

@@ -33,10 +33,23 @@ export function showModels(models) {
     ...models.map((model) => {
       const card = element("card").content.cloneNode(true);
       card.querySelector("h3").textContent = model.title;
-      card.querySelector(".file").textContent = `${model.name} · ${(model.bytes / 1e6).toFixed(2)} MB`;
+      card.querySelector(".file").textContent = `${model.name} · ${(model.bytes / 1e6).toFixed(1)} MB`;
       return card;
     }),
   );
+}
+
+/** Add a picture that a click classifies. */
+export function addExample(label, picture, classify) {
+  const [item, button, canvas] = ["li", "button", "canvas"].map((tag) => document.createElement(tag));
+  button.type = "button";
+  button.addEventListener("click", classify);
+  canvas.setAttribute("aria-hidden", "true");
+  draw(picture, canvas);
+  button.append(canvas, label);
+  item.append(button);
+  element("examples").append(item);
+  element("examples-title").hidden = false;
 }
 
 /** Show a picture, and the part of it that the models see. */
@@ -52,7 +65,6 @@ export function showPicture(name, picture, seen) {
 /** Show the best classes of every model, and return those of the first in words. */
 export function showScores(models, scores) {
   const cards = element("results").children;
-  element("results").classList.remove("stale");
   for (const [i, model] of models.entries()) {
     cards[i].querySelector("ol").replaceChildren(...best(scores[i], ROWS).map((row) => line(model, row, scores[i])));
     cards[i].querySelector(".time").textContent = "";
@@ -69,20 +81,17 @@ function line(model, index, scores) {
   return row;
 }
 
-/** Show the median times of the models. */
+/** Show the median times of the models, and how they compare with the plain file of the same kind. */
 export function showTimes(models, { runs, milliseconds }) {
   const cards = element("results").children;
   const plain = models.findIndex((model) => model.name === "model_plain.tflite");
   for (const [i, model] of models.entries()) {
-    const time = cards[i].querySelector(".time");
-    const value = document.createElement("strong");
+    const [value, ratio] = ["strong", "span"].map((tag) => document.createElement(tag));
     value.textContent = milliseconds[i].toFixed(milliseconds[i] < 10 ? 2 : 1);
-    time.replaceChildren(value, " ms");
     if (plain >= 0 && i !== plain && model.inputType === models[plain].inputType) {
-      const ratio = document.createElement("span");
-      ratio.textContent = `${(milliseconds[plain] / milliseconds[i]).toFixed(1)} times as fast`;
-      time.append(ratio);
+      ratio.textContent = `${(milliseconds[plain] / milliseconds[i]).toFixed(1)} × as fast as plain`;
     }
+    cards[i].querySelector(".time").replaceChildren(value, " ms", ratio);
   }
   element("method").textContent = `Median of ${runs} runs on one thread, the files in turns.`;
   element("method").hidden = false;
