@@ -245,7 +245,7 @@ def _left_over(output: Path, contents: Mapping[str, bytes]) -> list[Path]:
     """Return the files of an earlier bundle that the new one does not replace."""
     earlier: Mapping[str, Any] = {}
     with contextlib.suppress(MixNetError):
-        earlier = _manifest(output)["files"] if (output / MANIFEST).is_file() else {}
+        earlier = read_manifest(output)["files"] if (output / MANIFEST).is_file() else {}
     return [output / name for name in earlier if name not in contents]
 
 
@@ -267,7 +267,7 @@ def verify(folder: str | Path) -> tuple[Verified, ...]:
         0.0
     """
     folder = Path(folder)
-    manifest = _manifest(folder)
+    manifest = read_manifest(folder)
     contents = {name: _checked(folder, name, record) for name, record in manifest["files"].items()}
     models = [name for name in (MODEL, TWIN) if name in contents]
     return tuple(_compared(folder, name, manifest, contents) for name in models)
@@ -299,8 +299,12 @@ def _compared(folder: Path, name: str, manifest: Mapping[str, Any], contents: Ma
     return Verified(file=name, pictures=len(manifest["goldens"]), difference=largest, tolerance=tolerance)
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
-    """Read a manifest, and check that it names what the code reads, inside the folder."""
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read a bundle's manifest, and check that it names what the code reads, inside the folder.
+
+    Raises:
+        MixNetError: no bundle, or a damaged manifest.
+    """
     path = folder / MANIFEST
     if not path.is_file():
         raise MixNetError(f"{printable(str(folder))}: no bundle: it has no {MANIFEST}; `mixnet-tf bundle` makes one")

@@ -27,6 +27,7 @@ from mixnet_tf.commands import (
     list_,
     pipeline,
     predict,
+    serve_demo,
     summary,
     train,
     verify,
@@ -44,7 +45,7 @@ class Command(Protocol):
         """Add the arguments of this command alone; ``--json``, ``--quiet`` and ``--verbose`` are added to all."""
 
     def run(self, args: argparse.Namespace) -> Any:
-        """Do the work; return what ``--json`` prints."""
+        """Do the work; return what ``--json`` prints. What is to follow the print is put into ``args.afterwards``."""
 
     def show(self, result: Any) -> None:
         """Print the result for a reader."""
@@ -64,6 +65,7 @@ COMMANDS: dict[str, Command] = {
     "bundle": bundle,
     "verify": verify,
     "pipeline": pipeline,
+    "serve-demo": serve_demo,
 }
 
 
@@ -140,11 +142,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with volume(quiet=args.quiet, verbose=args.verbose), missing_packages():
             result = COMMANDS[args.command].run(args)
-        if args.json:
-            print(json.dumps(result, indent=2))
-        else:
-            args.show(result)
-        sys.stdout.flush()
+            if args.json:
+                print(json.dumps(result, indent=2))
+            else:
+                args.show(result)
+            sys.stdout.flush()
+            args.afterwards()
     except BrokenPipeError:  # `mixnet-tf … | head`: not an error, and nothing more can be printed
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except MixNetError as error:
@@ -175,7 +178,7 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     for name, command in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=command.HELP, description=command.HELP)
-        subparser.set_defaults(show=command.show)
+        subparser.set_defaults(show=command.show, afterwards=lambda: None)
         command.add_arguments(subparser)
         add_volume(subparser)
         subparser.add_argument("--json", action="store_true", help="print the result as JSON")

@@ -9,22 +9,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "mixnet_tf"
 ROOMS = [
-    *("errors", "files", "quiet", "progress", "environment", "checks", "npz", "schema", "scaling", "config"),
-    *("counting", "metrics", "data", "sublayers", "layers", "optimizer", "weights", "model", "saving", "training"),
-    *(
-        "deploy",
-        "guard",
-        "litert",
-        "quantization",
-        "float_graphs",
-        "evidence",
-        "exporting",
-        "bundles",
-        "pipeline",
-        "commands",
-        "cli",
-        "__main__",
-    ),
+    *("errors", "files", "quiet", "progress", "environment", "download", "checks", "npz", "schema", "scaling"),
+    *("config", "counting", "metrics", "data", "sublayers", "layers", "optimizer", "weights", "model", "saving"),
+    *("training", "deploy", "guard", "litert", "quantization", "float_graphs", "evidence", "exporting", "bundles"),
+    *("pipeline", "demo", "commands", "cli", "__main__"),
 ]
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -15,12 +15,14 @@ from mixnet_tf.schema import shipped_files
 
 ROOT = Path(__file__).resolve().parents[1]
 YAML_FOLDERS = {"configs": ROOT / "configs", "recipes": ROOT / "tflite" / "recipes"}
+PAGE = ROOT / "tflite" / "web"
 
 
 def package_files() -> set[Path]:
     """Return what the wheel must hold, by path inside the checkout."""
     code = {path for path in (ROOT / "mixnet_tf").rglob("*") if path.is_file() and path.parent.name != "__pycache__"}
-    return code.union(*(folder.glob("*.yaml") for folder in YAML_FOLDERS.values()))
+    page = {path for path in PAGE.iterdir() if path.is_file()}
+    return code.union(page, *(folder.glob("*.yaml") for folder in YAML_FOLDERS.values()))
 
 
 def test_setup_lists_every_file_and_no_other(monkeypatch):

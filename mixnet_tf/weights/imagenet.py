@@ -3,13 +3,11 @@
 import contextlib
 import functools
 import hashlib
-import http.client
 import os
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -17,16 +15,15 @@ import numpy as np
 from mixnet_tf.checks import integer, shown
 from mixnet_tf.config import expand_blocks, load_config
 from mixnet_tf.data.labels import imagenet_classes
-from mixnet_tf.errors import ArgumentError, WeightsError, printable
+from mixnet_tf.download import download
+from mixnet_tf.errors import ArgumentError, WeightsError
 from mixnet_tf.files import whole_file
 from mixnet_tf.layers import MixDepthBlock
-from mixnet_tf.progress.steps import bar
 from mixnet_tf.weights.h5_files import MAX_BYTES
 from mixnet_tf.weights.schemes import mixnet_blocks
 
 URL = "https://huggingface.co/timm/{repository}/resolve/{revision}/model.safetensors"
-TIMEOUT_SECONDS = 30  # without a byte
-_LEFTOVER_SECONDS = 3600  # a download that lives has written within TIMEOUT_SECONDS, or is being loaded
+_LEFTOVER_SECONDS = 3600  # a download that lives has written within download.TIMEOUT_SECONDS, or is being loaded
 
 
 class Published(NamedTuple):
@@ -82,7 +79,7 @@ def imagenet_file(model: keras.Model, weights: str) -> Iterator[Path]:
         return
     _remove_leftovers(path)
     with whole_file(path) as part:
-        _download(url, part, path)
+        download(url, part, path=path, what="ImageNet weights", most=MAX_BYTES, wrong=WeightsError)
         try:
             yield part
         except WeightsError as error:
@@ -159,33 +156,6 @@ def _remove_leftovers(path: Path) -> None:
         with contextlib.suppress(OSError):  # another process removes it, too, or has just finished
             if time.time() - part.stat().st_mtime > _LEFTOVER_SECONDS:
                 part.unlink()
-
-
-def _download(url: str, part: Path, path: Path) -> None:
-    by_hand = f"fetch {url} by hand and put it at {path}"
-    if not os.access(part.parent, os.W_OK):
-        raise WeightsError(f"{part.parent}: not writable, and {path.name} is not there; {by_hand}")
-    try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response, part.open("wb") as file:
-            _receive(response, file, path.name)
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        reason = printable(" ".join(str(error).split()) or type(error).__name__)
-        raise WeightsError(f"ImageNet weights: cannot be downloaded ({reason}); {by_hand}") from error
-
-
-def _receive(response: Any, file: IO[bytes], name: str) -> None:
-    """Write what a server sends, with progress; raise ValueError for less than it announced, or for too much."""
-    length = response.headers.get("Content-Length", "")
-    announced = int(length) if length.isdigit() else None
-    received = 0
-    with bar(name, announced, "B", unit_scale=True) as progress:
-        while piece := response.read(2**16):
-            received += file.write(piece)
-            progress.update(len(piece))
-            if received > MAX_BYTES:
-                raise ValueError(f"more than {MAX_BYTES} bytes")
-    if announced not in (None, received):
-        raise ValueError(f"received {received} of {announced} bytes")
 
 
 def decode_predictions(preds: Any, top: int = 5) -> list[list[tuple[str, str, float]]]:

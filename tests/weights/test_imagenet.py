@@ -3,7 +3,6 @@
 import concurrent.futures
 import contextlib
 import hashlib
-import http.server
 import os
 import threading
 import time
@@ -13,9 +12,11 @@ import keras
 import numpy as np
 import pytest
 from golden.golden_weights import golden_images, golden_state_dict
+from local_server import Handler, Server
 from safetensors.numpy import save
 from small import SMALL
 
+from mixnet_tf import download
 from mixnet_tf.errors import MixNetError, WeightsError
 from mixnet_tf.model import MixNetS, create_model
 from mixnet_tf.weights import imagenet as pretrained
@@ -26,48 +27,15 @@ HERE = Path(__file__).parents[1] / "golden"
 PATHS = {"imagenet": "mixnet_s.ft_in1k", "imagenet_tf": "tf_mixnet_s.in1k"}
 
 
-class Server(http.server.ThreadingHTTPServer):
-    """Answers every request with `answer`, and counts."""
-
-    answer = staticmethod(lambda handler: handler.send_error(404))
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.requests: list[str] = []
-        self.closing = threading.Event()
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.server.requests.append(self.path)
-        self.server.answer(self)
-
-    def send(self, body: bytes, length: int | None = None):
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body) if length is None else length))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *arguments):
-        pass
-
-
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    server = Server()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    address = f"http://127.0.0.1:{server.server_port}/{{repository}}/resolve/{{revision}}/model.safetensors"
-    monkeypatch.setattr(pretrained, "URL", address)
-    monkeypatch.setattr(pretrained, "TIMEOUT_SECONDS", 3)
+    monkeypatch.setattr(download, "TIMEOUT_SECONDS", 3)
     monkeypatch.setattr(pretrained, "MAX_BYTES", 3 * 10**7)
-    yield server
-    server.closing.set()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with Server() as server:
+        address = f"http://127.0.0.1:{server.server_port}/{{repository}}/resolve/{{revision}}/model.safetensors"
+        monkeypatch.setattr(pretrained, "URL", address)
+        yield server
 
 
 @pytest.fixture
