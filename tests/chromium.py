@@ -30,21 +30,11 @@ def find_chromium() -> str:
 
 
 @contextlib.contextmanager
-def serving(bundle: Path, port: int | str = 0) -> Iterator[str]:
+def serving(bundle: Path, port: int | str = 0, runtime: Path = RUNTIME) -> Iterator[str]:
     """Yield the address of the page with a bundle, served by the command in a process of its own."""
-    command = [
-        sys.executable,
-        "-m",
-        "mixnet_tf",
-        "serve-demo",
-        bundle,
-        "--port",
-        str(port),
-        "--runtime",
-        RUNTIME,
-        "--json",
-    ]
-    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True)
+    arguments = ["serve-demo", bundle, "--port", port, "--runtime", runtime, "--json"]
+    command = [sys.executable, "-m", "mixnet_tf", *map(str, arguments)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         yield json.loads("".join(process.stdout.readline() for _ in range(4)))["url"]
     finally:

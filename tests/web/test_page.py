@@ -11,6 +11,7 @@ from chromium import RUNTIME, browse, serving
 from PIL import Image
 from web_bundle import LABELS, mobile, write_bundle
 
+from mixnet_tf.demo.runtime import packages
 from mixnet_tf.evidence.classifier import predict
 
 pytestmark = pytest.mark.slow
@@ -140,6 +141,17 @@ def test_a_broken_model_is_said_and_the_others_work(bundle, tmp_path, chromium, 
             (copy / f"{name}.tflite").write_bytes(b"hello")
         seen = browse(url, "load")
         assert len(seen["problems"]) == 3 and not seen["usable"] and seen["status"] == "No model can be run."
+
+
+def test_a_page_without_its_runtime_says_so(bundle, tmp_path, chromium):
+    """On a web server without node_modules, say."""
+    for package in packages():
+        (tmp_path / package.name).mkdir(parents=True)
+        (tmp_path / package.name / "package.json").write_text(json.dumps({"version": package.version}))
+    with serving(bundle, runtime=tmp_path) as url:
+        seen = browse(url, "load")
+    assert seen["problems"][0].startswith("LiteRT.js cannot be loaded (Failed to fetch dynamically imported module")
+    assert not seen["usable"] and seen["status"] == "No model can be run."
 
 
 def test_a_model_without_labels_or_with_others_is_said(bundle, tmp_path, nano_int8, nano_float32, chromium):
