@@ -24,7 +24,8 @@ USED_BY_OTHERS = {
     "tensorboard",  # by Keras' callback of that name
     "pytest-cov", "pytest-xdist",  # by pytest
 }  # fmt: skip
-WITHOUT_TENSORFLOW = ["predict", "evaluate", "compare", "benchmark", "inspect_model", "load_config", "load_data"]
+WITHOUT_TENSORFLOW = ["predict", "Predictor", "evaluate", "compare", "benchmark", "inspect_model", "bundle", "verify"]
+WITHOUT_TENSORFLOW += ["load_config", "load_data"]
 """Functions that must run a ``.tflite`` with the dependencies alone; so must the commands, which ``cli`` imports."""
 
 

@@ -67,9 +67,10 @@ def works(data, nano_float32, nano_int8, nano_mobile, tmp_path_factory) -> list[
 
 
 @pytest.fixture(scope="module")
-def fails(data, trained_nano, nano_int8, nano_float32) -> list[tuple[str, list[str]]]:
+def fails(data, trained_nano, nano_int8, nano_float32, nano_mobile) -> list[tuple[str, list[str]]]:
     """The commands that must end in one line, each with what it needs."""
     npz, new = ["--data", str(data / "few.npz")], ["--output", str(data / "new")]
+    picture = str(next((data / "folder" / "test").rglob("*.png")))
     return [
         ("TensorFlow", ["train", "mixnet_nano", *npz, *new]),
         ("TensorFlow", ["pipeline", "mixnet_nano", *npz, *new]),
@@ -78,6 +79,8 @@ def fails(data, trained_nano, nano_int8, nano_float32) -> list[tuple[str, list[s
         ("TensorFlow", ["export", str(trained_nano), "--recipe", "float32", "--output", str(data / "new.tflite")]),
         ("TensorFlow", ["export", str(nano_float32), "--recipe", "int8", *npz, "--output", str(data / "new.tflite")]),
         ("TensorFlow", ["import-weights", "w.npz", "--config", "mixnet_nano", "--output", str(data / "new.keras")]),
+        ("TensorFlow", ["predict", str(trained_nano), picture]),
+        ("matplotlib", ["predict", str(nano_mobile), picture, "--save-plot", str(data / "new.png")]),
         ("scikit-learn", ["evaluate", str(nano_int8), "--data", "digits"]),
     ]
 

@@ -43,6 +43,7 @@ def call_functions(float32: str, int8: str, data: str) -> dict[str, Any]:
         pair = arrays["x_test"], arrays["y_test"]
     return {
         "predict": mixnet_tf.predict(int8, pair[0]).tolist(),
+        "Predictor": mixnet_tf.Predictor(int8, labels=list("abcdefghij"))(pair[0][0], top=1)[0][0],
         "evaluate": dataclasses.asdict(mixnet_tf.evaluate(int8, pair)),
         "compare": dataclasses.asdict(mixnet_tf.compare(float32, int8, data)),
         "benchmark": [latency.path for latency in mixnet_tf.benchmark([float32, int8], rounds=1)],

@@ -43,6 +43,7 @@ from mixnet_tf.training.run_folder import (
     open_run,
     start_run,
 )
+from mixnet_tf.training.statistics import settle_statistics
 from mixnet_tf.weights.loading import load_weights
 
 _BATCH_NORM_MOMENTUM = 0.9
@@ -76,7 +77,8 @@ def train(
 ) -> keras.Model:
     """Train a classifier of `config` on `data` and return it (also saved as ``output/model.keras``).
 
-    The model gives logits. It is the one with the best top-1 on the validation split, EMA weights included. Killed at
+    The model gives logits. It is the one with the best top-1 on the validation split, EMA weights included, and its
+    batch norms have the statistics of the training images (``settle_statistics``). Killed at
     any moment, a run continues with ``resume=True`` from its last whole epoch, with the same batches, learning rates
     and augmentation that it would have seen.
 
@@ -150,7 +152,7 @@ def train(
                     if epochs == phase.epochs:
                         prepare(phase)
                     best = _fit(model, loss, datasets(epochs.start), output, epochs, steps, best)
-            return _finish(output, data.class_names)
+            return _finish(output, data, size, training.batch_size)
 
 
 def check_class_weights(config: ModelConfig, data: ImageData) -> None:
@@ -295,9 +297,10 @@ def _fit(
     return best_model.best
 
 
-def _finish(output: Path, class_names: tuple[str, ...]) -> keras.Model:
+def _finish(output: Path, data: ImageData, size: tuple[int, int], batch_size: int) -> keras.Model:
     model = load_model(output / BEST)
+    settle_statistics(model, data, image_size=size, batch_size=batch_size)
     save_model(model, output / MODEL)
     with whole_file(output / LABELS) as part:
-        part.write_text("\n".join(class_names) + "\n", encoding="utf-8")
+        part.write_text("\n".join(data.class_names) + "\n", encoding="utf-8")
     return model

@@ -15,7 +15,12 @@ private interface Functions : Library {
 
     fun LiteRtSetOptionsHardwareAccelerators(options: Pointer, accelerators: Int): Int
 
-    fun LiteRtCreateCompiledModel(environment: Pointer, model: Pointer, options: Pointer, result: PointerByReference): Int
+    fun LiteRtCreateCompiledModel(
+        environment: Pointer,
+        model: Pointer,
+        options: Pointer,
+        result: PointerByReference,
+    ): Int
 
     fun LiteRtGetModelSignature(model: Pointer, index: Long, signature: PointerByReference): Int
 
@@ -25,9 +30,19 @@ private interface Functions : Library {
 
     fun LiteRtGetRankedTensorType(tensor: Pointer, type: Pointer): Int
 
-    fun LiteRtGetCompiledModelInputBufferRequirements(model: Pointer, signature: Long, index: Long, result: PointerByReference): Int
+    fun LiteRtGetCompiledModelInputBufferRequirements(
+        model: Pointer,
+        signature: Long,
+        index: Long,
+        result: PointerByReference,
+    ): Int
 
-    fun LiteRtGetCompiledModelOutputBufferRequirements(model: Pointer, signature: Long, index: Long, result: PointerByReference): Int
+    fun LiteRtGetCompiledModelOutputBufferRequirements(
+        model: Pointer,
+        signature: Long,
+        index: Long,
+        result: PointerByReference,
+    ): Int
 
     fun LiteRtCreateManagedTensorBufferFromRequirements(
         environment: Pointer,
@@ -89,7 +104,9 @@ class LiteRt(library: String, path: String) {
     private fun buffer(tensor: Pointer, requirements: Pointer): Pointer {
         val type = Memory(128) // LiteRtRankedTensorType has 72 bytes
         checked(functions.LiteRtGetRankedTensorType(tensor, type))
-        return created { functions.LiteRtCreateManagedTensorBufferFromRequirements(environment, type, requirements, it) }
+        return created {
+            functions.LiteRtCreateManagedTensorBufferFromRequirements(environment, type, requirements, it)
+        }
     }
 
     private fun size(buffer: Pointer): Long {

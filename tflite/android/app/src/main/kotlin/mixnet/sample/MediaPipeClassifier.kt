@@ -11,7 +11,7 @@ import mixnet.core.Guess
 import mixnet.core.ModelFile
 import mixnet.core.evaluationCrop
 
-/** Classifies with MediaPipe, which finds size and labels itself. The region is our crop; the resizing is MediaPipe's. */
+/** Classifies with MediaPipe, which finds the labels itself. The region is our crop; the resizing is MediaPipe's. */
 class MediaPipeClassifier(context: Context, asset: String) : Classifier {
     private val file = ModelFile(context.assets.open(asset).use { it.readBytes() })
     private val classifier =
@@ -27,7 +27,8 @@ class MediaPipeClassifier(context: Context, asset: String) : Classifier {
         val (left, top, right, bottom) = evaluationCrop(photo.width, photo.height, file.width, file.height).region
         val region = ImageProcessingOptions.builder().setRegionOfInterest(RectF(left, top, right, bottom)).build()
         val result = classifier.classify(BitmapImageBuilder(photo).build(), region)
-        return result.classificationResult().classifications()[0].categories().map { Guess(it.categoryName(), it.score()) }
+        val (output) = result.classificationResult().classifications()
+        return output.categories().map { Guess(it.categoryName(), it.score()) }
     }
 
     override fun close() = classifier.close()

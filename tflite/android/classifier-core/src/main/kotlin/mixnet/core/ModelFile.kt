@@ -7,7 +7,7 @@ import java.util.zip.ZipInputStream
 private const val LABELS = "labels.txt"
 private const val UINT8: Byte = 3 // TensorType of the schema of .tflite
 
-/** What a `.tflite` of `mixnet-tf` tells about itself: the size of the images it takes, and the names of its classes. */
+/** What a `.tflite` of `mixnet-tf` tells about itself: the size of the images it takes, and its labels. */
 class ModelFile(private val bytes: ByteArray) {
     val width: Int
     val height: Int
@@ -24,7 +24,7 @@ class ModelFile(private val bytes: ByteArray) {
         labels = requireNotNull(labels()) { "no $LABELS in the file: export it with the recipe mobile" }
     }
 
-    /** Reads the zip at the end of the file. Its own end says where its table of contents lies, and that says where it begins. */
+    /** Reads the zip behind the flatbuffer: its end says where its contents are listed, the list where it begins. */
     private fun labels(): List<String>? {
         val buffer = ByteBuffer.wrap(bytes).order(ByteOrder.LITTLE_ENDIAN)
         val end = (bytes.size - 22 downTo 0).firstOrNull { buffer.getInt(it) == 0x06054b50 } ?: return null
@@ -48,7 +48,8 @@ private class Flatbuffer(bytes: ByteArray) {
         val tensor = element(field(subgraph, 0), index)
         val shape = target(field(tensor, 0))
         val type = field(tensor, 1)
-        return List(buffer.getInt(shape)) { buffer.getInt(shape + 4 + 4 * it) } to if (type == 0) 0 else buffer.get(type)
+        val sides = List(buffer.getInt(shape)) { buffer.getInt(shape + 4 + 4 * it) }
+        return sides to if (type == 0) 0 else buffer.get(type)
     }
 
     /** Follows the offset at a place. */
