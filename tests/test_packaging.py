@@ -63,6 +63,7 @@ def test_wheel_holds_what_it_must_and_no_more(wheel):
     assert tops == {"mixnet_tf", f"{wheel.name.split('-')[0]}-{wheel.name.split('-')[1]}.dist-info"}
     for kind, folder in YAML_FOLDERS.items():
         assert {f"mixnet_tf/{kind}/{path.name}" for path in folder.glob("*.yaml")} <= names
+    assert {f"mixnet_tf/web/{path.name}" for path in PAGE.iterdir() if path.is_file()} <= names
     code = {path for path in package_files() if path.is_relative_to(ROOT / "mixnet_tf")}
     assert {str(path.relative_to(ROOT)) for path in code} <= names
 
@@ -80,3 +81,10 @@ def test_installed_wheel_runs_anywhere(python, tmp_path):
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     where, shape = done.stdout.splitlines()
     assert Path(where).is_relative_to(python.parents[1]) and shape == "(None, 3)"
+    code = "from mixnet_tf.demo.page import page_files; print(*sorted(map(str, page_files().values())), sep='\\n')"
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
+    paths = [Path(path) for path in done.stdout.splitlines()]
+    assert all(path.is_relative_to(python.parents[1]) for path in paths)
+    assert {path.name for path in paths} == {
+        path.name for path in PAGE.iterdir() if path.suffix in (".html", ".css", ".js", ".svg")
+    }

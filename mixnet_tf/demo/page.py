@@ -57,9 +57,8 @@ def _check_model(path: Path) -> None:
 
     taken = lite_front(FlatGraph.read(path)).input_format
     if taken != "pixels":
-        raise MixNetError(
-            f"{path}: takes {taken or 'nobody says what'}, expected pixels; export it with --recipe mobile"
-        )
+        found = f"takes {taken}" if taken else "does not say what it takes for an image"
+        raise MixNetError(f"{path}: {found}, expected pixels from 0 to 255; export it with --recipe mobile")
 
 
 def content_type(address: str) -> str:

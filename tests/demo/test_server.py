@@ -252,7 +252,9 @@ def test_a_model_of_normalized_images_is_refused(bundle, runtime, capsys, fixtur
     """The page would give it pixels, and nobody would notice."""
     shutil.copyfile(fixtures / "tiny" / "classifier.tflite", bundle / "model_plain.tflite")
     line = refused(capsys, "serve-demo", bundle, "--port", 0, "--runtime", runtime)
-    assert "model_plain.tflite: takes nobody says what, expected pixels; export it with --recipe mobile" in line
+    assert (
+        "model_plain.tflite: does not say what it takes for an image, expected pixels from 0 to 255; export it" in line
+    )
 
 
 def test_a_port_that_is_taken_is_one_line(bundle, runtime, capsys):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from web.conftest import serving
+from chromium import browse, serving
 
 from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.litert.runtime import LiteModel
@@ -43,7 +43,7 @@ def url(bundle, chromium):
         yield url
 
 
-def in_browser(browse, url: str, files: list[Path], pictures: np.ndarray) -> list[np.ndarray]:
+def in_browser(url: str, files: list[Path], pictures: np.ndarray) -> list[np.ndarray]:
     pixels = [base64.b64encode(picture.tobytes()).decode() for picture in pictures]
     results = browse(url, "raw", files=list(map(str, files)), pixels=pixels, shape=[1, *pictures.shape[1:]])
     return [np.asarray(outputs, np.float32) for outputs in results]
@@ -54,26 +54,26 @@ def in_python(file: Path, pictures: np.ndarray) -> np.ndarray:
     return np.concatenate([model(picture[None]) for picture in pictures])
 
 
-def test_int8_logits_are_equal(browse, url, bundle, pictures, tmp_path):
+def test_int8_logits_are_equal(url, bundle, pictures, tmp_path):
     """The file ends in DEQUANTIZE and SOFTMAX: cut off the latter, and equal floats are equal int8 values."""
     graph = FlatGraph.read(bundle / "model.tflite")
     *_, dequantize, softmax = graph.ops
     assert (dequantize.name, softmax.name) == ("DEQUANTIZE", "SOFTMAX")
     (tmp_path / "logits.tflite").write_bytes(graph.content_up_to(dequantize.outputs))
-    (logits,) = in_browser(browse, url, [tmp_path / "logits.tflite"], pictures)
+    (logits,) = in_browser(url, [tmp_path / "logits.tflite"], pictures)
     np.testing.assert_array_equal(logits, in_python(tmp_path / "logits.tflite", pictures))
     assert len(np.unique(logits)) > 20
 
 
-def test_probabilities_are_equal_but_for_rounding(browse, url, bundle, pictures):
+def test_probabilities_are_equal_but_for_rounding(url, bundle, pictures):
     files = [bundle / "model.tflite", bundle / "model_float32.tflite"]
-    for file, outputs in zip(files, in_browser(browse, url, files, pictures), strict=True):
+    for file, outputs in zip(files, in_browser(url, files, pictures), strict=True):
         assert np.abs(outputs - in_python(file, pictures)).max() <= 1e-5, file.name
 
 
-def test_the_goldens_are_met(browse, url, bundle, pictures):
+def test_the_goldens_are_met(url, bundle, pictures):
     goldens = json.loads((bundle / "manifest.json").read_text())["goldens"]
     names = ("model.tflite", "model_float32.tflite")
-    for name, outputs in zip(names, in_browser(browse, url, [bundle / name for name in names], pictures), strict=True):
+    for name, outputs in zip(names, in_browser(url, [bundle / name for name in names], pictures), strict=True):
         expected = [np.frombuffer((bundle / golden[name]).read_bytes(), "<f4") for golden in goldens]
         assert np.abs(outputs[: len(goldens)] - expected).max() <= 1e-5, name

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from chromium import RUNTIME, browse, serving
 from PIL import Image
-from web.conftest import RUNTIME, serving
 from web_bundle import LABELS, mobile, write_bundle
 
+from mixnet_tf.demo.runtime import packages
 from mixnet_tf.evidence.classifier import predict
 
 pytestmark = pytest.mark.slow
@@ -39,7 +40,7 @@ def expected_rows(bundle: Path, name: str, photo: Path) -> list[list[str]]:
     return [[LABELS[i], f"{100 * scores[i]:.1f} %"] for i in np.argsort(-scores, kind="stable")[:5]]
 
 
-def test_the_keyboard_alone_is_enough(browse, url, bundle, photo):
+def test_the_keyboard_alone_is_enough(url, bundle, photo):
     seen = browse(url, "keyboard", picture=str(photo), name="photo.png")
     assert seen["order"] == ["choose", "start-camera", "picture 0", "picture 1"]
     files = ("model.tflite", "model_plain.tflite", "model_float32.tflite")
@@ -55,7 +56,7 @@ def test_the_keyboard_alone_is_enough(browse, url, bundle, photo):
     assert seen["example"]["status"].startswith("example 1 (picture 0): ")
 
 
-def test_the_ratio_is_that_of_the_plain_file_of_the_same_kind(browse, url):
+def test_the_ratio_is_that_of_the_plain_file_of_the_same_kind(url):
     """Here both plain and float32 are the same float file, and model.tflite is int8."""
     int8, plain, float32 = browse(url, "example")["cards"]
     assert [int8["title"], plain["title"], float32["title"]] == [
@@ -69,7 +70,7 @@ def test_the_ratio_is_that_of_the_plain_file_of_the_same_kind(browse, url):
     assert ratio == pytest.approx(milliseconds[0] / milliseconds[1], rel=0.02, abs=0.06)
 
 
-def test_what_is_no_picture_is_said_and_harms_nothing(browse, url, tmp_path, photo):
+def test_what_is_no_picture_is_said_and_harms_nothing(url, tmp_path, photo):
     files = {
         "notes.txt": b"hello",
         "broken.png": photo.read_bytes()[:100],
@@ -96,19 +97,19 @@ def test_what_is_no_picture_is_said_and_harms_nothing(browse, url, tmp_path, pho
     assert seen[5]["status"].startswith("whole.rgb: ")
 
 
-def test_it_works_without_a_network_once_it_is_loaded(browse, url, photo):
+def test_it_works_without_a_network_once_it_is_loaded(url, photo):
     online = browse(url, "drop", files=[str(photo)])
     offline = browse(url, "offline", picture=str(photo), name="photo.png")
     assert offline["said"].endswith("works without a network.") and not offline["reachable"]
     assert offline["status"] == online[0]["status"]
 
 
-def test_it_works_when_the_server_is_gone_and_forgets_what_the_next_one_lacks(browse, bundle, tmp_path):
+def test_it_works_when_the_server_is_gone_and_forgets_what_the_next_one_lacks(bundle, tmp_path, chromium):
     """Another bundle may come to the same address, without a plain file: its old one must not come back."""
     profile, other = str(tmp_path / "profile"), shutil.copytree(bundle, tmp_path / "bundle")
     with serving(bundle) as url:
         kept = browse(url, "visit", profile=profile)["kept"]
-        assert {f"{url}bundle/model_plain.tflite", f"{url}sw.js", url} - {f"{url}sw.js"} <= set(kept)
+        assert {url, f"{url}bundle/model_plain.tflite"} <= set(kept)
     assert len(browse(url, "example", profile=profile)["cards"]) == 3
     (other / "model_plain.tflite").unlink()
     port = url.rstrip("/").rpartition(":")[2]
@@ -126,7 +127,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_a_broken_model_is_said_and_the_others_work(browse, bundle, tmp_path, chromium, kind):
+def test_a_broken_model_is_said_and_the_others_work(bundle, tmp_path, chromium, kind):
     """The server has checked them: the file breaks under it."""
     copy = shutil.copytree(bundle, tmp_path / "bundle")
     with serving(copy) as url:
@@ -142,7 +143,18 @@ def test_a_broken_model_is_said_and_the_others_work(browse, bundle, tmp_path, ch
         assert len(seen["problems"]) == 3 and not seen["usable"] and seen["status"] == "No model can be run."
 
 
-def test_a_model_without_labels_or_with_others_is_said(browse, bundle, tmp_path, nano_int8, nano_float32, chromium):
+def test_a_page_without_its_runtime_says_so(bundle, tmp_path, chromium):
+    """On a web server without node_modules, say."""
+    for package in packages():
+        (tmp_path / package.name).mkdir(parents=True)
+        (tmp_path / package.name / "package.json").write_text(json.dumps({"version": package.version}))
+    with serving(bundle, runtime=tmp_path) as url:
+        seen = browse(url, "load")
+    assert seen["problems"][0].startswith("LiteRT.js cannot be loaded (Failed to fetch dynamically imported module")
+    assert not seen["usable"] and seen["status"] == "No model can be run."
+
+
+def test_a_model_without_labels_or_with_others_is_said(bundle, tmp_path, nano_int8, nano_float32, chromium):
     copy = shutil.copytree(bundle, tmp_path / "bundle")
     with serving(copy) as url:
         (copy / "model.tflite").write_bytes(mobile(nano_int8, labels=None))
@@ -157,7 +169,7 @@ def test_a_model_without_labels_or_with_others_is_said(browse, bundle, tmp_path,
     assert all(re.fullmatch(r"class \d", row[0]) for row in result["cards"][0]["rows"])
 
 
-def test_a_file_that_takes_or_gives_something_else_is_said(browse, bundle, tmp_path, nano_int8, fixtures, chromium):
+def test_a_file_that_takes_or_gives_something_else_is_said(bundle, tmp_path, nano_int8, fixtures, chromium):
     copy = shutil.copytree(bundle, tmp_path / "bundle")
     with serving(copy) as url:
         (copy / "model_plain.tflite").write_bytes(nano_int8.read_bytes())
@@ -168,18 +180,18 @@ def test_a_file_that_takes_or_gives_something_else_is_said(browse, bundle, tmp_p
     assert len(seen["cards"]) == 1
 
 
-def test_the_camera_takes_a_picture_and_is_off_again(browse, url):
+def test_the_camera_takes_a_picture_and_is_off_again(url):
     seen = browse(url, "camera", allowed=True, flags=["--use-fake-ui-for-media-stream"])
     assert seen["status"].startswith("the camera's picture: ") and len(seen["cards"][0]["rows"]) == 5
     assert seen["track"] == "ended" and seen["focus"] == "start-camera"
 
 
-def test_a_camera_that_is_not_allowed_is_said(browse, url):
+def test_a_camera_that_is_not_allowed_is_said(url):
     seen = browse(url, "camera", allowed=False, flags=["--deny-permission-prompts"])
     assert seen["problem"].startswith("the camera was not allowed") and seen["visible"]
 
 
-def test_it_reads_well_at_two_widths_light_and_dark(browse, url):
+def test_it_reads_well_at_two_widths_light_and_dark(url):
     """By axe-core: contrast, names, roles, order of headings, and more."""
     seen = browse(url, "audit", widths=[1280, 390])
     assert len(seen) == 8

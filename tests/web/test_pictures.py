@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sklearn.datasets
+from chromium import browse, serving
 from PIL import Image, ImageCms
-from web.conftest import serving
 from web_bundle import write_bundle
 
 from mixnet_tf.data.decoding import decode
@@ -74,7 +74,7 @@ def url(tmp_path_factory, nano_int8, nano_float32, chromium):
         yield url
 
 
-def compared(browse, url: str, paths: list[Path]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def compared(url: str, paths: list[Path]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return, for each picture, how much every pixel differs from Pillow's: decoded, and as a model sees it."""
     seen = browse(url, "outputs", pictures=list(map(str, paths)), models=[], crop=CROP)
     differences = {}
@@ -101,19 +101,19 @@ def saved(folder: Path, kinds: dict[str, dict]) -> list[Path]:
     return [folder / name for name in kinds]
 
 
-def test_lossless_pictures_are_pillows_to_the_byte(browse, url, tmp_path):
-    for name, differences in compared(browse, url, saved(tmp_path, LOSSLESS)).items():
+def test_lossless_pictures_are_pillows_to_the_byte(url, tmp_path):
+    for name, differences in compared(url, saved(tmp_path, LOSSLESS)).items():
         assert [difference.max() for difference in differences] == [0, 0], name
 
 
-def test_jpegs_are_pillows(browse, url, tmp_path):
+def test_jpegs_are_pillows(url, tmp_path):
     """Both decode by libjpeg-turbo."""
     paths = [PHOTOS / "china.jpg", PHOTOS / "flower.jpg", *saved(tmp_path, JPEG)]
-    for name, differences in compared(browse, url, paths).items():
+    for name, differences in compared(url, paths).items():
         assert [difference.max() for difference in differences] == [0, 0], name
 
 
-def test_a_transparent_picture_is_said(browse, url, tmp_path):
+def test_a_transparent_picture_is_said(url, tmp_path):
     pixels = np.random.default_rng(7).integers(0, 256, (60, 90, 4), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "alpha.png")
     (seen,) = browse(url, "drop", files=[str(tmp_path / "alpha.png")])

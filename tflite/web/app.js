@@ -12,6 +12,7 @@ const TITLES = {
   "model_plain.tflite": "Plain conversion",
   "model_float32.tflite": "Deployed, float32",
 };
+const IDLE = "No model can be run.";
 const TIMING = { seconds: 1, least: 5, most: 25 }; // runs
 
 const models = [];
@@ -20,7 +21,10 @@ let standing = "Ready: choose a picture, drop one, or use the camera."; // what 
 let lastTurn = 0;
 let work = Promise.resolve(); // one picture after the other: they are timed
 
-start().catch((error) => modelProblem(error.message));
+start().catch((error) => {
+  modelProblem(error.message);
+  say(IDLE);
+});
 
 async function start() {
   const manifest = JSON.parse(new TextDecoder().decode(await bundled("manifest.json")));
@@ -31,7 +35,7 @@ async function start() {
     await add(name, title).catch((error) => modelProblem(error.message));
   }
   if (models.length === 0) {
-    say("No model can be run.");
+    say(IDLE);
     return;
   }
   showModels(models);

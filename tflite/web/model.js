@@ -1,7 +1,5 @@
 /** A `.tflite` in this browser: LiteRT.js on one thread of the CPU. */
 
-import { loadAndCompile, loadLiteRt, Tensor } from "@litertjs/core";
-
 import { readLabels } from "./labels.js";
 import { median } from "./ranking.js";
 
@@ -10,9 +8,16 @@ const IDENTIFIER = "TFL3"; // bytes 4 to 8 of every .tflite
 const INPUTS = { uint8: Uint8Array, float32: Float32Array };
 const ROUNDING = 1e-6; // of float32 around 1
 
+let litert;
+
 /** Load LiteRT.js, once. */
 export async function loadRuntime() {
-  await loadLiteRt(WASM);
+  try {
+    litert = await import("@litertjs/core");
+    await litert.loadLiteRt(WASM);
+  } catch (error) {
+    throw new Error(`LiteRT.js cannot be loaded (${reason(error)})`);
+  }
 }
 
 /** A classifier that takes pixels from 0 to 255 and gives probabilities. */
@@ -28,7 +33,7 @@ export class Model {
     }
     let compiled;
     try {
-      compiled = await loadAndCompile(content, { accelerator: "wasm" });
+      compiled = await litert.loadAndCompile(content, { accelerator: "wasm" });
       return new Model(name, content, compiled);
     } catch (error) {
       compiled?.delete();
@@ -52,7 +57,7 @@ export class Model {
 
   /** Return the probabilities of a picture of the model's size, and the milliseconds that they took. */
   async run(picture) {
-    const input = new Tensor(INPUTS[this.inputType].from(picture.rgb), [1, this.height, this.width, 3]);
+    const input = new litert.Tensor(INPUTS[this.inputType].from(picture.rgb), [1, this.height, this.width, 3]);
     try {
       const start = performance.now();
       const [output] = await this.compiled.run(input);
@@ -106,7 +111,7 @@ function checkedProbabilities(name, scores) {
   return scores;
 }
 
-/** Return the message of an error; what WASM throws may be a number. */
+/** Return the message of an error; what is thrown may also be an event, or a number of WebAssembly's. */
 function reason(error) {
-  return error instanceof Error ? error.message : `LiteRT.js refuses it (${error})`;
+  return error instanceof Error ? error.message : `LiteRT.js says ${error.type ?? error}`;
 }
