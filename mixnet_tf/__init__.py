@@ -34,6 +34,7 @@ _HOME = {
     "compare": "evidence.comparison",
     "predict": "evidence.predictor",
     "deploy_model": "deploy.deploy",
+    "to_builtin": "deploy.unfolding",
     "convert": "litert.convert",
     "export": "exporting",
     "inspect_model": "litert.op_table",

@@ -16,8 +16,9 @@ from mixnet_tf.data.choices import CALIBRATION_IMAGES
 from mixnet_tf.data.dataset import ImageData
 from mixnet_tf.data.input_format import prepare, settle
 from mixnet_tf.data.sources import Source, as_data
-from mixnet_tf.deploy.deploy import check_float, deploy_model
+from mixnet_tf.deploy.deploy import deploy_model
 from mixnet_tf.deploy.front import front_of
+from mixnet_tf.deploy.graphs import check_float
 from mixnet_tf.deploy.verify import verify_deploy
 from mixnet_tf.environment import environment
 from mixnet_tf.errors import DeployError
