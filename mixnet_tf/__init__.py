@@ -37,6 +37,7 @@ _HOME = {
     "to_builtin": "deploy.unfolding",
     "convert": "litert.convert",
     "export": "exporting",
+    "run_pipeline": "pipeline",
     "inspect_model": "litert.op_table",
     "benchmark": "evidence.benchmark",
 }

@@ -5,9 +5,9 @@ import dataclasses
 from typing import Any
 
 from mixnet_tf.commands.arguments import add_data, add_image_size, add_input, add_split, load_images
-from mixnet_tf.commands.models import keras_or_lite
 from mixnet_tf.commands.output import about_images, load_tensorflow, say, show_about, show_table
 from mixnet_tf.data.choices import IMAGE_SIZE
+from mixnet_tf.training.run_models import keras_or_lite
 
 HELP = "measure the accuracy of a model"
 

@@ -1,7 +1,8 @@
-"""Model files that a command is given: a run's folder stands for the one in it."""
+"""Files of models that a command or a function is given: a run's folder stands for the one in it."""
 
 from pathlib import Path
 
+from mixnet_tf.checks import complaint
 from mixnet_tf.errors import DeployError, MixNetError
 from mixnet_tf.training.run_folder import MODEL, holds_run
 
@@ -24,13 +25,15 @@ def keras_or_lite(path: str | Path) -> Path:
     raise MixNetError(f"{path}: a folder without {MODEL}; expected a .keras or a .tflite file, or the folder of a run")
 
 
-def lite(path: str | Path) -> Path:
+def lite(model: object) -> Path:
     """Return the ``.tflite`` that a path stands for: for a folder, the only one in it.
 
     Raises:
-        MixNetError: a folder with several, or without one; a ``.keras`` file.
+        MixNetError: a folder with several, or without one; a ``.keras`` file, or a Keras model.
     """
-    path = Path(path)
+    if not isinstance(model, str | Path):
+        raise DeployError(complaint("model", model, "a .tflite file, which `mixnet_tf.export(model, file)` makes"))
+    path = Path(model)
     if path.suffix == ".keras":
         raise DeployError(f"{path}: expected a .tflite file, which `{_MAKE.format(path)}` makes")
     if not path.is_dir():
