@@ -113,7 +113,6 @@ def run_pipeline(
         )
         exported, blocks = _export_all(model, data, output, graph)
         measured = _measure(output / MODEL, [Path(file.path) for file in exported], data)
-        confusions = worst_confusions(measured.confusion, data.class_names)
         height, width = model.input_shape[1:3]
         report = Report(
             model=config.name,
@@ -123,7 +122,7 @@ def run_pipeline(
             image_size=height if height == width else (height, width),
             epochs=training.epochs,
             notes=tuple(note for file in exported for note in file.notes),
-            confusions=confusions,
+            confusions=worst_confusions(measured.confusion, data.class_names),
             blocks=blocks,
             **_about(data),
             **_about_run(output),
@@ -131,12 +130,16 @@ def run_pipeline(
             comparison=measured.comparison,
             classes=class_scores(measured.confusion, data.class_names),
         )
-        with step("write the report"):
-            pictures = mistaken_pictures(data.splits["test"], measured.outputs, confusions, data.class_names)
-            write_report(report, output, measured.confusion, pictures)
+        _write_report(report, measured, data, output)
         if graph == "deploy":
             _bundle(output, data)
         return report
+
+
+@step("write the report")
+def _write_report(report: Report, measured: "Measured", data: ImageData, output: Path) -> None:
+    pictures = mistaken_pictures(data.splits["test"], measured.outputs, report.confusions, data.class_names)
+    write_report(report, output, measured.confusion, pictures)
 
 
 @step("write the bundle")
