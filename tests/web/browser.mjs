@@ -18,6 +18,7 @@ const AXE = new URL("node_modules/axe-core/axe.min.js", import.meta.url);
 
 const text = (page, id) => page.locator(`#${id}`).textContent();
 const ready = (page) => page.waitForFunction(() => /^(Ready|No model)/.test(said()), null, WAIT);
+const problems = (page) => page.locator("#model-problems p").allTextContents();
 const base64 = (path) => readFileSync(path).toString("base64");
 
 /** Wait until the models have been timed on a picture whose name the status begins with. */
@@ -105,6 +106,7 @@ const SCENARIOS = {
 
   /** Choose a file with the keyboard alone, then the first example. */
   async keyboard(page, { picture, name }) {
+    const chooser = page.waitForEvent("filechooser", WAIT); // long before: Chromium must first be told
     await ready(page);
     const order = [];
     for (let i = 0; i < 4; i++) {
@@ -114,7 +116,6 @@ const SCENARIOS = {
     await page.keyboard.press("Shift+Tab");
     await page.keyboard.press("Shift+Tab");
     await page.keyboard.press("Shift+Tab");
-    const chooser = page.waitForEvent("filechooser");
     await page.keyboard.press("Enter");
     await (await chooser).setFiles(picture);
     const chosen = await classified(page, name);
@@ -150,16 +151,15 @@ const SCENARIOS = {
   /** Load the page, and say what is wrong with the models. */
   async load(page) {
     await ready(page);
-    const problems = await page.locator("#model-problems p").allTextContents();
     const usable = await page.locator("#choose").isEnabled();
-    return { status: await text(page, "status"), problems, usable, title: await page.title(), cards: await cards(page) };
+    return { status: await text(page, "status"), problems: await problems(page), usable };
   },
 
-  /** Classify an example. */
+  /** Load the page, and classify an example. */
   async example(page) {
     await ready(page);
     await page.locator("#examples button").first().click();
-    return classified(page, "example 1");
+    return { ...(await classified(page, "example 1")), problems: await problems(page) };
   },
 
   /** Load the page, then cut it off from the network, and classify a picture after a reload. */

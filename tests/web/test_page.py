@@ -119,28 +119,36 @@ def test_it_works_when_the_server_is_gone_and_forgets_what_the_next_one_lacks(bu
 
 
 BROKEN = {
-    "text": lambda content: b"hello",
-    "half a file": lambda content: content[: len(content) // 2],
-    "an empty file": lambda content: b"",
-    "zeros behind the header": lambda content: content[:8] + bytes(len(content) - 8),
+    "text": (lambda content: b"hello", "not a .tflite file"),
+    "half a file": (lambda content: content[: len(content) // 2], "LiteRT.js cannot run it (Failed to load"),
+    "an empty file": (lambda content: b"", "not a .tflite file"),
+    "zeros behind the header": (
+        lambda content: content[:8] + bytes(len(content) - 8),
+        "LiteRT.js cannot run it (Abort",
+    ),
 }
 
 
 @pytest.mark.parametrize("kind", BROKEN)
 def test_a_broken_model_is_said_and_the_others_work(bundle, tmp_path, chromium, kind):
     """The server has checked them: the file breaks under it."""
+    copy, (spoil, line) = shutil.copytree(bundle, tmp_path / "bundle"), BROKEN[kind]
+    with serving(copy) as url:
+        (copy / "model.tflite").write_bytes(spoil((copy / "model.tflite").read_bytes()))
+        seen = browse(url, "example")
+    (problem,) = seen["problems"]
+    assert problem.startswith(f"model.tflite: {line}")
+    assert [card["title"] for card in seen["cards"]] == ["Plain conversion", "Deployed, float32"]
+    assert all(len(card["rows"]) == 5 for card in seen["cards"])
+
+
+def test_without_any_model_the_page_says_so(bundle, tmp_path, chromium):
     copy = shutil.copytree(bundle, tmp_path / "bundle")
     with serving(copy) as url:
-        (copy / "model.tflite").write_bytes(BROKEN[kind]((copy / "model.tflite").read_bytes()))
+        for path in copy.glob("*.tflite"):
+            path.write_bytes(b"hello")
         seen = browse(url, "load")
-        (problem,) = seen["problems"]
-        assert problem.startswith("model.tflite: ") and seen["usable"]
-        assert [card["title"] for card in seen["cards"]] == ["Plain conversion", "Deployed, float32"]
-        assert len(browse(url, "example")["cards"][0]["rows"]) == 5
-        for name in ("model_plain", "model_float32"):
-            (copy / f"{name}.tflite").write_bytes(b"hello")
-        seen = browse(url, "load")
-        assert len(seen["problems"]) == 3 and not seen["usable"] and seen["status"] == "No model can be run."
+    assert len(seen["problems"]) == 3 and not seen["usable"] and seen["status"] == "No model can be run."
 
 
 def test_a_page_without_its_runtime_says_so(bundle, tmp_path, chromium):
@@ -160,13 +168,13 @@ def test_a_model_without_labels_or_with_others_is_said(bundle, tmp_path, nano_in
         (copy / "model.tflite").write_bytes(mobile(nano_int8, labels=None))
         (copy / "model_plain.tflite").write_bytes(mobile(nano_float32, labels=LABELS[:9]))
         (copy / "model_float32.tflite").write_bytes(nano_float32.read_bytes())
-        seen, result = browse(url, "load"), browse(url, "example")
+        seen = browse(url, "example")
     assert seen["problems"] == [
         "model.tflite: holds no labels, so its classes are shown by number.",
         "model_plain.tflite: 9 labels for 10 classes",
         "model_float32.tflite: its outputs are no probabilities; export it with --recipe mobile",
     ]
-    assert all(re.fullmatch(r"class \d", row[0]) for row in result["cards"][0]["rows"])
+    assert all(re.fullmatch(r"class \d", row[0]) for row in seen["cards"][0]["rows"])
 
 
 def test_a_file_that_takes_or_gives_something_else_is_said(bundle, tmp_path, nano_int8, fixtures, chromium):
@@ -174,7 +182,7 @@ def test_a_file_that_takes_or_gives_something_else_is_said(bundle, tmp_path, nan
     with serving(copy) as url:
         (copy / "model_plain.tflite").write_bytes(nano_int8.read_bytes())
         shutil.copyfile(fixtures / "tiny" / "classifier.tflite", copy / "model_float32.tflite")
-        seen = browse(url, "load")
+        seen = browse(url, "example")
     assert "INT8 is not supported" in seen["problems"][0]
     assert seen["problems"][1].startswith("model_float32.tflite: ")
     assert len(seen["cards"]) == 1

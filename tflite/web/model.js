@@ -31,13 +31,14 @@ export class Model {
     if (new TextDecoder("latin1").decode(content.subarray(4, 8)) !== IDENTIFIER) {
       throw new Error(`${name}: not a .tflite file`);
     }
-    let compiled;
+    const compiled = await litert.loadAndCompile(content, { accelerator: "wasm" }).catch((error) => {
+      throw new Error(`${name}: LiteRT.js cannot run it (${reason(error)})`);
+    });
     try {
-      compiled = await litert.loadAndCompile(content, { accelerator: "wasm" });
       return new Model(name, content, compiled);
     } catch (error) {
-      compiled?.delete();
-      throw new Error(`${name}: ${reason(error)}`);
+      compiled.delete();
+      throw new Error(`${name}: ${error.message}`);
     }
   }
 
@@ -113,5 +114,5 @@ function checkedProbabilities(name, scores) {
 
 /** Return the message of an error; what is thrown may also be an event, or a number of WebAssembly's. */
 function reason(error) {
-  return error instanceof Error ? error.message : `LiteRT.js says ${error.type ?? error}`;
+  return error instanceof Error ? error.message : String(error.type ?? error);
 }
