@@ -111,8 +111,12 @@ def test_small_networks(arguments, name):
     ]
 
 
+MARKS = {"mixnet_nano": (), "mixnet_s": pytest.mark.slow}
+
+
 @pytest.mark.parametrize(
-    "config", ["mixnet_s", *(pytest.param(name, marks=pytest.mark.slow) for name in shipped_files("configs"))]
+    "config",
+    [pytest.param(name, marks=MARKS.get(name, pytest.mark.exhaustive)) for name in shipped_files("configs")],
 )
 def test_shipped_networks(config):
     check_equal(create_model(config, classes=10))
