@@ -36,10 +36,12 @@ _HOME = {
     "predict": "evidence.classifier",
     "Predictor": "evidence.prediction",
     "deploy_model": "deploy.deploy",
+    "to_builtin": "deploy.unfolding",
     "convert": "litert.convert",
     "export": "exporting",
     "bundle": "bundles",
     "verify": "bundles",
+    "run_pipeline": "pipeline",
     "inspect_model": "litert.op_table",
     "benchmark": "evidence.benchmark",
 }

@@ -29,6 +29,7 @@ from mixnet_tf.quantization.quantize import backend_of, quantize
 from mixnet_tf.quantization.recipe import Recipe, load_recipe
 from mixnet_tf.quantization.types import Exported, Fallback, Int8Result
 from mixnet_tf.saving import load_model
+from mixnet_tf.training.run_models import keras_or_lite
 
 JUDGES = 500
 """Validation images that judge whether an agreement is reached."""
@@ -60,8 +61,8 @@ def export(
     written.
 
     Args:
-        model: a Keras model, a ``.keras`` file, or a float ``.tflite`` from anywhere; or a KerasSource, whose
-            `graph` and `image_size` then hold. A ``.tflite`` is taken as it is, whatever `graph` says.
+        model: a Keras model, a ``.keras`` file, a run's folder, or a float ``.tflite`` from anywhere; or a KerasSource,
+            whose `graph` and `image_size` then hold. A ``.tflite`` is taken as it is, whatever `graph` says.
         output: the file to write.
         recipe: name or path, see ``load_recipe``.
         data: real images, see ``load_data``, for recipes with int8 arithmetic: `images` of its training split are used.
@@ -145,10 +146,13 @@ def _open(
 ) -> KerasSource | TfliteSource:
     if isinstance(model, KerasSource):
         return model
-    if isinstance(model, str | Path) and Path(model).suffix == ".tflite":
-        return TfliteSource(Path(model), image_size, input_format)
-    opened, where = (model, None) if isinstance(model, keras.Model) else (load_model(model), str(model))
-    return KerasSource(opened, image_size=image_size, graph=graph, where=where, input_format=input_format)
+    where = None
+    if isinstance(model, str | Path):
+        path = keras_or_lite(model)
+        if path.suffix == ".tflite":
+            return TfliteSource(path, image_size, input_format)
+        model, where = load_model(path), str(path)
+    return KerasSource(model, image_size=image_size, graph=graph, where=where, input_format=input_format)
 
 
 def _choose(

@@ -10,8 +10,9 @@ from mixnet_tf.checks import ImageSize, one_of
 from mixnet_tf.checks import image_size as checked_size
 from mixnet_tf.data.input_format import prepare, settle
 from mixnet_tf.data.labels import labels_beside
-from mixnet_tf.deploy.deploy import check_float, deploy_model
+from mixnet_tf.deploy.deploy import deploy_model
 from mixnet_tf.deploy.front import front_of
+from mixnet_tf.deploy.graphs import check_float
 from mixnet_tf.deploy.verify import verify_deploy
 from mixnet_tf.errors import DeployError
 from mixnet_tf.guard.trial import TRIAL

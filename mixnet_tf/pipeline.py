@@ -10,11 +10,12 @@ import numpy as np
 
 from mixnet_tf.bundles import bundle
 from mixnet_tf.checks import ImageSize
-from mixnet_tf.config import ModelConfig
+from mixnet_tf.config import load_config
 from mixnet_tf.data.augmentation import Augmentation
 from mixnet_tf.data.calibration import CalibrationSet
 from mixnet_tf.data.choices import SPLITS
 from mixnet_tf.data.dataset import ImageData
+from mixnet_tf.data.sources import Source, as_data
 from mixnet_tf.evidence.benchmark import benchmark
 from mixnet_tf.evidence.classifier import alike, open_classifier
 from mixnet_tf.evidence.comparison import Comparison, compare_outputs
@@ -26,6 +27,7 @@ from mixnet_tf.evidence.results import ModelResult, Report
 from mixnet_tf.exporting import export
 from mixnet_tf.float_graphs import KerasSource
 from mixnet_tf.metrics import class_scores, count_confusion
+from mixnet_tf.model import ConfigSource
 from mixnet_tf.progress.steps import step
 from mixnet_tf.quantization.types import Exported
 from mixnet_tf.training.config import TrainingConfig
@@ -44,11 +46,11 @@ BLOCK_IMAGES = 8
 
 
 def run_pipeline(
-    config: ModelConfig,
-    data: ImageData,
+    config: ConfigSource,
+    data: ImageData | Source,
     output: str | Path,
     *,
-    data_source: str,
+    data_source: str | None = None,
     image_size: ImageSize | None = None,
     training: TrainingConfig | None = None,
     augmentation: Augmentation | None = None,
@@ -63,12 +65,12 @@ def run_pipeline(
     """Train, convert with every recipe, evaluate on the test split, time, and write the report.
 
     Args:
-        config: the network.
+        config: the network: a shipped name, a YAML path, a mapping or a ModelConfig.
         data: see ``load_data``.
         output: the run's folder. It will hold ``model.keras``, ``model_{float32,float16,mobile}.tflite``,
             ``labels.txt``, ``bundle/`` (see ``mixnet_tf.bundle``), ``report.html``, ``report.md``, ``report.json`` and
             plots, and what training leaves.
-        data_source: how `data` was named, for the commands in the report.
+        data_source: how `data` was named, for the commands in the report; default: the path that it is, else its name.
         image_size: see ``train``; likewise all that follow but `graph`.
         training: how long and how fast to train.
         augmentation: how training images vary.
@@ -84,14 +86,15 @@ def run_pipeline(
         MixNetError: from any step; the steps before it have left whole files.
 
     Example:
-        >>> report = run_pipeline(load_config("mixnet_nano"), load_data("digits"), "runs/nano",
-        ...                       data_source="digits")                                          # doctest: +SKIP
+        >>> report = run_pipeline("mixnet_nano", "digits", "runs/nano")                          # doctest: +SKIP
         >>> report.results[-1].file                                                              # doctest: +SKIP
         'model_mobile.tflite'
     """
-    output, training = Path(output), training or TrainingConfig()
-    check_class_weights(config, data)
+    output, training, config = Path(output), training or TrainingConfig(), load_config(config)
     plan_phases(config, training, weights=weights, freeze_backbone=freeze_backbone, unfreeze=unfreeze)  # or its errors
+    source, data = data, as_data(data)
+    data_source = data_source or (str(source) if isinstance(source, str | Path) else data.name)
+    check_class_weights(config, data)
     with open_run(output, resume=resume, overwrite=overwrite):
         data = data.checked(*SPLITS)
         model = train(
@@ -110,7 +113,6 @@ def run_pipeline(
         )
         exported, blocks = _export_all(model, data, output, graph)
         measured = _measure(output / MODEL, [Path(file.path) for file in exported], data)
-        confusions = worst_confusions(measured.confusion, data.class_names)
         height, width = model.input_shape[1:3]
         report = Report(
             model=config.name,
@@ -120,7 +122,7 @@ def run_pipeline(
             image_size=height if height == width else (height, width),
             epochs=training.epochs,
             notes=tuple(note for file in exported for note in file.notes),
-            confusions=confusions,
+            confusions=worst_confusions(measured.confusion, data.class_names),
             blocks=blocks,
             **_about(data),
             **_about_run(output),
@@ -128,12 +130,16 @@ def run_pipeline(
             comparison=measured.comparison,
             classes=class_scores(measured.confusion, data.class_names),
         )
-        with step("write the report"):
-            pictures = mistaken_pictures(data.splits["test"], measured.outputs, confusions, data.class_names)
-            write_report(report, output, measured.confusion, pictures)
+        _write_report(report, measured, data, output)
         if graph == "deploy":
             _bundle(output, data)
         return report
+
+
+@step("write the report")
+def _write_report(report: Report, measured: "Measured", data: ImageData, output: Path) -> None:
+    pictures = mistaken_pictures(data.splits["test"], measured.outputs, report.confusions, data.class_names)
+    write_report(report, output, measured.confusion, pictures)
 
 
 @step("write the bundle")

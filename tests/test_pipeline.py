@@ -51,7 +51,7 @@ def tiny_run(pets, tmp_path_factory):
     """The report and the folder of a run of one epoch of two blocks."""
     output = tmp_path_factory.mktemp("run") / "pets"
     report = run_pipeline(
-        load_config(TINY),
+        TINY,
         load_data(pets, on_bad_image="skip"),
         output,
         data_source=str(pets),
@@ -194,9 +194,17 @@ def test_what_is_passed_on(graph, recipes, steps, digits, tmp_path):
     assert written is report and folder == tmp_path and confusion.trace() == 45 and pictures == ()
 
 
+def test_names_and_arrays_are_enough(steps, tmp_path):
+    report = run_pipeline("mixnet_nano", "digits", tmp_path / "named")
+    assert steps["train"][0]["config"] == load_config("mixnet_nano") and report.data_source == "digits"
+    pair = np.tile(np.arange(256, dtype=np.uint8), (100, 32, 1))[:, :, :32], np.arange(100) % 10
+    report = run_pipeline("mixnet_nano", pair, tmp_path / "arrays")
+    assert report.data == report.data_source == "arrays" and len(steps["train"][1]["data"].splits["train"]) == 80
+
+
 def test_bad_images_come_to_light_before_the_training(steps, pets, tmp_path):
     with pytest.raises(DataError, match=r"bad\.png"):
-        run_pipeline(load_config(TINY), load_data(pets), tmp_path / "run", data_source="d")
+        run_pipeline(TINY, pets, tmp_path / "run")
     assert not any(steps.values()) and not (tmp_path / "run").exists()
 
 

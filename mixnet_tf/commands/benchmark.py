@@ -5,7 +5,6 @@ import dataclasses
 from typing import Any
 
 from mixnet_tf.commands.arguments import count, threads
-from mixnet_tf.commands.models import lite
 from mixnet_tf.commands.output import show_table
 
 HELP = "time .tflite files in turns on LiteRT"
@@ -22,13 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> list[dict[str, Any]]:
-    files = [lite(model) for model in args.models]
     from mixnet_tf.progress.steps import step
 
     with step("load LiteRT"):
         from mixnet_tf.evidence.benchmark import benchmark
 
-    latencies = benchmark(files, num_threads=args.threads, rounds=args.rounds)
+    latencies = benchmark(args.models, num_threads=args.threads, rounds=args.rounds)
     return [dataclasses.asdict(latency) for latency in latencies]
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from mixnet_tf.commands.arguments import add_data, add_overwrite, add_split, load_images
-from mixnet_tf.commands.models import lite
 from mixnet_tf.commands.output import about_images, say, show_about
+from mixnet_tf.training.run_models import lite
 
 HELP = "put a .tflite, its labels, a model card and golden outputs into a folder to hand over"
 

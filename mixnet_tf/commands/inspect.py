@@ -5,7 +5,6 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from mixnet_tf.commands.models import lite
 from mixnet_tf.commands.output import say, shape_text, show_table
 
 HELP = "sum up any .tflite, or list its ops: which run fast, and which do not"
@@ -18,13 +17,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    path = lite(args.model)
     from mixnet_tf.progress.steps import step
 
     with step("load LiteRT"):
         from mixnet_tf.litert.op_table import inspect_model
 
-    return dataclasses.asdict(inspect_model(path)) | {"path": str(path)}
+    return dataclasses.asdict(inspect_model(args.model))
 
 
 def show(result: dict[str, Any]) -> None:

@@ -1,28 +1,9 @@
-"""Model files that a command is given: a run's folder stands for the one in it."""
+"""Model files that a command is to measure."""
 
 from importlib.util import find_spec
 from pathlib import Path
 
-from mixnet_tf.errors import DeployError, MixNetError
-from mixnet_tf.training.run_folder import MODEL, holds_run
-
-_MAKE = "mixnet-tf export {} --recipe float32 --output F.tflite"
-
-
-def keras_or_lite(path: str | Path) -> Path:
-    """Return the file that a path stands for: for a run's folder, the model that its training ended with.
-
-    Raises:
-        MixNetError: a folder without one.
-    """
-    path = Path(path)
-    if not path.is_dir():
-        return path
-    if (path / MODEL).is_file():
-        return path / MODEL
-    if holds_run(path):
-        raise MixNetError(f"{path}: its training has not ended, so there is no {MODEL} yet; continue it with --resume")
-    raise MixNetError(f"{path}: a folder without {MODEL}; expected a .keras or a .tflite file, or the folder of a run")
+from mixnet_tf.training.run_models import keras_or_lite
 
 
 def to_measure(path: str | Path) -> Path:
@@ -39,22 +20,3 @@ def to_measure(path: str | Path) -> Path:
     if model.suffix == ".keras" and find_spec("tensorflow") is None:
         raise ModuleNotFoundError(name="tensorflow")
     return model
-
-
-def lite(path: str | Path) -> Path:
-    """Return the ``.tflite`` that a path stands for: for a folder, the only one in it.
-
-    Raises:
-        MixNetError: a folder with several, or without one; a ``.keras`` file.
-    """
-    path = Path(path)
-    if path.suffix == ".keras":
-        raise DeployError(f"{path}: expected a .tflite file, which `{_MAKE.format(path)}` makes")
-    if not path.is_dir():
-        return path
-    files = sorted(path.glob("*.tflite"))
-    if len(files) > 1:
-        raise MixNetError(f"{path}: holds {', '.join(file.name for file in files)}; name one of them")
-    if not files:
-        raise MixNetError(f"{path}: holds no .tflite file; `{_MAKE.format(path)}` makes one of a run's model")
-    return files[0]

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from mixnet_tf.data.arrays import as_labels, with_channels
 from mixnet_tf.data.dataset import Split, locked
 from mixnet_tf.data.pixel_range import to_uint8_rgb
 from mixnet_tf.errors import DataError
@@ -38,11 +39,9 @@ def to_split(source: Any, pixel_range: str | None = None) -> Split:
         <Split of 4 images>
     """
     images, labels = _collected(source) if _is_dataset(source) else _pair(source)
-    if images.ndim == 3:
-        images = images[..., None]
-    if images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape:
-        raise DataError(f"data: found images of shape {images.shape}, expected (n, height, width, 3)")
-    return Split(locked(to_uint8_rgb("data", {"images": images}, pixel_range)["images"]), _classes(labels, len(images)))
+    images = with_channels("data: images", images)
+    pixels = to_uint8_rgb("data", {"images": images}, pixel_range)["images"]
+    return Split(locked(pixels), locked(as_labels("data: labels", labels, len(images))))
 
 
 def _pair(source: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -63,16 +62,3 @@ def _collected(dataset: Any) -> tuple[np.ndarray, np.ndarray]:
     if not pairs:
         raise DataError(f"data: the dataset is empty, expected {EXPECTED}")
     return join([image for image, _ in pairs]), join([label for _, label in pairs])
-
-
-def _classes(labels: np.ndarray, count: int) -> np.ndarray:
-    """Return the class of each image, int32."""
-    labels = labels.reshape(-1) if labels.ndim == 2 and labels.shape[1] == 1 else labels
-    if labels.ndim == 2 and ((labels == 0) | (labels == 1)).all() and (labels.sum(axis=1) == 1).all():
-        labels = labels.argmax(axis=1)  # one-hot
-    if labels.shape != (count,) or labels.dtype.kind not in "iuf" or (labels != np.floor(labels)).any():
-        kind = f"{labels.dtype} of shape {labels.shape}"
-        raise DataError(f"data: found labels {kind}, expected {count} whole numbers, one for each image")
-    if labels.min() < 0:
-        raise DataError(f"data: found the label {labels.min()}, expected numbers from 0")
-    return locked(labels.astype(np.int32))

@@ -12,6 +12,7 @@ from PIL import Image
 
 from mixnet_tf import checks, npz
 from mixnet_tf.checks import shown
+from mixnet_tf.data.arrays import as_labels, with_channels
 from mixnet_tf.data.augmentation import Augmentation
 from mixnet_tf.data.choices import CROP_FRACTION, IMAGE_SUFFIXES, ON_BAD_IMAGE, PIXEL_RANGES, SPLITS
 from mixnet_tf.data.dataset import ImageData, Split, locked
@@ -39,7 +40,7 @@ def load_data(
         source: ``"digits"`` (scikit-learn's 1,797 handwritten digits, enlarged from 8x8 to 32x32; no download);
             a folder ``{train,val,test}/<class>/*`` or ``<class>/*`` (hidden files are ignored);
             or a ``.npz`` file with ``x_train, y_train, x_test, y_test``: images (N, H, W), (N, H, W, 1) or
-            (N, H, W, 3) of 0..255 or of fractions 0..1, integer labels 0..C-1;
+            (N, H, W, 3) of 0..255 or of fractions 0..1, labels 0..C-1 (N,), or one-hot (N, C);
             or such images and labels in memory: a pair (images, labels), or a ``tf.data.Dataset`` of such pairs.
         seed: of the images held out for the splits that `source` does not have: 10 % of train for val, and another
             10 % for test where both are missing. Where only test is missing, it is val.
@@ -238,16 +239,14 @@ def _list_images(root: Path, class_names: Sequence[str]) -> Split:
 
 def _load_npz(path: Path, seed: int, pixel_range: str | None) -> ImageData:
     arrays, where = _read_npz(path), printable(path)
-    images = {name: _add_channels(f"{where}: {name}", arrays[name]) for name in ("x_train", "x_test")}
+    images = {name: with_channels(f"{where}: {name}", arrays[name]) for name in ("x_train", "x_test")}
     shape, test_shape = (array.shape[1:] for array in images.values())
     if shape != test_shape:
         raise DataError(f"{where}: x_test has images of shape {test_shape}, expected {shape} as in x_train")
     pixels = to_uint8_rgb(where, images, pixel_range)
-    labels = {name: _read_labels(f"{where}: {name}", arrays[name], len(images[f"x{name[1:]}"])) for name in _LABEL_KEYS}
+    labels = {name: as_labels(f"{where}: {name}", arrays[name], len(images[f"x{name[1:]}"])) for name in _LABEL_KEYS}
     class_names = _number_classes(where, **labels)
-    given = {
-        name: Split(locked(pixels[f"x_{name}"]), labels[f"y_{name}"].astype(np.int32)) for name in ("train", "test")
-    }
+    given = {name: Split(locked(pixels[f"x_{name}"]), locked(labels[f"y_{name}"])) for name in ("train", "test")}
     return _of_arrays(*_complete_splits(given, class_names, seed), class_names, printable(path.stem))
 
 
@@ -291,23 +290,6 @@ def _check_memory(where: str, headers: Mapping[str, npz.Header]) -> None:
     if needed > memory:
         size = npz.size_text(memory)
         raise DataError(f"{where}: takes {npz.size_text(needed)} of memory, but this machine has {size}; cut it up")
-
-
-def _add_channels(where: str, images: np.ndarray) -> np.ndarray:
-    shaped = images[..., None] if images.ndim == 3 else images
-    if shaped.ndim != 4 or shaped.shape[-1] not in (1, 3) or 0 in shaped.shape:
-        raise DataError(f"{where}: found shape {images.shape}, expected (N, H, W), (N, H, W, 1) or (N, H, W, 3)")
-    return shaped
-
-
-def _read_labels(where: str, labels: np.ndarray, count: int) -> np.ndarray:
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        raise DataError(f"{where}: found {labels.dtype} of shape {labels.shape}, expected integers of shape (N,)")
-    if len(labels) != count:
-        raise DataError(f"{where}: found {len(labels)} labels, expected {count}, one for each image")
-    return labels
 
 
 def _number_classes(where: str, y_train: np.ndarray, y_test: np.ndarray) -> tuple[str, ...]:

@@ -57,8 +57,8 @@ def _check_model(path: Path) -> None:
 
     taken = lite_front(FlatGraph.read(path)).input_format
     if taken != "pixels":
-        found = f"takes {taken}" if taken else "does not say what it takes for an image"
-        raise MixNetError(f"{path}: {found}, expected pixels from 0 to 255; export it with --recipe mobile")
+        says = f"takes {taken}" if taken else "does not say what it takes for an image"
+        raise MixNetError(f"{path}: {says}, expected pixels from 0 to 255; export it with --recipe mobile")
 
 
 def content_type(address: str) -> str:

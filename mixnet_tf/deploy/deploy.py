@@ -14,8 +14,7 @@ What changes, and why (measurements: tflite/README.md; graphs: ``mixnet_tf.deplo
 import collections
 import contextlib
 import functools
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -25,13 +24,15 @@ from mixnet_tf.checks import ImageSize, integer, one_of
 from mixnet_tf.checks import image_size as checked_size
 from mixnet_tf.deploy.builtin import arithmetic
 from mixnet_tf.deploy.chunks import FLOAT32
-from mixnet_tf.deploy.emitter import Emitter
+from mixnet_tf.deploy.emitter import PLAIN, Emitter
+from mixnet_tf.deploy.graphs import check_builtin, check_float, functional, nodes, rewired
 from mixnet_tf.deploy.rules import rule_of
+from mixnet_tf.deploy.unfolding import to_blocks
 from mixnet_tf.errors import DeployError
 from mixnet_tf.progress.steps import step
-from mixnet_tf.sublayers import Tensor
 
 DROPPED = (
+    keras.layers.Identity,
     keras.layers.Dropout,
     keras.layers.SpatialDropout2D,
     keras.layers.GaussianDropout,
@@ -97,6 +98,7 @@ def float32_policy() -> Iterator[None]:
 
 def _rebuild(model: keras.Model, shape: tuple[int, ...], lanes: int, name: str | None = None) -> keras.Model:
     image = keras.Input(batch_shape=shape, name=model.inputs[0].name.split(":")[0], **FLOAT32)
+    model = to_blocks(model)
     emit = Emitter(lanes, _sole_readers(model))
     return rewired(model, image, name, call_function=functools.partial(_replace, emit))
 
@@ -107,41 +109,11 @@ def _sole_readers(model: keras.Model) -> frozenset[int]:
     Given: x is read by a and b, y by c, and z by d and the user of the model. Result: c.
     """
     model = functional(model)
-    reads = [(node.operation, node.input_tensors) for nodes in model._nodes_by_depth.values() for node in nodes]
+    reads = [(node.operation, node.input_tensors) for node in nodes(model)]
     counts = collections.Counter(id(tensor) for _, tensors in reads for tensor in tensors)
     counts.update(id(tensor) for tensor in model.outputs)
     shared = {id(operation) for operation, tensors in reads if any(counts[id(tensor)] > 1 for tensor in tensors)}
     return frozenset(id(operation) for operation, _ in reads) - shared
-
-
-def rewired(model: keras.Model, image: Tensor, name: str | None = None, **calls: Callable) -> keras.Model:
-    """Return the model, functional or Sequential, with its layers called again on another input.
-
-    Args:
-        model: whose layers the new one shares.
-        image: the new input.
-        name: of the new model; default: the old one's.
-        **calls: ``call_function`` of ``keras.models.clone_model``, to call something else than the layers.
-
-    Raises:
-        DeployError: a layer does not take what the new input makes of its own.
-    """
-    try:
-        return keras.models.clone_model(
-            functional(model, name), input_tensors=image, clone_function=lambda layer: layer, **calls
-        )
-    except DeployError:
-        raise
-    except ValueError as error:  # Keras', of a size that does not fit; it paints some of them
-        reason = " ".join(re.sub(r"\x1b\[\d+m", "", str(error)).split())
-        takes, given = (tuple(tensor.shape[1:]) for tensor in (model.inputs[0], image))
-        raise DeployError(f"{model.name} takes {takes} and cannot be built for {given}: {reason[:200]}") from error
-
-
-def functional(model: keras.Model, name: str | None = None) -> keras.Model:
-    """Return a functional view of the model, which may be Sequential, with one input that is no list."""
-    outputs = model.outputs[0] if isinstance(model, keras.Sequential) else model.output
-    return keras.Model(model.inputs[0], outputs, name=name or model.name)
 
 
 def _input_shape(model: keras.Model, image_size: ImageSize, batch_size: int) -> tuple[int, ...]:
@@ -154,27 +126,6 @@ def _input_shape(model: keras.Model, image_size: ImageSize, batch_size: int) -> 
     if any(built not in (None, size) for built, size in zip(shape[1:3], sizes, strict=True)):
         raise DeployError(f"image_size={image_size!r}, but {model.name} takes {shape[1]} x {shape[2]} pixels")
     return (batch_size, *sizes, shape[-1])
-
-
-def check_float(model: object) -> None:
-    """Refuse what is no functional float model, nested models included, whatever is to be made of it.
-
-    Raises:
-        DeployError: no Keras model, one whose layers are not known, or one that ``quantize`` has changed already.
-    """
-    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
-        name = f"{model.name!r}, " if isinstance(model, keras.Model) else ""
-        raise DeployError(
-            f"cannot deploy {name}a {type(model).__name__}: expected a built functional keras.Model with one input"
-        )
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            check_float(layer)
-        elif isinstance(getattr(layer, "dtype_policy", None), keras.dtype_policies.QuantizedDTypePolicy):
-            raise DeployError(
-                f"layer {layer.name!r} of {model.name} is quantized by Keras already ({layer.dtype_policy.name}); "
-                "expected the float model: an int8 recipe quantizes it"
-            )
 
 
 def _check_functional(model: keras.Model) -> None:
@@ -204,10 +155,6 @@ def _replace(emit: Emitter, layer: Any, *args: Any, **kwargs: Any) -> Any:
     if not isinstance(layer, keras.layers.Layer):
         folded = arithmetic(emit, layer, args) if not kwargs else None
         return layer(*args, **kwargs) if folded is None else folded  # an operation of keras.ops: it holds no weights
-    if not type(layer).__module__.startswith("keras.") or isinstance(layer, keras.layers.Lambda):
-        raise DeployError(
-            f"layer {layer.name!r} is a {type(layer).__name__}; expected MixNet's layers and Keras' built-in ones, or "
-            "graph plain, which converts a model as it is"
-        )
+    check_builtin(layer, PLAIN)
     kwargs.pop("training", None)
     return emit.copy(layer, emit.unique(layer.name))(*args, **kwargs)

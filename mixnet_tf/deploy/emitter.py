@@ -15,8 +15,8 @@ import keras
 import numpy as np
 
 from mixnet_tf.deploy.chunks import FLOAT32, Chunks, fill, spread
+from mixnet_tf.deploy.graphs import IDLE, copied
 from mixnet_tf.deploy.kernels import Taps, padding, plan, reachable, same_padding
-from mixnet_tf.errors import DeployError
 from mixnet_tf.layers import SqueezeExcite
 from mixnet_tf.sublayers import Tensor
 
@@ -32,8 +32,8 @@ WIDE = 48
 Maker = Callable[[np.ndarray, np.ndarray, str], Tensor]
 """Emits something linear, given a scale and a shift for every channel of its output, and a name."""
 
-_CUSTOM = ("_initializer", "_regularizer", "_constraint")
-"""Ends of the fields of a layer's configuration that decide nothing at inference, and may hold custom code."""
+PLAIN = ", or graph plain, which converts a model as it is"
+"""How a message goes on that refuses custom code."""
 
 
 class Emitter(Chunks):
@@ -57,27 +57,12 @@ class Emitter(Chunks):
         Raises:
             DeployError: the layer holds something that Keras cannot copy.
         """
-        try:
-            twin = type(layer).from_config(layer.get_config() | {"name": name, "dtype": "float32", "trainable": True})
-        except (TypeError, ValueError) as error:  # Keras', of a function that is not registered
-            raise DeployError(
-                f"layer {layer.name!r} ({type(layer).__name__}) holds custom code; expected Keras' own functions, or "
-                "graph plain, which converts a model as it is"
-            ) from error
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            outputs = twin(*args, **kwargs)
-            twin.set_weights(layer.get_weights())
-            if isinstance(twin, keras.layers.Normalization):
-                twin.finalize_state()  # it computes with what it makes of its weights
-            return outputs
-
-        return call
+        return copied(layer, PLAIN, name=name, trainable=True, **FLOAT32)
 
     def twin(self, layer: Any, x: Tensor, kernel: np.ndarray, bias: np.ndarray, name: str, **changes: object) -> Tensor:
         """Call a layer of the same configuration with another kernel and a bias, and without an activation."""
         config = layer.get_config()
-        idle = [key for key in config if key.endswith(_CUSTOM) or key in ("activation", "lora_rank")]
+        idle = [key for key in config if key.endswith(IDLE) or key in ("activation", "lora_rank")]
         config |= dict.fromkeys(idle) | {"name": name, "trainable": True, "use_bias": True} | FLOAT32 | changes
         return _call_with(type(layer).from_config(config), x, kernel, bias)
 

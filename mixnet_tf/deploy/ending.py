@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from mixnet_tf.deploy.deploy import functional
+from mixnet_tf.deploy.graphs import functional
 
 _ACTIVATIONS = {keras.activations.softmax: "softmax", keras.activations.sigmoid: "sigmoid"}
 _SAME = (keras.layers.Flatten, keras.layers.Reshape, keras.layers.Identity, keras.layers.Dropout)

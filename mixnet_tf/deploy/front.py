@@ -7,14 +7,14 @@ import numpy as np
 
 from mixnet_tf.data.choices import INPUT_FORMATS
 from mixnet_tf.data.input_format import Front, format_before, is_known_map, limits
-from mixnet_tf.deploy.deploy import DROPPED, functional
+from mixnet_tf.deploy.deploy import DROPPED
+from mixnet_tf.deploy.graphs import functional, nodes
+from mixnet_tf.deploy.unfolding import to_blocks
 from mixnet_tf.layers import ConvBatchNorm
 from mixnet_tf.sublayers import Tensor
 
 _ARITHMETIC = {"Add", "Subtract", "Multiply", "Divide", "TrueDivide", "Cast", "Convert"}
 """Operations of keras.ops that a preprocessing consists of."""
-
-_SAME = (keras.layers.Identity, *DROPPED)
 
 
 def front_of(model: keras.Model) -> Front:
@@ -51,11 +51,11 @@ def front_of(model: keras.Model) -> Front:
 
 def _computed(model: keras.Model, colours: np.ndarray) -> tuple[np.ndarray | None, Any]:
     """Return what the first layer that is no preprocessing sees of colours (n, channels), and that layer."""
-    model = functional(model)
+    model = to_blocks(functional(model), only="stem")
     tensor: Tensor = model.inputs[0]
     layer = _only_reader(model, tensor)
     while layer is not None and _is_preprocessing(layer):
-        (node,) = (node for node in _nodes(model) if node.operation is layer)
+        (node,) = (node for node in nodes(model) if node.operation is layer)
         tensor = node.output_tensors[0]
         layer = _only_reader(model, tensor)
     if tensor is not model.inputs[0]:
@@ -64,19 +64,15 @@ def _computed(model: keras.Model, colours: np.ndarray) -> tuple[np.ndarray | Non
     return _computed(layer, colours) if nested else (colours, layer)
 
 
-def _nodes(model: keras.Model) -> list[Any]:
-    return [node for nodes in model._nodes_by_depth.values() for node in nodes]
-
-
 def _only_reader(model: keras.Model, tensor: Tensor) -> Any:
     """Return the one operation that reads a tensor; None where there are several, or none."""
-    readers = [node.operation for node in _nodes(model) if any(x is tensor for x in node.input_tensors)]
+    readers = [node.operation for node in nodes(model) if any(x is tensor for x in node.input_tensors)]
     return readers[0] if len(readers) == 1 else None
 
 
 def _is_preprocessing(layer: Any) -> bool:
     if isinstance(layer, keras.layers.Layer):
-        return type(layer).__module__.startswith("keras.src.layers.preprocessing.") or isinstance(layer, _SAME)
+        return type(layer).__module__.startswith("keras.src.layers.preprocessing.") or isinstance(layer, DROPPED)
     return type(layer).__name__ in _ARITHMETIC
 
 

@@ -1,6 +1,5 @@
 """Checks that a deploy graph computes what its model computes, and says where it does not."""
 
-import itertools
 from collections.abc import Iterator
 
 import keras
@@ -8,8 +7,9 @@ import numpy as np
 
 from mixnet_tf.data.input_format import prepare
 from mixnet_tf.deploy.chunks import FLOAT32, output_chunk
-from mixnet_tf.deploy.deploy import float32_policy, functional
+from mixnet_tf.deploy.deploy import float32_policy
 from mixnet_tf.deploy.front import front_of
+from mixnet_tf.deploy.graphs import functional, nodes
 from mixnet_tf.errors import DeployError
 from mixnet_tf.layers import ConvBatchNorm, MixDepthBlock
 from mixnet_tf.progress.steps import step
@@ -101,14 +101,13 @@ def _is_float32(model: keras.Model) -> bool:
 
 def _matched(model: keras.Model, deployed: keras.Model) -> Iterator[tuple[str, Tensor, Tensor]]:
     """Yield what to compare, by name: every layer whose output keeps it in the deploy graph, then the outputs."""
-    nodes = list(itertools.chain.from_iterable(model._nodes_by_depth.values()))  # a layer's own are of all models
     for layer in model.layers:
         if not isinstance(layer, _NAMED):
             continue
         chunks = {
             chunk: twin.output for twin in deployed.layers if (chunk := output_chunk(twin.name, layer.name)) is not None
         }
-        calls = [node for node in nodes if node.operation is layer]
+        calls = [node for node in nodes(model) if node.operation is layer]
         if chunks and len(calls) == 1:  # a layer called twice has no single output
             (output,) = calls[0].outputs
             width = output.shape[-1] // len(chunks)  # what a chunk has beyond it are zero channels

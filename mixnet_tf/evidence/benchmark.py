@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from mixnet_tf import checks
+from mixnet_tf.errors import ArgumentError
 from mixnet_tf.litert.runtime import LiteModel
 from mixnet_tf.progress.steps import counted
+from mixnet_tf.training.run_models import lite
 
 _WARM_UP = 3  # invocations before anything is timed
 _TURN = 4  # invocations of a model each time it has its turn; the first of them is not timed
@@ -38,7 +40,7 @@ def benchmark(models: Sequence[str | Path | bytes], *, num_threads: int = 1, rou
     """Time models in turns within one process, so that a busy moment of the machine hits all of them.
 
     Args:
-        models: ``.tflite`` files, or the content of some.
+        models: ``.tflite`` files, folders with one, or the content of some.
         num_threads: CPU threads of each.
         rounds: how often each has its turn; a turn times three invocations.
 
@@ -46,14 +48,17 @@ def benchmark(models: Sequence[str | Path | bytes], *, num_threads: int = 1, rou
         One Latency a model, in the order given.
 
     Raises:
-        MixNetError: a file that LiteRT cannot run, or counts below 1.
+        MixNetError: no list, a Keras model, a file that LiteRT cannot run, or counts below 1.
 
     Example:
         >>> benchmark(["model_float32.tflite", "model_int8.tflite"])[1].ratio                    # doctest: +SKIP
         0.58
     """
     num_threads, rounds = checks.integer("num_threads", num_threads, 1), checks.integer("rounds", rounds, 1)
-    opened = [LiteModel(model, num_threads=num_threads) for model in models]
+    if not isinstance(models, list | tuple):
+        raise ArgumentError(checks.complaint("models", models, "a list of .tflite files"))
+    files = [model if isinstance(model, bytes) else lite(model) for model in models]
+    opened = [LiteModel(file, num_threads=num_threads) for file in files]
     for model in opened:
         model.fill_input()
         for _ in range(_WARM_UP):

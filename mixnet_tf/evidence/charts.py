@@ -8,9 +8,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
-from mixnet_tf.errors import printable
 from mixnet_tf.evidence.diagnosis import BlockError
-from mixnet_tf.evidence.figures import new_figure, save_figure, settings
+from mixnet_tf.evidence.figures import new_figure, save_figure, settings, short
 from mixnet_tf.evidence.results import ModelResult, Report
 
 SHOWN = 20
@@ -23,6 +22,7 @@ _COLORS = {_INK: "var(--muted)", _GRID: "var(--line)", _BLUE: "var(--blue)", _OR
 _KINDS = {"": "training", "val_": "validation"}  # beginnings of columns of the history
 _TABLE = "The table has the numbers."
 _MARKED = 30  # more epochs are a line without points
+_NAME = 20  # characters: the widest ones leave a third of the narrowest plot to its bars
 _HALF, _THIRD = 4.3, 3.2  # inches: of the page; a phone shows either in its whole width
 _SETTINGS = {
     "svg.fonttype": "none",  # text stays text
@@ -144,18 +144,12 @@ def _curves(curves: Mapping[str, Sequence[float]], best: int | None) -> Any:
 def _rows(names: Collection[str], width: float) -> tuple[Any, Any]:
     """Return a figure with a row for each name, the first at the top."""
     figure, axes = new_figure(width, 0.45 + 0.28 * len(names))
-    axes.set_yticks(range(len(names)), [_short(name) for name in names])
+    axes.set_yticks(range(len(names)), [short(name, _NAME) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x")
     return figure, axes
-
-
-def _short(name: str) -> str:
-    """Return a name in 20 characters: the widest ones leave a third of the narrowest plot to its bars."""
-    text = printable(name)
-    return text if len(text) <= 20 else f"{text[:9]}…{text[-10:]}"
 
 
 def _intervals(names: Collection[str], shares: Sequence[Sequence[float]]) -> Any:

@@ -15,6 +15,7 @@ from mixnet_tf.data.input_format import known, prepare, settle
 from mixnet_tf.data.labels import labels_beside
 from mixnet_tf.data.pixels import evaluation_pixels
 from mixnet_tf.errors import MixNetError, missing_packages
+from mixnet_tf.training.run_models import keras_or_lite
 
 if TYPE_CHECKING:  # a .tflite does without Keras
     import keras
@@ -94,7 +95,7 @@ def open_classifier(model: "str | Path | keras.Model", input_format: str | None 
     """Open a classifier for inference.
 
     Args:
-        model: a ``.keras`` or ``.tflite`` file, or a Keras model.
+        model: a ``.keras`` or ``.tflite`` file, a run's folder, or a Keras model.
         input_format: what the model takes for an image, where it does not tell.
 
     Raises:
@@ -107,9 +108,10 @@ def open_classifier(model: "str | Path | keras.Model", input_format: str | None 
     """
     if not isinstance(model, str | Path):
         return _classifier(model, str(getattr(model, "name", "the model")), input_format)
+    model = keras_or_lite(model)
     check_model(model)
-    if Path(model).suffix == ".tflite":
-        return _open_lite(Path(model), input_format)
+    if model.suffix == ".tflite":
+        return _open_lite(model, input_format)
     from mixnet_tf.saving import load_model
 
     return _classifier(load_model(model), str(model), input_format)
@@ -201,7 +203,7 @@ def predict(
     """Run a classifier on images.
 
     Args:
-        model: a ``.keras`` or ``.tflite`` file, or a Keras model.
+        model: a ``.keras`` or ``.tflite`` file, a run's folder, or a Keras model.
         images: the path of an image file, a list of paths, or uint8 pixels (n, height, width, 3) of any size. Files are
             resized and cropped as for evaluation, arrays are resized only.
         image_size: pixels, for a model of any size: a side, or (height, width); default: that of an array, else 224.

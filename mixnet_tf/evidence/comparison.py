@@ -70,7 +70,7 @@ def compare(
     """Compare two classifiers of the same classes.
 
     Args:
-        a: the reference: a ``.keras`` or ``.tflite`` file, or a Keras model.
+        a: the reference: a ``.keras`` or ``.tflite`` file, a run's folder, or a Keras model.
         b: the other.
         data: see ``load_data``; all images of a pair or dataset count, whatever the split.
         split: ``"train"``, ``"val"`` or ``"test"``.

@@ -125,7 +125,7 @@ def evaluate(
     """Measure the accuracy of a classifier.
 
     Args:
-        model: a ``.keras`` or ``.tflite`` file, or a Keras model.
+        model: a ``.keras`` or ``.tflite`` file, a run's folder, or a Keras model.
         data: see ``load_data``; all images of a pair or dataset count, whatever the split.
         split: ``"train"``, ``"val"`` or ``"test"``.
         image_size: pixels, for a model of any size: a side, or (height, width); default: the data set's, else 224.

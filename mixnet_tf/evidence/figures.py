@@ -7,6 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from mixnet_tf.errors import printable
+
+
+def short(name: str, length: int = 40) -> str:
+    """Return a printable name of at most so many characters, with what is too much left out in its middle.
+
+    >>> short("stage1_block2_depthwise0", 12)
+    'stage1…wise0'
+    """
+    text = printable(name)
+    return text if len(text) <= length else f"{text[: length // 2]}…{text[-length // 2 + 1 :]}"
+
 
 def new_figure(width: float, height: float) -> tuple[Any, Any]:
     """Return an empty matplotlib figure and its axes.

@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mixnet_tf.errors import printable
 from mixnet_tf.evidence.charts import SHOWN, blocks_chart, files_charts, milliseconds, training_charts
+from mixnet_tf.evidence.figures import short
 from mixnet_tf.evidence.mistakes import Confusion, Picture
 from mixnet_tf.evidence.results import Report
 from mixnet_tf.metrics import ClassScore
@@ -60,7 +61,7 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
         finalize=_one_line,
     )
-    made.filters |= {"percent": _percent, "number": _number, "milliseconds": _milliseconds, "short": _short}
+    made.filters |= {"percent": _percent, "number": _number, "milliseconds": _milliseconds, "short": short}
     return made
 
 
@@ -79,11 +80,6 @@ def _number(number: float | None, digits: int = 2) -> str:
 
 def _milliseconds(number: float | None) -> str:
     return _NONE if number is None else milliseconds(number)
-
-
-def _short(name: str, length: int = 40) -> str:
-    text = printable(name)
-    return text if len(text) <= length else f"{text[: length // 2]}…{text[-length // 2 + 1 :]}"
 
 
 def _weakness(score: ClassScore) -> tuple[bool, float, int]:

@@ -8,7 +8,7 @@ import keras
 
 from mixnet_tf.checks import ImageSize, one_of
 from mixnet_tf.checks import image_size as checked_size
-from mixnet_tf.deploy.deploy import functional, rewired
+from mixnet_tf.deploy.graphs import functional, rewired
 from mixnet_tf.errors import DeployError
 from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.progress.steps import step

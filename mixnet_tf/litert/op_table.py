@@ -15,6 +15,7 @@ from mixnet_tf.litert.flatgraph import FlatGraph, Op, TensorInfo
 from mixnet_tf.litert.front import lite_front
 from mixnet_tf.litert.runtime import LiteModel
 from mixnet_tf.litert.scores import logit_step, scores_of
+from mixnet_tf.training.run_models import lite
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,7 +78,7 @@ def inspect_model(path: str | Path) -> ModelTable:
     """Return the op table of a ``.tflite``, ours or anyone's, with the verdict of the real XNNPACK delegate.
 
     Args:
-        path: the file. Only its main subgraph is listed.
+        path: the file, or a folder with one. Only its main subgraph is listed.
 
     Raises:
         DeployError: no such file, not a ``.tflite``, truncated, or one that LiteRT cannot load.
@@ -87,6 +88,7 @@ def inspect_model(path: str | Path) -> ModelTable:
         >>> [op.name for op in table.outside], len(table.cliffs)                                 # doctest: +SKIP
         (['SOFTMAX'], 0)
     """
+    path = lite(path)
     TRIAL.prepare()
     graph = FlatGraph.read(path)
     outside = _outside(LiteModel(graph, only_load=True), graph)

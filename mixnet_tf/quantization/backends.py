@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from mixnet_tf.checks import reason
 from mixnet_tf.errors import DeployError
 from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.progress.steps import step
@@ -61,8 +62,7 @@ def _run(quantizer: Callable[..., bytes], graph: FlatGraph, *arguments: Any) -> 
             warnings.simplefilter("ignore")  # litert-quantizer opens the model with a debugging option, which warns
             content = quantizer(graph, *arguments)
     except Exception as error:  # both raise their own, undocumented kinds
-        lines = " ".join(str(error).split()) or type(error).__name__
-        raise DeployError(f"the quantizer refused the model: {lines[:200]}") from error
+        raise DeployError(f"the quantizer refused the model: {reason(error)}") from error
     return FlatGraph(content)
 
 

@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
-# Makes FOLDER an arm64 userland with Python, numpy and LiteRT that runs on an emulated Cortex-A76: what --arm takes.
+# Makes FOLDER an arm64 userland with Python, numpy and LiteRT that runs on an emulated Cortex-A76: what --arm takes, and
+# what tests/native looks for under MIXNET_TF_ARM64. The libraries of tflite/native are in it, too.
 # For Debian 12 on x86; apt-get needs root. Takes about a minute. Usage: arm64.sh FOLDER
 set -euo pipefail
 folder=$(realpath -m "${1:?usage: arm64.sh FOLDER}")
 mkdir -p "$folder"/{lists/partial,debs,root/proc,site,wheels}
 apt-get update -qq
-apt-get install -y -qq qemu-user gcc unzip python3-pip >/dev/null
+apt-get install -y -qq qemu-user gcc gcc-aarch64-linux-gnu pkg-config unzip python3-pip >/dev/null
 
 arm=(-oAPT::Architecture=arm64 -oAPT::Architectures=arm64 "-oDir::State::Lists=$folder/lists")
 apt-get "${arm[@]}" update -qq
 (cd "$folder/debs" && apt-get "${arm[@]}" download -qq libc6 libgcc-s1 libstdc++6 libgomp1 zlib1g libexpat1 libssl3 \
-  libffi8 libbz2-1.0 liblzma5 libuuid1 libcrypt1 python3.11-minimal libpython3.11-minimal libpython3.11-stdlib)
+  libffi8 libbz2-1.0 liblzma5 libuuid1 libcrypt1 python3.11-minimal libpython3.11-minimal libpython3.11-stdlib \
+  libjpeg62-turbo libjpeg62-turbo-dev libpng16-16 libpng-dev zlib1g-dev libcjson1 libcjson-dev)
 for deb in "$folder"/debs/*.deb; do dpkg -x "$deb" "$folder/root"; done
 
 platforms=(--platform manylinux2014_aarch64)

@@ -133,6 +133,8 @@ ACCEPTED = {
     "floats 0..255": ({"x": COLOR.astype(float)}, COLOR, 6, True),
     "wide integers": ({"x": COLOR.astype(np.int64)}, COLOR, 6, True),
     "labels in a column": ({"y": LABELS[:, None].astype(np.uint8)}, COLOR, 6, True),
+    "one-hot labels": ({"y": np.eye(2)[LABELS]}, COLOR, 6, True),
+    "labels of floats": ({"y": LABELS * 1.0}, COLOR, 6, True),
 }
 
 
@@ -253,14 +255,23 @@ REFUSED = {
     ),
     "NaN pixels": (lambda p: save_npz(p, x_train=NAN), "x_train: image 7 has the pixel nan, expected finite"),
     "complex pixels": (lambda p: save_npz(p, x=COLOR * 1j), "x_train: found complex128"),
-    "fewer labels": (lambda p: save_npz(p, y_train=LABELS[:39]), "y_train: found 39 labels, expected 40"),
-    "one-hot labels": (lambda p: save_npz(p, y=np.eye(2)[LABELS]), r"y_train: found float64 of shape \(40, 2\)"),
-    "float labels": (lambda p: save_npz(p, y=LABELS * 1.0), "y_train: found float64"),
+    "fewer labels": (
+        lambda p: save_npz(p, y_train=LABELS[:39]),
+        r"y_train: found int\d+ of shape \(39,\), expected 40 whole numbers",
+    ),
+    "soft labels": (lambda p: save_npz(p, y=np.eye(2)[LABELS] / 2), r"y_train: found float64 of shape \(40, 2\)"),
+    "fractional labels": (lambda p: save_npz(p, y=LABELS / 2), "y_train: found float64"),
     "labels from 1": (lambda p: save_npz(p, y=LABELS + 1), "y_train has the label 1, expected 0"),
-    "negative label": (lambda p: save_npz(p, y=LABELS - 1), "y_train has the label -1, expected 0"),
-    "huge label": (lambda p: save_npz(p, y=LABELS * 2**60), f"y_train has the label {2**60}, expected 1"),
+    "negative label": (lambda p: save_npz(p, y=LABELS - 1), "y_train: found the label -1, expected numbers from 0"),
+    "huge label": (
+        lambda p: save_npz(p, y=LABELS * 2**60),
+        f"y_train: found the label {2**60}, expected numbers from 0 to",
+    ),
     "label only in test": (lambda p: save_npz(p, y_test=LABELS[:10] * 2), "y_test has the label 2, expected 0..1"),
-    "negative in test": (lambda p: save_npz(p, y_test=-LABELS[:10]), "y_test has the label -1, expected 0..1"),
+    "negative in test": (
+        lambda p: save_npz(p, y_test=-LABELS[:10]),
+        "y_test: found the label -1, expected numbers from 0",
+    ),
     "one label": (lambda p: save_npz(p, y=LABELS * 0), "found only the class '0'"),
     "one image of a label": (lambda p: save_npz(p, y_train=np.arange(40) // 39), "class '1': too few"),
 }

@@ -18,7 +18,7 @@ def invoked(monkeypatch) -> list[str]:
     class Model:
         def __init__(self, path, *, num_threads):
             assert num_threads == 3
-            self.source, self.filled = path, False
+            self.source, self.filled = str(path), False
 
         def fill_input(self):
             self.filled = True

@@ -6,7 +6,7 @@ import shutil
 import pytest
 from command_line import refused, results
 
-from mixnet_tf.commands import models
+from mixnet_tf.training import run_models
 
 
 @pytest.fixture
@@ -50,5 +50,5 @@ def test_a_folder_with_one_tflite_stands_for_it(command, run, job, capsys):
 
 def test_a_file_stands_for_itself(job, tmp_path):
     for path in (job / "model.keras", job / "model_int8.tflite", tmp_path / "none.keras"):
-        assert models.keras_or_lite(path) == path
-    assert models.lite(job / "model_int8.tflite") == job / "model_int8.tflite"
+        assert run_models.keras_or_lite(path) == path
+    assert run_models.lite(job / "model_int8.tflite") == job / "model_int8.tflite"
