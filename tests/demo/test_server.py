@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -110,6 +111,15 @@ def test_files_come_whole_and_with_their_types(server, shipped, path, kind):
     assert ask(server, path, "HEAD") == (status, headers | {"Date": ask(server, path, "HEAD")[1]["Date"]}, b"")
 
 
+def test_a_connection_serves_several_requests(server):
+    """What follows HEAD is the next answer, not a body."""
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)) as connection:
+        for method, path in (("HEAD", "/"), ("GET", "/none"), ("GET", "/style.css")):
+            connection.request(method, path)
+            body = connection.getresponse().read()
+    assert body == (page_folder() / "style.css").read_bytes()
+
+
 @pytest.mark.parametrize("path", ["/", f"/{WASM}", "/none.js"])
 def test_every_answer_is_isolated_from_other_sites(server, path):
     _, headers, _ = ask(server, path)
@@ -207,7 +217,7 @@ def test_open_opens_a_browser(bundle, runtime, tmp_path):
         )
         assert "Ctrl-C ends it" in process.stdout.readline()
         if expected:
-            assert expected in process.stderr.readline()
+            assert select.select([process.stderr], [], [], 20)[0] and expected in process.stderr.readline()
         else:
             wait_for(tmp_path / "page.html")
         process.send_signal(signal.SIGINT)
