@@ -9,7 +9,7 @@ import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 from foreign import foreign
 
-from mixnet_tf.errors import DeployError
+from mixnet_tf.errors import DeployError, MixNetError
 from mixnet_tf.litert.op_table import inspect_model
 from mixnet_tf.litert.packing import Buffer, pack
 from mixnet_tf.litert.runtime import LiteModel
@@ -185,5 +185,6 @@ def test_garbage_and_missing_files(tmp_path):
         inspect_model(file)
     with pytest.raises(DeployError, match="no such file"):
         inspect_model(tmp_path / "absent.tflite")
-    with pytest.raises(DeployError, match="no such file"):
-        inspect_model(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(MixNetError, match=r"holds no \.tflite file"):
+        inspect_model(tmp_path / "empty")
