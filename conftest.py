@@ -13,12 +13,13 @@ SLOW_EXAMPLES = {
     "mixnet_tf.training.fit.train",
     "mixnet_tf.litert.convert.convert",
     "mixnet_tf.litert.flatgraph.FlatGraph",
+    "mixnet_tf.litert.scores.scores_of",
 }
 """They train or convert a network."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the examples that are slow."""
+    """Mark the examples that take long."""
     for item in items:
         if isinstance(item, pytest.DoctestItem) and item.name in SLOW_EXAMPLES:
-            item.add_marker("slow")
+            item.add_marker("exhaustive")

@@ -27,7 +27,7 @@ from mixnet_tf.quantization.backends import weights_to_int8
 from mixnet_tf.quantization.io_types import take_pixels
 from mixnet_tf.quantization.quantize import backend_of, quantize
 from mixnet_tf.quantization.recipe import Recipe, load_recipe
-from mixnet_tf.quantization.types import Exported, Fallback, Int8Result
+from mixnet_tf.quantization.types import Exported, Int8Result
 from mixnet_tf.saving import load_model
 from mixnet_tf.training.run_models import keras_or_lite
 
@@ -214,7 +214,7 @@ def _make(
     """Return the graph that the recipe makes of a float one, and how it came about where it has int8 arithmetic."""
     if chosen is None or not recipe.quantized:
         return (weights_to_int8(graph) if recipe.weights == "int8" else graph), None
-    result = quantize(graph, recipe, chosen, judges or [])
+    result = _with_costs(quantize(graph, recipe, chosen, judges or []))
     return result.graph, result
 
 
@@ -236,20 +236,21 @@ def _describe(
         backend=backend_of(recipe) if recipe.weights == "int8" else None,
         calibration=chosen.manifest() if chosen and result else None,
         equalization_error=calibrated.equalization_error if calibrated else None,
-        fallback=_with_costs(result) if result else None,
+        fallback=result.fallback if result else None,
         notes=(*source.notes, *(calibrated.notes if calibrated else ()), *(chosen.notes if chosen and result else ())),
         skipped_images=skipped,
         versions=environment(),
     )
 
 
-def _with_costs(result: Int8Result) -> Fallback | None:
-    """Return the fallback with what it costs against int8 throughout."""
+def _with_costs(result: Int8Result) -> Int8Result:
+    """Measure what the fallback costs against int8 throughout, before one of the graphs gets labels and metadata."""
     if result.fallback is None:
-        return None
+        return result
     before, after = result.throughout.content(), result.graph.content()
     latency = benchmark([before, after])[1].ratio if result.fallback.blocks else 1.0
-    return dataclasses.replace(result.fallback, size_ratio=len(after) / len(before), latency_ratio=latency)
+    fallback = dataclasses.replace(result.fallback, size_ratio=len(after) / len(before), latency_ratio=latency)
+    return dataclasses.replace(result, fallback=fallback)
 
 
 def _write(exported: Exported, content: bytes, overwrite: bool) -> None:

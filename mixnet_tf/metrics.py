@@ -57,6 +57,27 @@ def signal_to_noise(reference: np.ndarray, outputs: np.ndarray) -> float | None:
     return float(10 * np.log10(signal / noise)) if signal > 0 and noise > 0 else None
 
 
+def image_signal_to_noise(reference: np.ndarray, outputs: np.ndarray) -> tuple[float | None, float | None]:
+    """Return the signal-to-noise ratio of the median image and of the image at the 5th percentile, in decibels.
+
+    That of all images together is ruled by the few with the largest outputs. Images without a difference count as
+    infinitely good; None where the image itself is one of them, or has no signal at all.
+
+    Args:
+        reference: (n, classes).
+        outputs: the same.
+
+    >>> image_signal_to_noise(np.array([[3.0, 4.0], [30, 40], [5, 0]]), np.array([[3.0, 3.5], [30, 30], [5, 0]]))
+    (20.0, 13.979400086720377)
+    """
+    reference = reference.astype(np.float64)
+    signal, noise = np.square(reference).sum(axis=1), np.square(reference - outputs).sum(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = np.where(noise > 0, 10 * np.log10(signal / noise), np.inf)
+    median, low = (float(np.quantile(ratios, share, method="inverted_cdf")) for share in (0.5, 0.05))
+    return (median if math.isfinite(median) else None), (low if math.isfinite(low) else None)
+
+
 def same_class(a: np.ndarray, b: np.ndarray) -> float:
     """Return the share of images for which two outputs (n, classes) have the same largest class: the agreement.
 

@@ -1,9 +1,9 @@
 """From a model to a ``.tflite`` on disk: the file, its record, and what is refused before anything is written."""
 
 import dataclasses
+import functools
 import hashlib
 import json
-import shutil
 from pathlib import Path
 
 import keras
@@ -260,7 +260,7 @@ def test_float_blocks_cost_size(nano_float32, digits, tmp_path):
         mixed = export(nano_float32, tmp_path / "m.tflite", recipe=recipe, data=digits, images=2, overwrite=True)
         assert mixed.fallback is not None and mixed.fallback.agreement >= agreement
         if mixed.fallback.blocks:
-            assert mixed.fallback.size_ratio == pytest.approx(mixed.size_bytes / pure.size_bytes)
+            assert mixed.fallback.size_ratio == pytest.approx(mixed.size_bytes / pure.size_bytes, rel=1e-3)
             assert mixed.fallback.size_ratio > 1 and mixed.fallback.latency_ratio > 0.3
             return
     pytest.fail("no agreement asked for a block in float32")
@@ -341,11 +341,11 @@ def test_weights_alone_lose_less_than_all_in_int8(nano_float32, digits, tmp_path
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
-def test_the_file_to_ship(trained_nano, digits, tmp_path):
+def test_the_file_to_ship(nano_float32, digits, tmp_path):
     """uint8 pixels in, float probabilities out: those of the int8 logits that recipe int8 gives."""
     about = About(name="reader", version="3")
-    export(trained_nano, tmp_path / "m.tflite", data=digits, images=20, labels=NAMES, about=about)
-    export(trained_nano, tmp_path / "int8.tflite", recipe="int8", data=digits, images=20)
+    export(nano_float32, tmp_path / "m.tflite", data=digits, images=20, labels=NAMES, about=about)
+    export(nano_float32, tmp_path / "int8.tflite", recipe="int8", data=digits, images=20)
     shipped, plain = LiteModel(tmp_path / "m.tflite"), LiteModel(tmp_path / "int8.tflite")
     assert (shipped.input["dtype"], shipped.output["dtype"]) == (np.uint8, np.float32)
     assert shipped.input["quantization"] == (1.0, 0)  # a pixel is what it is
@@ -372,33 +372,34 @@ def test_its_float_twin_takes_pixels_whatever_the_model_takes(digits, tmp_path):
 def test_a_model_that_ends_in_softmax_is_not_softened_twice(digits, tmp_path):
     keras.utils.set_random_seed(0)
     model = create_model(CONFIG, classes=10, classifier_activation="softmax")
-    export(model, tmp_path / "m.tflite", recipe="mobile_float32", image_size=32, data=digits)
-    export(model, tmp_path / "l.tflite", recipe="mobile_float32", scores="logits", image_size=32, data=digits)
+    source = KerasSource(model, image_size=32)
+    export(source, tmp_path / "m.tflite", recipe="mobile_float32", data=digits)
+    export(source, tmp_path / "l.tflite", recipe="mobile_float32", scores="logits", data=digits)
     images = np.stack(list(digits.splits["test"].images[:4]))
     likely, logits = (LiteModel(tmp_path / name)(images) for name in ("m.tflite", "l.tflite"))
     np.testing.assert_allclose(likely, model(images.astype(np.float32)), atol=1e-5)
     np.testing.assert_allclose(keras.ops.softmax(logits), likely, atol=1e-6)
     with pytest.raises(DeployError, match="ends in softmax; expected --scores softmax or logits, found sigmoid"):
-        export(model, tmp_path / "s.tflite", recipe="mobile_float32", scores="sigmoid", image_size=32, data=digits)
+        export(source, tmp_path / "s.tflite", recipe="mobile_float32", scores="sigmoid", data=digits)
 
 
-def test_where_labels_come_from(trained_nano, nano_float32, tmp_path):
-    run = tmp_path / "run"
+def test_where_labels_come_from(model, nano_float32, tmp_path):
+    make, run = functools.partial(export, image_size=32), tmp_path / "run"
     run.mkdir()
-    shutil.copyfile(trained_nano, run / "model.keras")
+    model.save(run / "model.keras")
     with pytest.raises(DeployError, match=r"recipe mobile_float32 needs the names of 10 classes: give --labels"):
-        export(run / "model.keras", run / "m.tflite", recipe="mobile_float32")
+        make(run / "model.keras", run / "m.tflite", recipe="mobile_float32")
     (run / "labels.txt").write_text("\n".join(NAMES))
-    export(run / "model.keras", run / "m.tflite", recipe="mobile_float32")
+    make(run / "model.keras", run / "m.tflite", recipe="mobile_float32")
     assert inspect_model(run / "m.tflite").labels == NAMES  # beside the model
     (run / "labels.txt").unlink()
-    export(run / "m.tflite", run / "w.tflite", recipe="weight_int8")
+    make(run / "m.tflite", run / "w.tflite", recipe="weight_int8")
     assert inspect_model(run / "w.tflite").labels == NAMES  # inside the .tflite: a file made of it keeps them
-    export(run / "m.tflite", run / "same.tflite", recipe="float32")
+    make(run / "m.tflite", run / "same.tflite", recipe="float32")
     assert (run / "same.tflite").read_bytes() == (run / "m.tflite").read_bytes()
-    export(run / "model.keras", run / "d.tflite", recipe="mobile_float32", data="digits")
+    make(nano_float32, run / "d.tflite", recipe="mobile_float32", data="digits")
     assert inspect_model(run / "d.tflite").labels == tuple("0123456789")  # the data's
-    export(run / "model.keras", run / "f.tflite", recipe="float32")
+    make(nano_float32, run / "f.tflite", recipe="float32")
     assert inspect_model(run / "f.tflite").labels is None  # this recipe does without
     with pytest.raises(MixNetError, match="labels: found 2, expected 10"):
-        export(run / "model.keras", run / "x.tflite", recipe="mobile_float32", labels=["a", "b"])
+        make(run / "model.keras", run / "x.tflite", recipe="mobile_float32", labels=["a", "b"])

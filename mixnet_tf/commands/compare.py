@@ -6,7 +6,15 @@ from typing import Any
 
 from mixnet_tf.commands.arguments import add_data, add_image_size, add_input, add_split, load_images
 from mixnet_tf.commands.models import to_measure
-from mixnet_tf.commands.output import about_images, load_tensorflow_for, say, show_about, show_table, snr_text
+from mixnet_tf.commands.output import (
+    about_images,
+    decibels,
+    load_tensorflow_for,
+    say,
+    show_about,
+    show_table,
+    snr_text,
+)
 from mixnet_tf.data.choices import IMAGE_SIZE
 
 HELP = "compare two models on the same images"
@@ -41,9 +49,11 @@ def show(result: dict[str, Any]) -> None:
         interval = f"{top1['low']:.2%} to {top1['high']:.2%}"
         rows.append((result[name], f"{top1['value']:.2%}", interval, f"{top5:.2%}", result[f"only_{name}_right"]))
     show_table(("model", "top-1", "95 % interval", "top-5", "only this one right"), rows)
-    snr = snr_text(result["snr_db"], result["measured"])
+    interval = f"{result['agreement_low']:.2%} to {result['agreement_high']:.2%}"
     say()
-    say(
-        f"{result['count']} images: agreement {result['agreement']:.2%}, {snr}, "
-        f"cosine {result['cosine']:.5f}, McNemar p = {result['p_value']:.2g}"
-    )
+    say(f"{result['count']} images: agreement {result['agreement']:.2%} ({interval}), McNemar p = {result['p_value']:.2g}")
+    snr = snr_text(result["snr_db"], result["measured"])
+    if result["snr_db"] is not None:
+        median, low = decibels(result["snr_median_db"]), decibels(result["snr_low_db"])
+        snr += f", of the median image {median}, of the worst 5 % at most {low}"
+    say(f"{snr}, cosine {result['cosine']:.5f}")

@@ -12,7 +12,16 @@ from mixnet_tf.data.dataset import ImageData
 from mixnet_tf.data.sources import Source, as_data
 from mixnet_tf.evidence.classifier import Classifier, alike, open_classifier
 from mixnet_tf.evidence.evaluation import outputs_of
-from mixnet_tf.metrics import Accuracy, in_top5, mcnemar, mean_cosine, same_class, signal_to_noise, wilson
+from mixnet_tf.metrics import (
+    Accuracy,
+    image_signal_to_noise,
+    in_top5,
+    mcnemar,
+    mean_cosine,
+    same_class,
+    signal_to_noise,
+    wilson,
+)
 
 if TYPE_CHECKING:  # two .tflite files do without Keras
     import keras
@@ -35,9 +44,14 @@ class Comparison:
         only_b_right: images that only the second classifies rightly.
         p_value: of McNemar's exact test: how likely such unequal counts are between equally good models.
         agreement: share of images with the same top-1 class.
-        measured: what the next two are of: ``"logits"``, ``"probabilities"`` where one model rounds them, or
+        agreement_low: lower end of its 95 % interval.
+        agreement_high: upper end of it.
+        measured: what the rest is of: ``"logits"``, ``"probabilities"`` where one model rounds them, or
             ``"outputs"`` where one does not tell.
-        snr_db: power of the first one's outputs over that of the difference, in decibels; None for no difference.
+        snr_db: power of the first one's outputs over that of the difference, in decibels; None for no difference. Images with large
+            outputs rule it.
+        snr_median_db: the same of one image, the median over the images; None for no difference.
+        snr_low_db: the same, the 5th percentile.
         cosine: mean cosine of the outputs of an image.
     """
 
@@ -53,8 +67,12 @@ class Comparison:
     only_b_right: int
     p_value: float
     agreement: float
+    agreement_low: float
+    agreement_high: float
     measured: str
     snr_db: float | None
+    snr_median_db: float | None
+    snr_low_db: float | None
     cosine: float
 
 
@@ -111,6 +129,8 @@ def compare_outputs(
     right_a, right_b = (outputs.argmax(axis=1) == labels for outputs in (outputs_a, outputs_b))
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
     measured, alike_a, alike_b = alike(a, b, outputs_a, outputs_b)
+    agreement = wilson(round(same_class(outputs_a, outputs_b) * len(labels)), len(labels))
+    median, low = image_signal_to_noise(alike_a, alike_b)
     return Comparison(
         a=a.path,
         b=b.path,
@@ -123,9 +143,13 @@ def compare_outputs(
         only_a_right=only_a,
         only_b_right=only_b,
         p_value=mcnemar(only_a, only_b),
-        agreement=same_class(outputs_a, outputs_b),
+        agreement=agreement.value,
+        agreement_low=agreement.low,
+        agreement_high=agreement.high,
         measured=measured,
         snr_db=signal_to_noise(alike_a, alike_b),
+        snr_median_db=median,
+        snr_low_db=low,
         cosine=mean_cosine(alike_a, alike_b),
     )
 

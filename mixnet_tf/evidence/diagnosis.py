@@ -270,7 +270,9 @@ def _markdown(report: dict[str, Any]) -> str:
 
 def _accuracy_lines(report: dict[str, Any]) -> list[str]:
     comparison, file = report["comparison"], report["file"]
-    snr = "exact" if comparison["snr_db"] is None else f"{comparison['snr_db']:.1f} dB"
+    snr, median = (
+        "exact" if comparison[key] is None else f"{comparison[key]:.1f} dB" for key in ("snr_db", "snr_median_db")
+    )
     rows = [(k, comparison[f"top{k}_a"], comparison[f"top{k}_b"]) for k in (1, 5)]
     calibration = f"{len(file['calibration']['images'])} calibration images"
     return [
@@ -281,7 +283,9 @@ def _accuracy_lines(report: dict[str, Any]) -> list[str]:
         *(f"| top-{k} (95 % interval) | {_interval(a)} | {_interval(b)} |" for k, a, b in rows),
         f"| only this one right | {comparison['only_a_right']} | {comparison['only_b_right']} |",
         "",
-        f"McNemar p {comparison['p_value']:.2f}, agreement {comparison['agreement']:.2%}, logit SNR {snr}, "
+        f"McNemar p {comparison['p_value']:.2f}, agreement {comparison['agreement']:.2%} "
+        f"({comparison['agreement_low']:.2%} to {comparison['agreement_high']:.2%}), logit SNR {snr}, "
+        f"median image {median}, "
         f"cosine {comparison['cosine']:.5f}; "
         f"size {report['size_ratio_to_float32']:.2f} and latency {report['latency_ratio_to_float32']:.2f} of float32.",
     ]

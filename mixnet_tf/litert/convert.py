@@ -71,11 +71,11 @@ def _save(model: keras.Model, folder: str) -> None:
         outputs = model(image, training=False)
         return dict(zip(model.output_names, outputs if isinstance(outputs, list) else [outputs], strict=True))
 
-    archive = keras.export.ExportArchive()
-    archive.track(model)  # without it, the variables that `serve` closes over would not be saved
-    archive.add_endpoint(SIGNATURE, serve, input_signature=[spec])
+    module = tf.Module()  # the model itself would be traced once more for each of its own signatures
+    module.variables_of_the_model = [variable.value for variable in model.variables]
+    function = tf.function(serve, input_signature=[spec], autograph=False).get_concrete_function()
     with quiet():
-        archive.write_out(folder, verbose=False)
+        tf.saved_model.save(module, folder, signatures={SIGNATURE: function})
 
 
 def _first_line(error: Exception) -> str:

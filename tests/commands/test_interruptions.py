@@ -157,8 +157,8 @@ def test_ctrl_c_says_how_to_go_on(arguments, hint, tmp_path, monkeypatch, capsys
 
 
 @pytest.mark.slow
-def test_ctrl_c_in_training(tmp_path):
-    arguments = ["train", str(TINY), "--data", "digits", "--output", str(tmp_path)]
+def test_ctrl_c_in_training(few_digits, tmp_path):
+    arguments = ["train", str(TINY), "--data", str(few_digits), "--epochs", "10000", "--output", str(tmp_path)]
     command = [sys.executable, "-m", "mixnet_tf", *arguments]
     heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}  # a shell's `&` makes it ignored
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **heard)

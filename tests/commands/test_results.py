@@ -15,7 +15,8 @@ TINY = Path(__file__).parents[1] / "tiny.yaml"
 ABOUT = ["notes", "skipped_images"]
 EVALUATED = ["model", "split", "count", "top1", "top5", "per_class", "reference", "agreement", "snr_db"]
 COMPARED = ["a", "b", "split", "count", "top1_a", "top1_b", "top5_a", "top5_b"]
-COMPARED += ["only_a_right", "only_b_right", "p_value", "agreement", "measured", "snr_db", "cosine"]
+COMPARED += ["only_a_right", "only_b_right", "p_value", "agreement", "agreement_low", "agreement_high"]
+COMPARED += ["measured", "snr_db", "snr_median_db", "snr_low_db", "cosine"]
 EXPORTED = {"path", "size_bytes", "notes", "skipped_images"}  # of the commands that export once was
 EXPORTED |= {"sha256", "recipe", "backend", "calibration", "equalization_error", "fallback", "versions"}
 
@@ -77,7 +78,9 @@ def test_compare_counts_by_hand(job, few_digits, by_hand, capsys):
     assert result["agreement"] == pytest.approx(np.mean(outputs.argmax(1) == expected.argmax(1)))
     power = 10 * np.log10(np.mean(expected**2) / np.mean((expected - outputs) ** 2))
     assert result["snr_db"] == pytest.approx(power, abs=1e-3)
-    assert f"SNR of the logits {result['snr_db']:.1f} dB" in shown(capsys, "compare", result)
+    text = shown(capsys, "compare", result)
+    assert f"SNR of the logits {result['snr_db']:.1f} dB, of the median image {result['snr_median_db']:.1f} dB" in text
+    assert f"agreement {result['agreement']:.2%} ({result['agreement_low']:.2%} to {result['agreement_high']:.2%})" in text
 
 
 def test_equal_outputs(job, few_digits, capsys):
@@ -152,17 +155,17 @@ def test_export_of_a_float_tflite(job, tmp_path, capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["float16", "int8"])
-def test_export(recipe, job, folder, tmp_path, capsys):
+def test_export(recipe, tiny_keras, folder, tmp_path, capsys):
     path = tmp_path / "made" / "f.tflite"
     data = ["--data", folder, "--images", 8] if recipe == "int8" else []
-    result = results(capsys, "export", job / "model.keras", "--recipe", recipe, *data, "--output", path)
+    result = results(capsys, "export", tiny_keras, "--recipe", recipe, *data, "--output", path)
     assert result["size_bytes"] == path.stat().st_size
     assert sorted(item.name for item in path.parent.iterdir()) == ["f.quantization.json", "f.tflite"]
     assert [note.split(";")[0] for note in result["notes"]] == (["calibrated on 8 images"] if recipe == "int8" else [])
     assert not any(op["cliff"] for op in results(capsys, "inspect", path)["ops"])
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_export_at_another_size_and_of_another_graph(job, tmp_path, capsys):
     from mixnet_tf.litert.runtime import LiteModel
 
@@ -181,7 +184,7 @@ def test_export_at_another_size_and_of_another_graph(job, tmp_path, capsys):
 @pytest.mark.slow
 def test_export_and_its_report(job, tmp_path, capsys):
     path, report = tmp_path / "pixels.tflite", tmp_path / "report"
-    arguments = ["export", job / "model.keras", "--recipe", "int8_uint8_io", "--data", "digits"]
+    arguments = ["export", job / "model_float32.tflite", "--recipe", "int8_uint8_io", "--data", "digits"]
     result = results(capsys, *arguments, "--images", 40, "--output", path, "--report", report)
     assert result["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert len(result["calibration"]["images"]) == 40

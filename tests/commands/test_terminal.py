@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,12 @@ from terminal import Terminal
 
 TINY = Path(__file__).parents[1] / "tiny.yaml"
 NOISE = re.compile(r"[IWEF]\d{4} \d\d:|oneDNN|[Cc]uda|XNNPACK delegate|absl|WARNING|Warning")
-DATA = ["--data", "digits"]
-EXPORT = ["export", "{job}/model.keras", "--recipe", "int8", "--data", "digits", "--images", "8"]
+DATA = ["--data", "{digits}"]
 COMMANDS = {
     "benchmark": ["benchmark", "{job}/model_int8.tflite", "--rounds", "1"],
     "inspect": ["inspect", "{job}/model_int8.tflite"],
     "compare": ["compare", "{job}/model.keras", "{job}/model_int8.tflite", *DATA],
-    "export": [*EXPORT, "--output", "x.tflite"],
+    "export": ["export", "{tiny}", "--recipe", "int8", *DATA, "--images", "8", "--output", "x.tflite"],
     "import-weights": ["import-weights", "{job}/model.keras", "--config", "mixnet_nano", "--output", "x.keras"],
     "train": ["train", str(TINY), *DATA, "--output", "run", "--epochs", "1"],
 }
@@ -42,8 +42,11 @@ STEPS = {
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("compare", "export", "import-weights", "train")]
 
 
-def arguments(name: str, job: Path) -> list[str]:
-    return ["-m", "mixnet_tf", *(argument.format(job=job) for argument in COMMANDS[name])]
+@pytest.fixture
+def arguments(job, tiny_keras, few_digits) -> Callable[[str], list[str]]:
+    """Gives the arguments of Python for a command of COMMANDS."""
+    files = {"job": job, "tiny": tiny_keras, "digits": few_digits}
+    return lambda name: ["-m", "mixnet_tf", *(argument.format(**files) for argument in COMMANDS[name])]
 
 
 @pytest.fixture
@@ -53,8 +56,8 @@ def settings(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["benchmark", "inspect", *SLOW])
-def test_a_terminal_shows_every_step_and_no_noise(name, job, settings):
-    terminal = Terminal(*arguments(name, job), **settings)
+def test_a_terminal_shows_every_step_and_no_noise(name, arguments, settings):
+    terminal = Terminal(*arguments(name), **settings)
     text = terminal.read()
     assert terminal.process.returncode == 0 and not NOISE.search(text), text
     shown = iter(re.split(r"\r\x1b\[K|\r", text))
@@ -64,15 +67,15 @@ def test_a_terminal_shows_every_step_and_no_noise(name, job, settings):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["export", "train"])
-def test_without_a_terminal_only_epochs_are_said(name, job, settings):
-    done = subprocess.run([sys.executable, *arguments(name, job)], capture_output=True, text=True, **settings)
+def test_without_a_terminal_only_epochs_are_said(name, arguments, settings):
+    done = subprocess.run([sys.executable, *arguments(name)], capture_output=True, text=True, **settings)
     line = r"epoch 1/1: loss \d\.\d{4}, top-1 on val \d+\.\d\d%, \d+ s\n" if name == "train" else ""
     assert done.returncode == 0 and re.fullmatch(line, done.stderr)
 
 
 @pytest.mark.slow
-def test_verbose_says_the_steps_line_by_line_and_lets_tensorflow_speak(job, settings):
-    command = [sys.executable, *arguments("export", job), "--verbose"]
+def test_verbose_says_the_steps_line_by_line_and_lets_tensorflow_speak(arguments, settings):
+    command = [sys.executable, *arguments("export"), "--verbose"]
     done = subprocess.run(command, capture_output=True, text=True, **settings)
     said = re.findall(r"^\d\d:\d\d:\d\d (.*)$", done.stderr, re.MULTILINE)
     assert [step for step in said if not step.startswith("try ")] == [name.rstrip(":") for name in STEPS["export"]]

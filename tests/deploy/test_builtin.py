@@ -222,8 +222,13 @@ def test_augmentation_does_nothing_at_inference():
 NETWORKS = {"MobileNetV3Small": 9, "ConvNeXtTiny": 0, "ResNet50V2": 0}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.exhaustive if name == "ResNet50V2" else pytest.mark.slow)
+        for name in NETWORKS
+    ],
+)
 def test_whole_networks_of_keras(name):
     model = getattr(keras.applications, name)(
         weights=None, input_shape=(64, 64, 3), classes=10, classifier_activation=None

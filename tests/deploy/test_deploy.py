@@ -58,9 +58,15 @@ def check_logits(config, padding, *cases):
         assert largest_difference(model, deploy_model(model, image_size=sizes, target=target)) < 1e-5
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("config", "padding"), [*((config, "symmetric") for config in shipped_files("configs")), ("mixnet_m", "same")]
+    ("config", "padding"),
+    [
+        pytest.param("mixnet_s", "symmetric", marks=pytest.mark.slow),
+        *(
+            pytest.param(*case, marks=pytest.mark.exhaustive)
+            for case in (*((config, "symmetric") for config in shipped_files("configs")), ("mixnet_m", "same"))
+        ),
+    ],
 )
 def test_shipped_configs_keep_their_logits(config, padding):
     check_logits(config, padding, ("int8", (64, 64)), ("int8", (65, 97)), ("float", (65, 97)))
@@ -87,8 +93,9 @@ def test_random_configs_keep_their_outputs(seed, padding, target):
     check_random_config(config, rng, padding, [target])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(16))
+@pytest.mark.parametrize(
+    "seed", [pytest.param(seed, marks=pytest.mark.slow if seed < 4 else pytest.mark.exhaustive) for seed in range(16)]
+)
 def test_large_random_configs_keep_their_outputs(seed):
     rng = np.random.default_rng(seed)
     config = random_backbone(
@@ -152,7 +159,7 @@ def depthwise_layers(deployed):
 
 
 @pytest.mark.parametrize(
-    "config", ["mixnet_nano", *(pytest.param(f"mixnet_{size}", marks=pytest.mark.slow) for size in "sm")]
+    "config", ["mixnet_nano", *(pytest.param(f"mixnet_{size}", marks=pytest.mark.exhaustive) for size in "sm")]
 )
 def test_only_ops_with_a_fast_kernel(config):
     deployed = deploy_model(create_model(config, classes=10), image_size=224)

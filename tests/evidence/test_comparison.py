@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from scipy import stats
 
 from mixnet_tf.data.dataset import ImageData, Split
 from mixnet_tf.errors import MixNetError
@@ -25,6 +26,27 @@ def test_counts_by_hand():
     assert (result.only_a_right, result.only_b_right, result.p_value) == (1, 0, 1.0)
     assert result.agreement == 0.75 and result.cosine == pytest.approx(0.75)
     assert result.snr_db == pytest.approx(10 * np.log10(36 / 25))  # one of four differs, in both of its outputs
+    assert result.snr_median_db is None and result.snr_low_db == pytest.approx(10 * np.log10(9 / 25))
+    interval = stats.binomtest(3, 4).proportion_ci(method="wilson")
+    assert (result.agreement_low, result.agreement_high) == pytest.approx((interval.low, interval.high))
+
+
+def test_one_large_image_does_not_rule_the_ratio_of_the_median_image():
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(101, 5))
+    b = a + 0.01 * rng.normal(size=a.shape)
+    a[0], b[0] = 1000.0, 900.0
+    result = compare_outputs(named("a"), named("b"), a, b, np.zeros(101, int), split="test")
+    each = sorted(20 * np.log10(np.linalg.norm(x) / np.linalg.norm(x - y)) for x, y in zip(a, b, strict=True))
+    assert result.snr_db == pytest.approx(20, abs=0.01)  # of the first image alone
+    assert result.snr_median_db == pytest.approx(each[50]) and result.snr_median_db > 35
+    assert result.snr_low_db == pytest.approx(each[5])
+
+
+def test_an_image_without_any_signal_has_no_ratio():
+    a, b = np.zeros((3, 2)), np.ones((3, 2))
+    result = compare_outputs(named("a"), named("b"), a, b, np.zeros(3, int), split="test")
+    assert result.snr_db is result.snr_median_db is result.snr_low_db is None
 
 
 def test_the_other_one_may_be_right_too():

@@ -125,7 +125,7 @@ def test_the_deploy_graph_runs_inside_the_delegate(nano_int8):
     assert {op.dtype for op in table.ops} == {"int8"}
 
 
-@pytest.mark.slow  # converts a network
+@pytest.mark.exhaustive  # converts a network
 def test_the_plain_graph_falls_off_the_cliff(tmp_path):
     from mixnet_tf.litert.convert import convert
     from mixnet_tf.model import create_model

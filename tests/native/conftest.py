@@ -8,11 +8,13 @@ from native_builds import VARIANTS, Absent, Built, build
 from mixnet_tf.bundles import bundle
 
 
-@pytest.fixture(
-    scope="session", params=["c", *(pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS if name != "c")]
-)
+SLOW, EXHAUSTIVE = pytest.mark.slow, pytest.mark.exhaustive
+MARKS = {"c": (), "cpp": SLOW, "sanitized": SLOW, "valgrind": EXHAUSTIVE, "arm64": EXHAUSTIVE}
+
+
+@pytest.fixture(scope="session", params=[pytest.param(name, marks=MARKS[name]) for name in VARIANTS])
 def built(request, tmp_path_factory) -> Built:
-    """The program as C; in the slow tests also as C++, with sanitizers, under valgrind, and on an emulated arm64."""
+    """The program as C; in slower tests also as C++, with sanitizers, under valgrind, and on an emulated arm64."""
     try:
         return build(request.param, tmp_path_factory.mktemp(f"native_{request.param}"))
     except Absent as reason:

@@ -89,7 +89,6 @@ def test_outputs_are_those_of_python(built, models, digits, name, tmp_path):
     check_outputs(built, models[name], digits.splits["test"].images[:40], tmp_path)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["model.tflite", "model_float32.tflite"])
 def test_outputs_of_a_network_of_photographs_are_those_of_python(built, trained_s, name, tmp_path):
     folder = trained_s / "bundle"
