@@ -75,7 +75,8 @@ def export(
         scores: overrides the recipe's: ``"softmax"``, ``"sigmoid"`` or ``"logits"``.
         labels: the names of the classes, for a classifier's file: a list, a text file with one on each line, or
             ``"imagenet"``; default: those in or beside the model's file, else the data's.
-        about: name, description, version, author and license for the file's metadata; default: the model's name.
+        about: name, description, version, author and license for the file's metadata; what it leaves out is the
+            model's own.
         input_format: what the model takes for an image, one of INPUT_FORMATS, where it does not tell.
         report: a folder for ``report.md``, ``report.json`` and a plot about where the error comes from; only for
             recipes with int8 arithmetic.
@@ -103,6 +104,7 @@ def export(
     verbatim = not (isinstance(source, KerasSource) or recipe.changes or labels or about)
     if not verbatim:  # else a .tflite is written as it was, byte for byte
         float_graph = _with_logits(float_graph, recipe)
+        float_graph.input_format = source.input_format
     if report is not None and calibration is not None:
         calibration = check_reportable(float_graph, calibration)
     judges = _judges(recipe, chosen)
@@ -112,8 +114,8 @@ def export(
     if recipe.scores is not None:
         add_scores(made, recipe.scores)
     if not verbatim:
-        crop = None if calibration is None else calibration.crop_fraction
-        describe(made, about or source.about, names, crop)
+        crop = source.crop_fraction if calibration is None else calibration.crop_fraction
+        describe(made, source.about if about is None else about.over(source.about), names, crop)
     source.result = result
     sources = [chosen, judges, calibration]
     skipped = {path for data in sources if data is not None for path in data.skipped}

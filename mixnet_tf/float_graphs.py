@@ -17,12 +17,13 @@ from mixnet_tf.deploy.verify import verify_deploy
 from mixnet_tf.errors import DeployError
 from mixnet_tf.guard.trial import TRIAL
 from mixnet_tf.litert.convert import at_image_size, convert
-from mixnet_tf.litert.description import About, about_of, labels_of
+from mixnet_tf.litert.description import About, about_of, classes_of, labels_of
 from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.litert.front import lite_front
 from mixnet_tf.litert.runtime import LiteModel
 from mixnet_tf.quantization.recipe import Recipe
 from mixnet_tf.quantization.types import Images, Int8Result
+from mixnet_tf.training.run_models import crop_beside
 
 GRAPHS = ("deploy", "plain")
 _SMALL_TYPES = {getattr(TensorType, name) for name in ("FLOAT16", "INT4", "INT8", "UINT8", "INT16")}
@@ -41,6 +42,7 @@ class KerasSource:
     Attributes:
         about: what the model is called.
         labels: the names of its classes, as far as its file tells.
+        crop_fraction: the part of a resized picture that it was trained to see, as far as its run tells.
         input_format: one of INPUT_FORMATS; None where it is not known.
         result: how the int8 of the last file came about; None where it has float arithmetic.
 
@@ -69,6 +71,7 @@ class KerasSource:
         self._where = where or model.name
         self.about = About(name=model.name)
         self.labels = None if where is None else labels_beside(where, model.outputs[0].shape[-1])
+        self.crop_fraction = None if where is None else crop_beside(where)
         self.input_format = settle(front_of(model), input_format, self._where)
         self.image_size: tuple[int, int] = checked_size(tuple(self._model.inputs[0].shape[1:3]))
         self._deployed: dict[str, keras.Model] = {}
@@ -112,7 +115,9 @@ class TfliteSource:
         self._graph = FlatGraph.read(path)
         self._path, model = path, LiteModel(self._graph)
         self.about = about_of(self._graph) or About(name=path.stem)
-        self.labels = labels_of(self._graph) or labels_beside(path, self._graph.shape(self._graph.outputs[0])[-1])
+        classes = classes_of(self._graph)
+        self.labels = labels_of(self._graph) or (None if classes is None else labels_beside(path, classes))
+        self.crop_fraction = None  # what its file says stays there
         self.image_size, _ = model.image_size, model.output
         self.notes = (f"{path.name} is taken as it is: only a .keras file can be rewritten as the deploy graph",)
         self._wanted_size = image_size

@@ -19,6 +19,7 @@ from mixnet_tf.data.dataset import Split
 from mixnet_tf.data.pixels import preprocess_input
 from mixnet_tf.deploy.deploy import deploy_model
 from mixnet_tf.errors import DeployError, MixNetError
+from mixnet_tf.evidence.classifier import open_classifier
 from mixnet_tf.exporting import export
 from mixnet_tf.float_graphs import KerasSource
 from mixnet_tf.litert.description import About
@@ -403,3 +404,29 @@ def test_where_labels_come_from(model, nano_float32, tmp_path):
     assert inspect_model(run / "f.tflite").labels is None  # this recipe does without
     with pytest.raises(MixNetError, match="labels: found 2, expected 10"):
         make(run / "model.keras", run / "x.tflite", recipe="mobile_float32", labels=["a", "b"])
+
+
+def test_a_foreign_file_that_gets_labels_still_says_what_it_takes(tmp_path):
+    """What it says in its metadata, or what its user says: the metadata is written anew."""
+    kernel = np.random.default_rng(0).normal(size=(48, 10)).astype(np.float32)
+
+    def model(x):
+        return tf.reshape(x, (1, 48)) @ kernel
+
+    path, image = tmp_path / "theirs.tflite", tf.TensorSpec((1, 4, 4, 3), tf.float32, name="image")
+    path.write_bytes(foreign(model, image))
+    export(path, tmp_path / "said.tflite", recipe="float32", labels=NAMES, input_format="signed")
+    about = About(name="theirs", author="Ada")
+    export(tmp_path / "said.tflite", tmp_path / "again.tflite", recipe="float32", labels=NAMES[::-1], about=about)
+    export(tmp_path / "again.tflite", tmp_path / "twice.tflite", recipe="float32", about=About(version="2"))
+    table = inspect_model(tmp_path / "twice.tflite")
+    assert (table.input_format, table.labels) == ("signed", NAMES[::-1])
+    assert table.about == About(name="theirs", author="Ada", version="2")
+
+
+def test_the_crop_of_the_training_travels_with_the_model(model, tmp_path):
+    model.save(tmp_path / "model.keras")
+    (tmp_path / "labels.txt").write_text("\n".join(NAMES))
+    (tmp_path / "training.json").write_text('{"crop_fraction": 1.0}')
+    export(tmp_path, tmp_path / "m.tflite", recipe="mobile_float32", image_size=32)
+    assert open_classifier(tmp_path / "m.tflite").crop_fraction == 1.0

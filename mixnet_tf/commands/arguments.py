@@ -122,14 +122,14 @@ def add_about(parser: argparse.ArgumentParser) -> None:
         group.add_argument(f"--{name}", metavar="TEXT", dest=f"about_{name}", help=help_text)
 
 
-def about(args: argparse.Namespace, name: str) -> "About | None":
-    """Return what the flags of `add_about` say, of a model that is called `name` unless they say otherwise."""
+def about(args: argparse.Namespace) -> "About | None":
+    """Return what the flags of `add_about` say; None for nothing."""
     texts = {key: text for key in _ABOUT if (text := getattr(args, f"about_{key}")) is not None}
     if not texts:
         return None
     from mixnet_tf.litert.description import About
 
-    return About(**({"name": name} | texts))
+    return About(**texts)
 
 
 def add_volume(parser: argparse.ArgumentParser) -> None:

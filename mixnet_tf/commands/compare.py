@@ -51,7 +51,8 @@ def show(result: dict[str, Any]) -> None:
     show_table(("model", "top-1", "95 % interval", "top-5", "only this one right"), rows)
     interval = f"{result['agreement_low']:.2%} to {result['agreement_high']:.2%}"
     say()
-    say(f"{result['count']} images: agreement {result['agreement']:.2%} ({interval}), McNemar p = {result['p_value']:.2g}")
+    agreement = f"agreement {result['agreement']:.2%} ({interval})"
+    say(f"{result['count']} images: {agreement}, McNemar p = {result['p_value']:.2g}")
     snr = snr_text(result["snr_db"], result["measured"])
     if result["snr_db"] is not None:
         median, low = decibels(result["snr_median_db"]), decibels(result["snr_low_db"])

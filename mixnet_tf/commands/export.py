@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         min_agreement=args.min_agreement,
         scores=args.scores,
         labels=args.labels,
-        about=about(args, Path(args.model).stem),
+        about=about(args),
         input_format=args.input_format,
         report=args.report,
         overwrite=args.overwrite,

@@ -77,9 +77,7 @@ def decode(path: str | Path, *, at_least: int | None = None) -> Image.Image:
             if at_least is not None:
                 image.draft(None, (at_least, at_least))
             image.load()
-            with contextlib.suppress(Exception):  # damaged EXIF data: the pixels are good all the same
-                ImageOps.exif_transpose(image, in_place=True)
-            return _to_rgb(image)
+            return upright_rgb(image)
     except DataError:
         raise
     except FileNotFoundError as error:
@@ -94,6 +92,17 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:  # its text would name the file again
         return error.strerror
     return checks.reason(error)
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Return a loaded image as its camera held it, in RGB.
+
+    Raises:
+        ValueError: pixels without a defined range.
+    """
+    with contextlib.suppress(Exception):  # damaged EXIF data: the pixels are good all the same
+        image = ImageOps.exif_transpose(image)
+    return _to_rgb(image)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -35,7 +35,7 @@ def read_labels(source: Sequence[str] | str | Path, classes: int) -> tuple[str, 
     if len(labels) != classes:
         raise DataError(f"{where}: found {len(labels)}, expected {classes}: one for each class of the model")
     for i, label in enumerate(labels):
-        if not isinstance(label, str) or not label.strip() or len(label.splitlines()) > 1:
+        if not isinstance(label, str) or not label.strip() or label.splitlines() != [label]:
             raise DataError(f"{where}: label {i} is {shown(label)}, expected a text of one line")
     return labels
 
@@ -50,9 +50,12 @@ def _from_name(source: str | Path) -> tuple[str, ...]:
     try:
         with path.open("rb") as file:
             content = file.read(_LONGEST + 1)
-        return tuple(content[:_LONGEST].decode().splitlines()) if len(content) <= _LONGEST else ()
+        text = content.decode("utf-8-sig")  # without the mark that Windows puts in front
     except UnicodeDecodeError:
         raise DataError(f"{printable(source)}: no text in UTF-8; expected a label on each line") from None
+    if len(content) > _LONGEST:
+        raise DataError(f"{printable(source)}: has more than {_LONGEST >> 20} MiB; expected a label on each line")
+    return tuple(text.splitlines())
 
 
 def labels_beside(path: str | Path, classes: int) -> tuple[str, ...] | None:

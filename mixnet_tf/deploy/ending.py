@@ -6,9 +6,13 @@ import keras
 
 from mixnet_tf.deploy.graphs import functional
 
-_ACTIVATIONS = {keras.activations.softmax: "softmax", keras.activations.sigmoid: "sigmoid"}
+_ACTIVATIONS = {
+    keras.activations.softmax: "softmax",
+    keras.activations.sigmoid: "sigmoid",
+    keras.activations.linear: "logits",
+}
 _SAME = (keras.layers.Flatten, keras.layers.Reshape, keras.layers.Identity, keras.layers.Dropout)
-_WEIGHTED = (keras.layers.Dense, keras.layers.Conv2D, keras.layers.GlobalAveragePooling2D, keras.layers.Rescaling)
+_LINEAR = (keras.layers.GlobalAveragePooling2D, keras.layers.Rescaling)
 
 
 def scores_of_keras(model: keras.Model) -> str | None:
@@ -24,21 +28,25 @@ def scores_of_keras(model: keras.Model) -> str | None:
     """
     if getattr(model, "outputs", None) is None or len(model.outputs) != 1:
         return None
-    tensor = functional(model).outputs[0]
-    layer = _writer(tensor)
-    while isinstance(layer, _SAME):
-        tensor = layer.input
-        layer = _writer(tensor)
+    layer, scaled = _writer(functional(model).outputs[0]), False
+    while isinstance(layer, (*_SAME, *_LINEAR)) or _does_nothing(layer):
+        scaled |= isinstance(layer, _LINEAR)
+        layer = _writer(layer.input)
+    scores = _scores_of(layer)
+    return None if scaled and scores != "logits" else scores  # half a probability is none
+
+
+def _scores_of(layer: Any) -> str | None:
     if isinstance(layer, keras.Model):
         return scores_of_keras(layer)
     if isinstance(layer, keras.layers.Softmax):
         return "softmax"
-    activation = getattr(layer, "activation", None)
-    if isinstance(layer, keras.layers.Activation) and activation not in _ACTIVATIONS:
-        return None
-    if activation in _ACTIVATIONS:
-        return _ACTIVATIONS[activation]
-    return "logits" if isinstance(layer, _WEIGHTED) else None
+    told = isinstance(layer, keras.layers.Dense | keras.layers.Conv2D | keras.layers.Activation)
+    return _ACTIVATIONS.get(layer.activation) if told else None
+
+
+def _does_nothing(layer: Any) -> bool:
+    return isinstance(layer, keras.layers.Activation) and layer.activation is keras.activations.linear
 
 
 def _writer(tensor: Any) -> Any:

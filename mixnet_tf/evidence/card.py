@@ -47,7 +47,7 @@ class Card:
 def model_card(card: Card) -> str:
     """Return the card."""
     about = card.table.about
-    name = about.name if about else "Image classifier"
+    name = about.name if about and about.name else "Image classifier"
     lines = [
         f"# {escaped(name)}",
         "",

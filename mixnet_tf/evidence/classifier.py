@@ -15,7 +15,7 @@ from mixnet_tf.data.input_format import known, prepare, settle
 from mixnet_tf.data.labels import labels_beside
 from mixnet_tf.data.pixels import evaluation_pixels
 from mixnet_tf.errors import MixNetError, missing_packages
-from mixnet_tf.training.run_models import keras_or_lite
+from mixnet_tf.training.run_models import crop_beside, keras_or_lite
 
 if TYPE_CHECKING:  # a .tflite does without Keras
     import keras
@@ -64,6 +64,10 @@ class Classifier:
             MixNetError: the model does not tell what its outputs are, and they are no probabilities as they are.
         """
         sums = outputs.sum(axis=1)
+        if self.classes == 1 and self.scores not in ("softmax", "sigmoid"):
+            raise MixNetError(
+                f"{self.path}: gives one number, which is no probability; expected a model with a sigmoid"
+            )
         if self.scores in ("softmax", "sigmoid") or (np.abs(sums - 1).max() < 0.02 and outputs.min() >= 0):
             return outputs
         if self.scores is None:
@@ -88,6 +92,20 @@ def alike(
     if "softmax" in (a.scores, b.scores):  # which forgets what is added to all
         logits = [values - values.mean(axis=1, keepdims=True) for values in logits]
     return "logits", logits[0], logits[1]
+
+
+def check_same_classes(a: Classifier, b: Classifier) -> None:
+    """Refuse two classifiers that name the same classes in another order: their outputs do not compare.
+
+    Raises:
+        MixNetError: a class of one is another class of the other.
+    """
+    for i, label in enumerate(a.labels or ()):
+        if b.labels is not None and label in b.labels and b.labels.index(label) != i:
+            raise MixNetError(
+                f"{b.path}: its class {b.labels.index(label)} is {label!r}, which is class {i} of {a.path}; expected "
+                "the classes in the same order"
+            )
 
 
 @missing_packages()
@@ -166,8 +184,9 @@ def _classifier(model: Any, where: str, input_format: str | None) -> Classifier:
     def run(pixels: np.ndarray) -> np.ndarray:
         return np.asarray(model(prepare(pixels, taken), training=False))
 
+    crop = crop_beside(where) or CROP_FRACTION
     return Classifier(
-        where, run, model.input_shape[1:3], classes, scores_of_keras(model), labels_beside(where, classes)
+        where, run, model.input_shape[1:3], classes, scores_of_keras(model), labels_beside(where, classes), crop
     )
 
 
@@ -222,14 +241,14 @@ def predict(
     classifier = open_classifier(model, input_format)
     natural = images.shape[1:3] if isinstance(images, np.ndarray) and images.ndim == 4 else None
     size = fit_size(classifier, natural, image_size)
-    pixels = list(_pixels(images, size))
+    pixels = list(_pixels(images, size, classifier.crop_fraction))
     batches = [np.stack(pixels[i : i + _BATCH]) for i in range(0, len(pixels), _BATCH)]
     if not batches:
         raise MixNetError("images: found none, expected at least one")
     return np.concatenate([classifier.predict(batch) for batch in batches])
 
 
-def _pixels(images: Any, size: tuple[int, int]) -> Iterable[np.ndarray]:
+def _pixels(images: Any, size: tuple[int, int], crop_fraction: float) -> Iterable[np.ndarray]:
     """Yield uint8 (height, width, 3) of every image."""
     from PIL import Image
 
@@ -242,4 +261,4 @@ def _pixels(images: Any, size: tuple[int, int]) -> Iterable[np.ndarray]:
         return (evaluation_pixels(Image.fromarray(image), size, 1.0) for image in images)
     if not isinstance(images, list | tuple) or not all(isinstance(path, str | Path) for path in images):
         raise MixNetError(f"images: found {shown(images)}, expected paths, or uint8 pixels (n, height, width, 3)")
-    return (evaluation_pixels(decode(str(path)), size, CROP_FRACTION) for path in images)
+    return (evaluation_pixels(decode(str(path)), size, crop_fraction) for path in images)

@@ -10,7 +10,7 @@ import numpy as np
 from mixnet_tf.checks import ImageSize
 from mixnet_tf.data.dataset import ImageData
 from mixnet_tf.data.sources import Source, as_data
-from mixnet_tf.evidence.classifier import Classifier, alike, open_classifier
+from mixnet_tf.evidence.classifier import Classifier, alike, check_same_classes, open_classifier
 from mixnet_tf.evidence.evaluation import outputs_of
 from mixnet_tf.metrics import (
     Accuracy,
@@ -48,8 +48,8 @@ class Comparison:
         agreement_high: upper end of it.
         measured: what the rest is of: ``"logits"``, ``"probabilities"`` where one model rounds them, or
             ``"outputs"`` where one does not tell.
-        snr_db: power of the first one's outputs over that of the difference, in decibels; None for no difference. Images with large
-            outputs rule it.
+        snr_db: power of the first one's outputs over that of the difference, in decibels; None for no difference.
+            Images with large outputs rule it.
         snr_median_db: the same of one image, the median over the images; None for no difference.
         snr_low_db: the same, the 5th percentile.
         cosine: mean cosine of the outputs of an image.
@@ -104,6 +104,7 @@ def compare(
         0.994
     """
     classifiers = [open_classifier(path, name) for path, name in zip((a, b), input_formats, strict=True)]
+    check_same_classes(*classifiers)
     images = as_data(data, split=split, classes=classifiers[0].classes).checked(split)
     any_size = image_size if image_size is not None else _fixed_size(classifiers)
     (outputs_a, labels), (outputs_b, _) = (

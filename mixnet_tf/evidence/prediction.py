@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from mixnet_tf.checks import ImageSize, integer, shown
+from mixnet_tf.checks import ImageSize, integer, reason, shown
 from mixnet_tf.data.choices import IMAGE_SUFFIXES
-from mixnet_tf.data.decoding import decode
+from mixnet_tf.data.decoding import decode, upright_rgb
 from mixnet_tf.data.labels import read_labels
 from mixnet_tf.data.pixels import evaluation_pixels
 from mixnet_tf.errors import DataError, MixNetError, printable
@@ -105,7 +105,10 @@ def _opened(image: Any) -> Image.Image:
     if isinstance(image, str | Path):
         return decode(image)
     if isinstance(image, Image.Image):
-        return image.convert("RGB")
+        try:
+            return upright_rgb(image)
+        except Exception as error:  # a file behind it may be damaged
+            raise DataError(f"image: not readable ({reason(error)})") from error
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[-1] == 3:
         return Image.fromarray(image)
     raise MixNetError(f"image: found {shown(image)}, expected a file, a Pillow image, or uint8 pixels (h, w, 3)")

@@ -5,6 +5,7 @@ file's metadata, which names a file with the labels that is attached to the ``.t
 """
 
 import dataclasses
+import itertools
 import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,21 +30,26 @@ _IMAGE, _FEATURES, _RGB, _NORMALIZATION, _AXIS_LABELS = (np.uint8(n) for n in (2
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class About:
-    """What people want to know of a file; all but the name may be None.
+    """What people want to know of a file, or None.
 
     Attributes:
-        name: of the model.
+        name: of the model; for an export, None leaves it its own.
         description: what it is for.
         version: of the model.
         author: who made it.
         license: under which it may be used.
     """
 
-    name: str
+    name: str | None = None
     description: str | None = None
     version: str | None = None
     author: str | None = None
     license: str | None = None
+
+    def over(self, earlier: "About") -> "About":
+        """Return this, and what an earlier one says where this says nothing."""
+        said = {key: text for key, text in dataclasses.asdict(self).items() if text is not None}
+        return dataclasses.replace(earlier, **said)
 
 
 def describe(graph: FlatGraph, about: About, labels: Sequence[str] | None, crop: float | None = None) -> None:
@@ -57,7 +63,7 @@ def describe(graph: FlatGraph, about: About, labels: Sequence[str] | None, crop:
     """
     if crop is not None:
         set_crop_fraction(graph.model, crop)
-    texts = {_NAME: about.name, _TEXT: about.description, _VERSION: about.version}
+    texts = {_NAME: about.name or "", _TEXT: about.description, _VERSION: about.version}
     texts |= {_AUTHOR: about.author, _LICENSE: about.license, _MIN_PARSER: "1.0.0"}
     subgraph = {
         _INPUTS: [_input(graph, index) for index in graph.inputs],
@@ -145,20 +151,27 @@ def labels_of(graph: FlatGraph) -> tuple[str, ...] | None:
     Raises:
         DeployError: labels that cannot be read, or that are not as many as the outputs.
     """
-    model = _read(graph)
+    classes, model = classes_of(graph), _read(graph)
+    if classes is None or not graph.attachments:
+        return None
     tensors = [] if model is None else _tensors(model, _OUTPUTS)
-    files = [file.text(_NAME) or "" for tensor in tensors for file in tensor.tables(_FILES)]
-    name = next((name for name in files if name in graph.attachments), _LABELS)
+    files = (file.text(_NAME) or "" for tensor in tensors for file in tensor.tables(_FILES))
+    name = next((name for name in itertools.islice(files, _MOST) if name in graph.attachments), _LABELS)
     if name not in graph.attachments:
         return None
     try:
         labels = tuple(graph.attachments[name].decode().splitlines())
     except UnicodeDecodeError:
         raise DeployError(f"{graph.where}: its labels are no UTF-8 text") from None
-    classes = graph.shape(graph.outputs[0])[-1]
     if len(labels) != classes:
         raise DeployError(f"{graph.where}: holds {len(labels)} labels for {classes} classes")
     return labels
+
+
+def classes_of(graph: FlatGraph) -> int | None:
+    """Return how many classes a classifier has; None for what has another output than (1, classes)."""
+    shapes = [graph.shape(index) for index in graph.outputs]
+    return shapes[0][1] if [len(shape) for shape in shapes] == [2] else None
 
 
 def normalization_of(graph: FlatGraph) -> tuple[np.ndarray, np.ndarray] | None:

@@ -240,14 +240,9 @@ class FlatGraph:
     def prepend(
         self, kind: str, name: str, constants: tuple[int, ...] = (), options: Any = None, **tensor: Any
     ) -> None:
-        """Put an operator before the input; it reads a new input called `name` of the old one's shape.
+        """Put an operator before the input. It reads `constants`, and a new input of the old one's shape.
 
-        Args:
-            kind: ``"QUANTIZE"`` or ``"DEPTHWISE_CONV_2D"``.
-            name: of the new input tensor.
-            constants: what the operator reads besides.
-            options: of the operator, in LiteRT's schema.
-            **tensor: type and quantization of the new input.
+        The new input is called `name`, and `tensor` holds its type and quantization.
         """
         (old,) = self.inputs
         new = self._add_tensor(name, self.shape(old), **tensor)
@@ -256,10 +251,13 @@ class FlatGraph:
         self._rename(old, new, "inputs")
         self._changed()
 
-    def drop_last(self) -> None:
-        """Take the last operator off; what it reads becomes the output."""
-        new, (old,) = int(self._subgraph.operators.pop().inputs[0]), self.outputs
-        self._subgraph.outputs = np.array([new], np.int32)
+    def drop(self, op: Op) -> None:
+        """Take an operator of one input out: who reads its output, or gives it out, has its input instead."""
+        (new,), (old,), operators = op.inputs, op.outputs, self._subgraph.operators
+        del operators[self.ops.index(op)]
+        for reader in operators:
+            reader.inputs = np.array([new if index == old else index for index in _indices(reader.inputs)], np.int32)
+        self._subgraph.outputs = np.array([new if index == old else index for index in self.outputs], np.int32)
         self._rename(old, new, "outputs")
         self._changed()
 

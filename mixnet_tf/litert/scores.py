@@ -6,12 +6,11 @@ from mixnet_tf.data.choices import SCORES
 from mixnet_tf.errors import DeployError
 from mixnet_tf.litert.flatgraph import FlatGraph, Op
 
+_NO_ACTIVATION = schema.ActivationFunctionType.NONE
 _ENDS = {"SOFTMAX": "softmax", "LOGISTIC": "sigmoid"}
-_LINEAR = (
-    *("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "BATCH_MATMUL", "ADD", "SUB", "MUL", "MEAN", "SUM"),
-    "CONCATENATION",
-)
+_WEIGHTED = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "BATCH_MATMUL")
 _SAME = ("RESHAPE", "SQUEEZE", "QUANTIZE", "DEQUANTIZE")
+_LINEAR = (*_SAME, "ADD", "SUB", "MUL", "MEAN", "SUM", "CONCATENATION", "AVERAGE_POOL_2D")
 
 
 def scores_of(graph: FlatGraph) -> str | None:
@@ -25,7 +24,26 @@ def scores_of(graph: FlatGraph) -> str | None:
     op = _last(graph)
     if op is None or len(graph.shape(graph.outputs[0])) != 2:
         return None
-    return "logits" if op.name in _LINEAR else _ENDS.get(op.name)
+    return _ENDS.get(op.name) or ("logits" if _is_linear(op, graph) else None)
+
+
+def _is_linear(last: Op, graph: FlatGraph) -> bool:
+    """Say whether what an operator gives is a weighted sum, of which nothing but sums and means are taken."""
+    writers = {index: op for op in graph.ops for index in op.outputs}
+    waiting, seen = [last], {last.outputs}
+    while waiting:
+        op = waiting.pop()
+        if getattr(op.options, "fusedActivationFunction", _NO_ACTIVATION) != _NO_ACTIVATION:
+            return False
+        if op.name in _WEIGHTED:
+            continue
+        sources = [index for index in op.inputs if index >= 0 and not graph.is_constant(index)]
+        if op.name not in _LINEAR or not sources or not all(index in writers for index in sources):
+            return False
+        new = {writers[index].outputs: writers[index] for index in sources}
+        waiting += [op for outputs, op in new.items() if outputs not in seen]
+        seen |= set(new)
+    return True
 
 
 def is_rounded(graph: FlatGraph) -> bool:
@@ -60,10 +78,11 @@ def _last(graph: FlatGraph) -> Op | None:
 def to_logits(graph: FlatGraph) -> None:
     """Take a softmax or sigmoid off the end of a graph: int8 would round its small probabilities to nothing.
 
-    Given: logits (1, c) → SOFTMAX → y. Result: logits (1, c).
+    Given: logits (1, c) → SOFTMAX → y. Result: logits (1, c); a RESHAPE behind it stays.
     """
-    if graph.ops[-1].name in _ENDS and graph.ops[-1].outputs == tuple(graph.outputs):
-        graph.drop_last()
+    op = _last(graph)
+    if op is not None and op.name in _ENDS:
+        graph.drop(op)
 
 
 def add_scores(graph: FlatGraph, scores: str) -> None:
@@ -87,6 +106,8 @@ def check_scores(graph: FlatGraph, asked: str) -> None:
     if [len(shape) for shape in shapes] != [2]:
         outputs = ", ".join(map(str, shapes))
         raise DeployError(f"{graph.where}: gives {outputs}; scores need a classifier, with one output (1, classes)")
+    if asked == "softmax" and shapes[0][1] == 1:
+        raise DeployError(f"{graph.where}: gives one number, whose softmax is always 1; expected --scores sigmoid")
     given = scores_of(graph)
     if given is None:
         raise DeployError(

@@ -127,6 +127,7 @@ def train(
             "data": data.name,
             "class_names": list(data.class_names),
             "images": fingerprint(data),
+            "crop_fraction": data.crop_fraction,
             "image_size": size,
             "padding": padding,
             "training": dataclasses.asdict(training),

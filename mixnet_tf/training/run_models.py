@@ -1,10 +1,11 @@
 """Files of models that a command or a function is given: a run's folder stands for the one in it."""
 
+import json
 from pathlib import Path
 
 from mixnet_tf.checks import complaint
 from mixnet_tf.errors import DeployError, MixNetError
-from mixnet_tf.training.run_folder import MODEL, holds_run
+from mixnet_tf.training.run_folder import MODEL, REQUEST, holds_run
 
 _MAKE = "mixnet-tf export {} --recipe float32 --output F.tflite"
 
@@ -23,6 +24,15 @@ def keras_or_lite(path: str | Path) -> Path:
     if holds_run(path):
         raise MixNetError(f"{path}: its training has not ended, so there is no {MODEL} yet; continue it with --resume")
     raise MixNetError(f"{path}: a folder without {MODEL}; expected a .keras or a .tflite file, or the folder of a run")
+
+
+def crop_beside(path: str | Path) -> float | None:
+    """Return the part of a resized picture that evaluation kept in the run that a model is from; None without a run."""
+    try:
+        crop = json.loads((Path(path).parent / REQUEST).read_text(encoding="utf-8"))["crop_fraction"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return crop if isinstance(crop, int | float) and 0 < crop <= 1 else None
 
 
 def lite(model: object) -> Path:

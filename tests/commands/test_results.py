@@ -80,7 +80,9 @@ def test_compare_counts_by_hand(job, few_digits, by_hand, capsys):
     assert result["snr_db"] == pytest.approx(power, abs=1e-3)
     text = shown(capsys, "compare", result)
     assert f"SNR of the logits {result['snr_db']:.1f} dB, of the median image {result['snr_median_db']:.1f} dB" in text
-    assert f"agreement {result['agreement']:.2%} ({result['agreement_low']:.2%} to {result['agreement_high']:.2%})" in text
+    assert (
+        f"agreement {result['agreement']:.2%} ({result['agreement_low']:.2%} to {result['agreement_high']:.2%})" in text
+    )
 
 
 def test_equal_outputs(job, few_digits, capsys):

@@ -14,6 +14,19 @@ def test_from_a_list_and_from_a_file(tmp_path):
     )
 
 
+def test_what_windows_puts_in_front_is_no_part_of_the_first_label(tmp_path):
+    path = tmp_path / "names.txt"
+    path.write_text("cat\r\ndog\r\n", encoding="utf-8-sig", newline="")
+    assert read_labels(path, 2) == ("cat", "dog")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n", "\x85", "\u2028"])
+def test_a_label_ends_without_a_line_break(end):
+    """As `readlines` leaves it: in the file it would be two."""
+    with pytest.raises(DataError, match=r"label 1 is 'dog.*expected a text of one line"):
+        read_labels(["cat", f"dog{end}"], 2)
+
+
 def test_imagenet_has_the_published_order():
     labels = read_labels("imagenet", 1000)
     assert [labels[i] for i in (0, 207, 281, 999)] == ["tench", "golden retriever", "tabby", "toilet tissue"]
@@ -26,7 +39,7 @@ def test_imagenet_has_the_published_order():
         (b"a\nb\nc\n", "found 3, expected 2"),
         (b"a\n\n", "label 1 is '', expected a text of one line"),
         (b"\xff\xfe\n", "no text in UTF-8; expected a label on each line"),
-        (b"x" * 2**21, "found 0, expected 2"),
+        (b"x" * 2**21, "has more than 1 MiB; expected a label on each line"),
     ],
 )
 def test_a_file_that_does_not_fit(content, message, tmp_path):

@@ -16,7 +16,6 @@ from mixnet_tf.errors import DeployError
 from mixnet_tf.exporting import export
 from mixnet_tf.layers import MixConv2D, MixDepthBlock
 from mixnet_tf.model import create_feature_extractor, create_model
-from mixnet_tf.saving import load_model
 from mixnet_tf.schema import shipped_files
 from mixnet_tf.training.freezing import unfreeze
 

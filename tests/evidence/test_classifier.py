@@ -1,5 +1,6 @@
 """One verb for images and models of every kind; Keras' own predictions decide."""
 
+import shutil
 from pathlib import Path
 
 import keras
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mixnet_tf import Predictor
 from mixnet_tf.errors import MixNetError
 from mixnet_tf.evidence.classifier import predict
 from mixnet_tf.evidence.comparison import compare
@@ -36,6 +38,27 @@ def test_models_and_images_of_every_kind(trained_nano, nano_float32, pixels, fil
         np.testing.assert_allclose(predict(opened, pixels), expected, atol=1e-4)
     np.testing.assert_allclose(predict(model, files), expected[:4], atol=1e-4)
     np.testing.assert_allclose(predict(model, str(files[2])), expected[2:3], atol=1e-4)
+
+
+def test_files_are_cropped_as_the_model_wants(trained_nano, nano_int8, pixels, tmp_path):
+    """A file from digits says that nothing is cropped, and so does the run of a .keras."""
+    Image.fromarray(pixels[0]).save(tmp_path / "x.png")
+    np.testing.assert_array_equal(predict(nano_int8, tmp_path / "x.png"), predict(nano_int8, pixels[:1]))
+    shutil.copyfile(trained_nano, tmp_path / "model.keras")
+    cropped = predict(tmp_path / "model.keras", tmp_path / "x.png")
+    (tmp_path / "training.json").write_text('{"crop_fraction": 1.0}')
+    whole = predict(tmp_path / "model.keras", tmp_path / "x.png")
+    np.testing.assert_allclose(whole, predict(trained_nano, pixels[:1]), atol=1e-5)
+    assert np.abs(whole - cropped).max() > 0.1
+
+
+def test_one_number_is_no_probability(pixels):
+    image = keras.Input((32, 32, 3))
+    logit = keras.layers.Dense(1)(keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(image)))
+    sigmoid = keras.layers.Activation("sigmoid")(logit)
+    assert 0 < Predictor(keras.Model(image, sigmoid))(pixels[0])[0][1] < 1
+    with pytest.raises(MixNetError, match="gives one number, which is no probability"):
+        Predictor(keras.Model(image, logit))(pixels[0])
 
 
 def test_arrays_of_another_size_are_resized(trained_nano, pixels):

@@ -8,7 +8,7 @@ from scipy import stats
 from mixnet_tf.data.dataset import ImageData, Split
 from mixnet_tf.errors import MixNetError
 from mixnet_tf.evidence import comparison as module
-from mixnet_tf.evidence.classifier import Classifier
+from mixnet_tf.evidence.classifier import Classifier, check_same_classes
 from mixnet_tf.evidence.comparison import compare, compare_outputs
 from mixnet_tf.metrics import wilson
 
@@ -110,6 +110,15 @@ def test_models_of_two_sizes_get_each_their_own(sizes):
 def test_a_size_that_a_model_does_not_take(sizes):
     with pytest.raises(MixNetError, match=r"^32: takes images of 32 x 32, not 24 x 24$"):
         compare("any", "32", photos(), image_size=24)
+
+
+def test_classes_in_another_order_do_not_compare():
+    cats, dogs = named("a", labels=("cat", "dog")), named("b", labels=("dog", "cat"))
+    check_same_classes(cats, cats)
+    check_same_classes(cats, named("b"))
+    check_same_classes(cats, named("b", labels=("Katze", "Hund")))
+    with pytest.raises(MixNetError, match="b: its class 1 is 'cat', which is class 0 of a; expected the classes in"):
+        check_same_classes(cats, dogs)
 
 
 def test_real_files(trained_nano, nano_float32, digits, tmp_path):

@@ -52,6 +52,21 @@ def test_a_file_an_array_and_an_image_are_the_same(model, photos):
     assert predictor(path) == predictor(str(path)) == predictor(np.asarray(image)) == predictor(image.convert("RGBA"))
 
 
+def test_an_image_is_what_its_file_is(model, tmp_path):
+    """Turned as its camera was held, and 16 bits of gray are not clipped at 255."""
+    predictor, rng = Predictor(model), np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (48, 64))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # held upright
+    Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "turned.jpg", exif=exif)
+    Image.fromarray((257 * pixels).astype(np.uint16)).save(tmp_path / "gray.png")
+    for name in ("turned.jpg", "gray.png"):
+        assert predictor(Image.open(tmp_path / name)) == predictor(tmp_path / name), name
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "turned.jpg").read_bytes()[:-500])
+    with pytest.raises(MixNetError, match="image: not readable"):
+        predictor(Image.open(tmp_path / "cut.jpg"))
+
+
 def test_logits_become_probabilities(nano_float32, photos, digits):
     (row,) = Predictor(nano_float32, labels=NAMES)(photos / "0.png", top=1)
     (logits,) = LiteModel(nano_float32)(digits.splits["test"].images[:1])

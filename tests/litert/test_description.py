@@ -12,7 +12,7 @@ from mixnet_tf.litert.attachments import with_attachments
 from mixnet_tf.litert.description import About, about_of, describe, labels_of, normalization_of
 from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.litert.front import lite_front
-from mixnet_tf.litert.metadata import entry, set_entry
+from mixnet_tf.litert.metadata import crop_fraction, entry, set_entry
 from mixnet_tf.litert.op_table import inspect_model
 from mixnet_tf.litert.runtime import LiteModel
 
@@ -51,6 +51,32 @@ def test_the_same_bytes_every_time(described, nano_float32):
     assert labels_of(again) is None and about_of(again) == About(name="other")
     describe(again, ABOUT, LABELS)  # once more: nothing is left of the one before
     assert again.content() == described.content()
+
+
+def test_what_is_not_said_again_stays():
+    assert About(version="2").over(ABOUT) == About(
+        name="sorter", description="sorts", version="2", author="Ada", license="MIT"
+    )
+
+
+def test_labels_are_those_of_a_classifier(nano_float32):
+    """Others have files with names, too: of what a detector finds, say."""
+    graph = FlatGraph.read(nano_float32)
+    describe(graph, ABOUT, LABELS[:3])
+    with pytest.raises(DeployError, match="holds 3 labels for 10 classes"):
+        labels_of(graph)
+    graph.append("RESHAPE", "boxes", type=schema.TensorType.FLOAT32)
+    graph.tensors[graph.outputs[0]].shape = np.array([1, 5, 2], np.int32)
+    assert labels_of(graph) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "fraction"), [(b"0.5", 0.5), (b"1", 1), (b"1e-9", 0.875), (b"2", 0.875), (b"nan", 0.875)]
+)
+def test_a_crop_that_cannot_be_is_none(text, fraction, nano_float32):
+    graph = FlatGraph.read(nano_float32)
+    set_entry(graph.model, "mixnet_tf.crop_fraction", text)
+    assert crop_fraction(graph.model) == fraction
 
 
 def test_a_copy_that_is_changed_keeps_them(described):

@@ -26,7 +26,18 @@ ENDS = {
     "sigmoid": [LAYERS.Dense(5, activation="sigmoid")],
     "logits": [LAYERS.Dense(5)],
     "logits, then dropout": [LAYERS.Dense(5), LAYERS.Dropout(0.5)],
+    "logits, scaled": [LAYERS.Dense(5), LAYERS.Rescaling(2.0), LAYERS.Activation("linear")],
 }
+NO_ENDS = {
+    "half a softmax": [LAYERS.Dense(5, activation="softmax"), LAYERS.Rescaling(0.5)],
+    "the mean of softmaxes": [
+        *(LAYERS.Reshape((4, 4, 3)), LAYERS.Conv2D(5, 1, activation="softmax")),
+        LAYERS.GlobalAveragePooling2D(),
+    ],
+    "relu": [LAYERS.Dense(5, activation="relu")],
+    "relu6": [LAYERS.Dense(5, activation="relu6")],
+}
+"""What tells of no probabilities and of no logits."""
 
 
 @pytest.mark.parametrize("kind", ENDS)
@@ -34,6 +45,35 @@ def test_keras_and_its_file_say_the_same(kind):
     keras_model = model(*ENDS[kind])
     name = kind.split()[0].rstrip(",")
     assert scores_of_keras(keras_model) == scores_of(convert(keras_model, image_size=4)) == name
+
+
+@pytest.mark.parametrize("kind", NO_ENDS)
+def test_what_is_neither_is_taken_for_neither(kind):
+    keras_model = model(*NO_ENDS[kind])
+    graph = convert(keras_model, image_size=4)
+    assert scores_of_keras(keras_model) is scores_of(graph) is None
+    with pytest.raises(DeployError, match="does not tell softmax, sigmoid, logits apart"):
+        check_scores(graph, "softmax")
+
+
+def test_the_mean_of_two_softmaxes_is_neither():
+    image = keras.Input((4, 4, 3))
+    heads = [LAYERS.Dense(5, activation="softmax")(LAYERS.Flatten()(image)) for _ in range(2)]
+    keras_model = keras.Model(image, LAYERS.Average()(heads))
+    assert scores_of_keras(keras_model) is scores_of(convert(keras_model, image_size=4)) is None
+
+
+def test_a_sum_of_logits_is_logits():
+    image = keras.Input((4, 4, 3))
+    heads = [LAYERS.Dense(5)(LAYERS.Flatten()(image)) for _ in range(2)]
+    assert scores_of(convert(keras.Model(image, LAYERS.Average()(heads)), image_size=4)) == "logits"
+
+
+def test_one_number_has_no_softmax():
+    graph = convert(model(LAYERS.Dense(1)), image_size=4)
+    check_scores(graph, "sigmoid")
+    with pytest.raises(DeployError, match="gives one number, whose softmax is always 1; expected --scores sigmoid"):
+        check_scores(graph, "softmax")
 
 
 def test_a_nested_model_tells_too():
@@ -49,10 +89,13 @@ def test_another_end_does_not_tell():
         check_scores(graph, "softmax")
 
 
-@pytest.mark.parametrize("scores", ["softmax", "sigmoid"])
-def test_a_softmax_or_sigmoid_comes_off_and_on(scores):
-    """By Keras' own layers with the same weights."""
-    ending, plain = model(*ENDS[scores]), model(*ENDS["logits"])
+@pytest.mark.parametrize(
+    ("kind", "scores"),
+    [("softmax", "softmax"), ("sigmoid", "sigmoid"), ("softmax as an activation", "softmax")],
+)
+def test_a_softmax_or_sigmoid_comes_off_and_on(kind, scores):
+    """By Keras' own layers with the same weights; a reshape may follow."""
+    ending, plain = model(*ENDS[kind]), model(*ENDS["logits"])
     plain.set_weights(ending.get_weights())
     graph = convert(ending, image_size=4)
     to_logits(graph)

@@ -55,6 +55,7 @@ def test_a_run_says_what_was_asked(whole_run, config, data, quick):
     assert asked == {
         "data": "images",
         "class_names": ["0", "1"],
+        "crop_fraction": 1.0,
         "image_size": [16, 16],
         "padding": "symmetric",
         "training": dataclasses.asdict(quick),
