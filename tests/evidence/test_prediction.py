@@ -61,10 +61,11 @@ def test_an_image_is_what_its_file_is(model, tmp_path):
     Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "turned.jpg", exif=exif)
     Image.fromarray((257 * pixels).astype(np.uint16)).save(tmp_path / "gray.png")
     for name in ("turned.jpg", "gray.png"):
-        assert predictor(Image.open(tmp_path / name)) == predictor(tmp_path / name), name
+        with Image.open(tmp_path / name) as image:
+            assert predictor(image) == predictor(tmp_path / name), name
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "turned.jpg").read_bytes()[:-500])
-    with pytest.raises(MixNetError, match="image: not readable"):
-        predictor(Image.open(tmp_path / "cut.jpg"))
+    with Image.open(tmp_path / "cut.jpg") as cut, pytest.raises(MixNetError, match="image: not readable"):
+        predictor(cut)
 
 
 def test_logits_become_probabilities(nano_float32, photos, digits):
