@@ -71,7 +71,7 @@ def test_the_card_has_the_numbers(made, digits):
     assert f"| model.tflite | {right:.2%} (" in card
     assert "| trained on | digits: 1295 images |" in card and "359 images, the test split of digits." in card
     assert "# digit \\| reader" in card and "| author | Ada \\<b\\> |" in card  # a name cannot break the table
-    assert "**Picture**: RGB, upright. Resize it to 32 x 32" in card  # digits are not cropped
+    assert "ratio, until it covers 32 x 32 (height" in card  # digits are not cropped
     size = (made / "model.tflite").stat().st_size
     assert f"| size | {size / 1e6:.2f} MB |" in card
 
