@@ -5,7 +5,7 @@ import hashlib
 import re
 from pathlib import Path
 
-from mixnet_tf.bundles import MANIFEST, MODEL, TWIN, read_manifest
+from mixnet_tf.bundles.manifest import MANIFEST, MODEL, TWIN, read_manifest
 from mixnet_tf.errors import MixNetError
 
 PLAIN = "model_plain.tflite"
