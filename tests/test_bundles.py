@@ -129,6 +129,13 @@ def test_a_golden_of_another_size_is_told(name, size, folder):
         verify(folder)
 
 
+def test_a_golden_that_is_no_number_is_told_without_a_warning(folder):
+    signaling = bytes.fromhex("0100a07f") * 10  # subtracting from it is invalid
+    rewrite(folder, lambda manifest: manifest, **{"goldens/0.model.f32": signaling})
+    with pytest.raises(MixNetError, match=r"0\.rgb gives probabilities that differ by nan from the golden ones"):
+        verify(folder)
+
+
 def test_a_missing_file_is_told(folder):
     (folder / "goldens" / "1.rgb").unlink()
     with pytest.raises(MixNetError, match=r"goldens/1\.rgb: missing; the manifest names it"):
