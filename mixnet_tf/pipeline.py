@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from mixnet_tf.bundles import bundle
+from mixnet_tf.bundles.making import bundle
 from mixnet_tf.checks import ImageSize
 from mixnet_tf.config import load_config
 from mixnet_tf.data.augmentation import Augmentation

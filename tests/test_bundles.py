@@ -1,18 +1,24 @@
 """A folder to hand over: what is in it, what it is checked for, and which files it is not made of."""
 
+import dataclasses
 import hashlib
 import json
+import math
 import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from mixnet_tf.bundles import bundle, verify
+import mixnet_tf
+from mixnet_tf.bundles.making import bundle
+from mixnet_tf.bundles.verification import verify
 from mixnet_tf.cli import main
 from mixnet_tf.data.sources import load_data
 from mixnet_tf.errors import MixNetError
 from mixnet_tf.exporting import export
+from mixnet_tf.litert.description import about_of, describe
+from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.litert.runtime import LiteModel
 
 NAMES_OF_DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -71,7 +77,7 @@ def test_the_card_has_the_numbers(made, digits):
     assert f"| model.tflite | {right:.2%} (" in card
     assert "| trained on | digits: 1295 images |" in card and "359 images, the test split of digits." in card
     assert "# digit \\| reader" in card and "| author | Ada \\<b\\> |" in card  # a name cannot break the table
-    assert "**Picture**: RGB, upright. Resize it to 32 x 32" in card  # digits are not cropped
+    assert "ratio, until it covers 32 x 32 (height" in card  # digits are not cropped
     size = (made / "model.tflite").stat().st_size
     assert f"| size | {size / 1e6:.2f} MB |" in card
 
@@ -99,6 +105,37 @@ def test_a_changed_byte_is_told(name, folder):
         verify(folder)
 
 
+def rewrite(folder, change, **files: bytes) -> None:
+    """Change the manifest, and files with their hashes in it: only what they say may be wrong."""
+    path = folder / "manifest.json"
+    manifest = change(json.loads(path.read_text()))
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+        manifest["files"][name]["sha256"] = hashlib.sha256(content).hexdigest()
+    path.write_text(json.dumps(manifest))
+
+
+def test_a_manifest_of_other_pictures_is_told(folder):
+    rewrite(folder, lambda manifest: {**manifest, "image_size": [48, 32]})
+    with pytest.raises(MixNetError, match=r"model\.tflite: takes images of 32 x 32, not 48 x 32"):
+        verify(folder)
+
+
+@pytest.mark.parametrize(("name", "size"), [("goldens/0.model.f32", 40), ("goldens/0.rgb", 3072)])
+def test_a_golden_of_another_size_is_told(name, size, folder):
+    """One number would be compared with each."""
+    rewrite(folder, lambda manifest: tolerating(manifest, 1), **{name: bytes(4)})
+    with pytest.raises(MixNetError, match=f"{name}: holds 4 bytes, expected {size}"):
+        verify(folder)
+
+
+def test_a_golden_that_is_no_number_is_told_without_a_warning(folder):
+    signaling = bytes.fromhex("0100a07f") * 10  # subtracting from it is invalid
+    rewrite(folder, lambda manifest: manifest, **{"goldens/0.model.f32": signaling})
+    with pytest.raises(MixNetError, match=r"0\.rgb gives probabilities that differ by nan from the golden ones"):
+        verify(folder)
+
+
 def test_a_missing_file_is_told(folder):
     (folder / "goldens" / "1.rgb").unlink()
     with pytest.raises(MixNetError, match=r"goldens/1\.rgb: missing; the manifest names it"):
@@ -120,6 +157,15 @@ def test_other_outputs_are_told(folder):
         verify(folder)
 
 
+def tolerating(manifest, most):
+    return {**manifest, "tolerances": {name: {"litert": most} for name in NAMES[:2]}}
+
+
+def test_a_tolerance_may_be_an_integer(folder):
+    rewrite(folder, lambda manifest: tolerating(manifest, 0))
+    assert [row.tolerance for row in verify(folder)] == [0, 0]
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -129,7 +175,14 @@ def test_other_outputs_are_told(folder):
         lambda manifest: {**manifest, "goldens": [{"image": "goldens/0.rgb"}]},
         lambda manifest: {**manifest, "tolerances": {}},
         lambda manifest: {**manifest, "files": {"../secret": {"sha256": ""}} | manifest["files"]},
-        lambda manifest: {**manifest, "image_size": 32},
+        *(
+            lambda manifest, size=size: {**manifest, "image_size": size}
+            for size in (32, ["a", "b"], [True, 32], [0, 32])
+        ),
+        *(lambda manifest, part=part: {**manifest, "crop_fraction": part} for part in (0, 1.5, "1", None, math.nan)),
+        lambda manifest: {**manifest, "goldens": []},
+        lambda manifest: {**manifest, "goldens": 3},
+        *(lambda manifest, most=most: tolerating(manifest, most) for most in (-0.1, math.nan, math.inf, "0", True)),
     ],
 )
 def test_a_damaged_manifest_is_one_line(damage, folder):
@@ -152,6 +205,28 @@ def test_a_folder_with_other_files_is_left_alone(mobile, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
 
 
+@pytest.mark.parametrize("manifest", ['{"short_name": "app", "icons": []}', None])
+def test_only_a_bundle_is_replaced(manifest, folder, mobile):
+    """An application for the web has a manifest.json, too; a damaged bundle may hold anything."""
+    if manifest is None:
+        rewrite(folder, lambda manifest: {**manifest, "goldens": []})
+    else:
+        (folder / "manifest.json").write_text(manifest)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(MixNetError, match="holds files that are no bundle, or a damaged one") as error:
+        bundle(mobile[0], folder, data="digits", overwrite=True)
+    assert "\n" not in str(error.value) and "expected a new or an empty folder" in str(error.value)
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", ["README.md", "goldens"])
+def test_nothing_is_written_through_a_link(name, folder, mobile, tmp_path):
+    (folder / name).rename(tmp_path / "elsewhere")
+    (folder / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(MixNetError, match=f"{name}: is a link, which would be written through"):
+        bundle(mobile[0], folder, data="digits", overwrite=True)
+
+
 def test_a_bundle_is_replaced_only_if_asked(folder, mobile):
     with pytest.raises(MixNetError, match="holds a bundle already; give --overwrite"):
         bundle(mobile[0], folder, data="digits")
@@ -172,6 +247,49 @@ def test_files_that_are_not_to_ship(nano_int8, nano_float32, trained_nano, tmp_p
     with pytest.raises(MixNetError, match="gives logits, expected float probabilities"):
         bundle(tmp_path / "logits.tflite", tmp_path / "b", data="digits")
     assert not (tmp_path / "b").exists()
+
+
+@pytest.fixture(scope="module")
+def other_twins(mobile, tmp_path_factory):
+    """Twins that do not belong to the model: of another crop, with other labels, for another size."""
+    folder, twins = tmp_path_factory.mktemp("twins"), {}
+    for name, labels, crop in (("crop", NAMES_OF_DIGITS, 0.875), ("labels", NAMES_OF_DIGITS[::-1], 1.0)):
+        graph = FlatGraph.read(mobile[1])
+        describe(graph, about_of(graph), labels, crop)
+        twins[name] = folder / f"{name}.tflite"
+        twins[name].write_bytes(graph.content())
+    twins["size"] = folder / "size.tflite"
+    model = mixnet_tf.create_model("mixnet_nano", classes=10, input_shape=(48, 48, 3))
+    export(model, twins["size"], recipe="mobile_float32", data="digits", labels=NAMES_OF_DIGITS)
+    return twins
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("crop", r"crop fraction is 0\.875, but 1\.0 in"),
+        ("labels", "class 0 is 'nine', but 'zero' in"),
+        ("size", r"image size is \(48, 48\), but \(32, 32\) in"),
+    ],
+)
+def test_a_twin_of_another_model_is_refused_before_it_runs(name, message, mobile, other_twins, tmp_path, monkeypatch):
+    monkeypatch.setattr("mixnet_tf.bundles.making.outputs_of", lambda *arguments: pytest.fail("ran over the images"))
+    with pytest.raises(MixNetError, match=rf"{name}\.tflite: {message} .*; expected a twin exported from the same"):
+        bundle(mobile[0], tmp_path / "b", data="digits", float32=other_twins[name])
+
+
+def test_data_of_another_crop_is_refused(mobile, digits, tmp_path):
+    """The accuracy would be that of other pixels than those that the card and the file ask for."""
+    graph = FlatGraph.read(mobile[0])
+    describe(graph, about_of(graph), NAMES_OF_DIGITS, 0.875)
+    (tmp_path / "photos.tflite").write_bytes(graph.content())
+    line = r"photos\.tflite: keeps 0\.875 of a picture, but digits is evaluated with 1; expected equal fractions"
+    with pytest.raises(MixNetError, match=line):
+        bundle(tmp_path / "photos.tflite", tmp_path / "b", data="digits")
+    bundle(tmp_path / "photos.tflite", tmp_path / "b", data=dataclasses.replace(digits, crop_fraction=0.875))
+    manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
+    assert manifest["crop_fraction"] == 0.875
+    assert "until it covers 36 x 36 (height" in (tmp_path / "b" / "README.md").read_text()
 
 
 def test_data_of_other_classes_is_refused(mobile, tmp_path):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mixnet_tf.bundles import MANIFEST, MODEL, TWIN
+from mixnet_tf.bundles.manifest import MANIFEST, MODEL, TWIN
 from mixnet_tf.demo.page import PLAIN
 from mixnet_tf.litert.description import About, describe
 from mixnet_tf.litert.flatgraph import FlatGraph

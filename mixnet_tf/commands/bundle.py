@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from mixnet_tf.bundles import bundle
+    from mixnet_tf.bundles.making import bundle
 
     data = load_images(args.data, args)
     made = bundle(

@@ -2,13 +2,16 @@
 
 import argparse
 import dataclasses
+import functools
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from mixnet_tf.commands.arguments import add_image_size, add_input, add_overwrite, count
 from mixnet_tf.commands.models import to_measure
 from mixnet_tf.commands.output import load_tensorflow_for, say
 from mixnet_tf.data.choices import IMAGE_SIZE
+from mixnet_tf.errors import DataError
 
 HELP = "name what pictures show"
 
@@ -37,11 +40,25 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     load_tensorflow_for(model)
     predictor = Predictor(model, image_size=args.image_size, labels=args.labels, input_format=args.input_format)
     shown = counted(names, "look at the pictures", len(names), "picture")
-    rows = [(name, predictor.predictions(name, args.top)) for name in shown]
+    rows, problems = [], []
+    for name in shown:
+        try:
+            rows.append((name, predictor.predictions(name, args.top)))
+        except DataError as error:  # of this picture alone
+            problems.append(str(error))
+    if problems and not rows:
+        _refuse(problems)
     if args.save_plot:
         with whole_file(args.save_plot, overwrite=args.overwrite) as part:
             save_plot(rows, part)
+    if problems:
+        args.afterwards = functools.partial(_refuse, problems)  # what the others show is printed first
     return [{"image": name, "predictions": [dataclasses.asdict(row) for row in best]} for name, best in rows]
+
+
+def _refuse(problems: Sequence[str]) -> NoReturn:
+    more = len(problems) - 1
+    raise DataError(problems[0] + (f", and {more} more picture{'s' if more > 1 else ''}" if more else ""))
 
 
 def show(result: list[dict[str, Any]]) -> None:

@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from mixnet_tf.bundles import verify
+    from mixnet_tf.bundles.verification import verify
 
     return {"path": str(args.bundle), "models": [dataclasses.asdict(row) for row in verify(args.bundle)]}
 

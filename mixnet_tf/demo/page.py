@@ -5,7 +5,7 @@ import hashlib
 import re
 from pathlib import Path
 
-from mixnet_tf.bundles import MANIFEST, MODEL, TWIN, read_manifest
+from mixnet_tf.bundles.manifest import MANIFEST, MODEL, TWIN, read_manifest
 from mixnet_tf.errors import MixNetError
 
 PLAIN = "model_plain.tflite"
@@ -55,7 +55,8 @@ def _check_model(path: Path) -> None:
     from mixnet_tf.litert.flatgraph import FlatGraph
     from mixnet_tf.litert.front import lite_front
 
-    taken = lite_front(FlatGraph.read(path)).input_format
+    graph = FlatGraph.read(path)
+    taken = lite_front(graph).input_format if graph.inputs else None
     if taken != "pixels":
         says = f"takes {taken}" if taken else "does not say what it takes for an image"
         raise MixNetError(f"{path}: {says}, expected pixels from 0 to 255; export it with --recipe mobile")

@@ -30,32 +30,36 @@ _HEADERS = {
 
 
 class DemoServer(http.server.ThreadingHTTPServer):
-    """Answers with `files` by their addresses; the page is at ``/``, too.
+    """Answers with the files that `show` is given, by their addresses; the page is at ``/``, too.
 
     Args:
-        files: contents, or where they are.
         port: 0 takes one that is free.
 
     Raises:
         MixNetError: the port cannot be had.
 
     Example:
-        >>> DemoServer({"index.html": Path("tflite/web/index.html")}, port=8000).url             # doctest: +SKIP
+        >>> DemoServer(port=8000).url                                                            # doctest: +SKIP
         'http://127.0.0.1:8000/'
     """
 
     daemon_threads = True
     allow_reuse_address = True  # after Ctrl-C, at once
 
-    def __init__(self, files: Files, port: int):
+    def __init__(self, port: int):
         try:
             super().__init__((HOST, port), _Handler)
         except OSError as error:
             raise MixNetError(f"port {port}: {error.strerror or error}; give another one with --port") from error
+        self.files: Files = {}
+        self.headers = _HEADERS
+        self.url = f"http://{HOST}:{self.server_port}/"
+        self.hosts = hosts(self.server_port)
+
+    def show(self, files: Files) -> None:
+        """Take the files to answer with: contents, or where they are."""
         self.files = {"": files["index.html"], **files}
         self.headers = {**_HEADERS, "Content-Security-Policy": security_policy(_content(files["index.html"]).decode())}
-        self.url = f"http://{HOST}:{self.server_port}/"
-        self.hosts = {f"{name}:{self.server_port}" for name in (HOST, "localhost")}
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Say nothing of a browser that did not wait for the answer."""
@@ -78,10 +82,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self.headers.get("Host") not in self.server.hosts:  # a name elsewhere that leads here
             self._send(http.HTTPStatus.MISDIRECTED_REQUEST)
             return
-        address = urlsplit(self.path).path.removeprefix("/")
         try:
+            address = urlsplit(self.path).path.removeprefix("/")
             content = _content(self.server.files[address])
-        except (KeyError, OSError):
+        except (KeyError, OSError, ValueError):  # of urlsplit: what is no address
             self._send(http.HTTPStatus.NOT_FOUND)
             return
         self._send(http.HTTPStatus.OK, content, content_type(address or "index.html"))
@@ -100,6 +104,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         LOG.info(format, *args)
 
 
+def hosts(port: int) -> set[str]:
+    """Return what browsers call this server: they leave out the port that HTTP has by itself.
+
+    >>> sorted(hosts(8000)), "localhost" in hosts(80)
+    (['127.0.0.1:8000', 'localhost:8000'], True)
+    """
+    names = (HOST, "localhost")
+    return {*names, *(f"{name}:{port}" for name in names)} if port == 80 else {f"{name}:{port}" for name in names}
+
+
 def _content(file: bytes | Path) -> bytes:
     return file if isinstance(file, bytes) else file.read_bytes()
 
@@ -115,9 +129,15 @@ def demo_server(bundle: Path, *, port: int, runtime: Path | None = None) -> Demo
     Raises:
         MixNetError: no bundle, no LiteRT.js, or no port.
     """
-    shown = bundle_files(bundle)
-    scripts = {f"node_modules/{name}": content for name, content in runtime_files(runtime).items()}
-    return DemoServer({**page_files(), **scripts, **shown}, port)
+    server = DemoServer(port)  # first: a port that is taken is told before anything is downloaded
+    try:
+        shown = bundle_files(bundle)
+        scripts = {f"node_modules/{name}": content for name, content in runtime_files(runtime).items()}
+        server.show({**page_files(), **scripts, **shown})
+    except BaseException:
+        server.server_close()
+        raise
+    return server
 
 
 def serve(server: DemoServer, *, browser: bool = False) -> None:

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import math
 
 import numpy as np
 
@@ -128,11 +129,10 @@ def _weak_classes(card: Card) -> list[str]:
 def _preprocessing(card: Card) -> list[str]:
     (taken,), (given,) = card.table.inputs, card.table.outputs
     height, width = taken.shape[1:3]
-    resize = f"Resize its shorter side to {int(min(height, width) / card.crop_fraction)} pixels (bicubic), and cut "
-    crop = f"the centre of {height} x {width} out of it" if height != width else f"the central {height} x {width}"
-    whole = f"Resize it to {height} x {width} (bicubic)"
+    cover_height, cover_width = (math.floor(side / card.crop_fraction) for side in (height, width))
     return [
-        f"- **Picture**: RGB, upright. {whole if card.crop_fraction == 1 else resize + crop}.",
+        f"- **Picture**: RGB, upright. Resize it (bicubic), keeping its ratio, until it covers {cover_height} x "
+        f"{cover_width} (height x width), and cut the central {height} x {width} out of it.",
         f"- **Input**: {taken.dtype} {list(taken.shape)}, batch, height, width, red-green-blue; "
         "0 is black and 255 white. Mean 0 and deviation 1: the file normalizes by itself.",
         f"- **Output**: {given.dtype} {list(given.shape)}, the probability of each class, in the order of "
@@ -146,10 +146,11 @@ def _commands() -> list[str]:
         "`manifest.json` has the SHA-256 of every file, and how far a probability may be off in each runtime.",
         "",
         "```sh",
-        "pip install mixnet_tf && mixnet-tf verify .                       # every file, every golden",
+        "pip install .                          # in a checkout of mixnet_tf; the commands below are for this folder",
+        "mixnet-tf verify .                     # every file, every golden",
         "mixnet-tf predict model.tflite photo.jpg",
-        "classify --goldens .                                              # the C sample, tflite/native of mixnet_tf",
-        "adb push model.tflite /data/local/tmp/ && adb shell /data/local/tmp/benchmark_model \\",
-        "    --graph=/data/local/tmp/model.tflite --num_threads=1          # its latency on a phone",
+        "classify --goldens .                   # the C sample, tflite/native of the checkout",
+        "adb push model.tflite benchmark_model /data/local/tmp/    # LiteRT's program, and its latency on a phone",
+        "adb shell /data/local/tmp/benchmark_model --graph=/data/local/tmp/model.tflite --num_threads=1",
         "```",
     ]

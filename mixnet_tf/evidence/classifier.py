@@ -224,7 +224,8 @@ def predict(
     Args:
         model: a ``.keras`` or ``.tflite`` file, a run's folder, or a Keras model.
         images: the path of an image file, a list of paths, or uint8 pixels (n, height, width, 3) of any size. Files are
-            resized and cropped as for evaluation, arrays are resized only.
+            resized and cropped as for evaluation; arrays are resized until they cover the size, and the centre is cut
+            out.
         image_size: pixels, for a model of any size: a side, or (height, width); default: that of an array, else 224.
         input_format: what the model takes for an image, one of INPUT_FORMATS, where it does not tell.
 

@@ -65,11 +65,7 @@ def outputs_of(
     Raises:
         MixNetError: classes or sizes that do not fit, or outputs that are not finite.
     """
-    if classifier.classes != len(data.class_names):
-        raise MixNetError(
-            f"{classifier.path}: has {classifier.classes} classes, but {data.name} has {len(data.class_names)}"
-        )
-    _check_labels(classifier, data)
+    check_classes(classifier, data)
     size = fit_size(classifier, data.image_size, image_size)
     batches = evaluation_batches(data, split, image_size=size, batch_size=32)
     outputs, labels = [], []
@@ -85,8 +81,16 @@ def outputs_of(
     return all_outputs, np.concatenate(labels)
 
 
-def _check_labels(classifier: Classifier, data: ImageData) -> None:
-    """Refuse data whose classes are not those of the model's labels: every number would be wrong."""
+def check_classes(classifier: Classifier, data: ImageData) -> None:
+    """Refuse data whose classes are not those of the model's labels: every number would be wrong.
+
+    Raises:
+        MixNetError: names the first class that is another one.
+    """
+    if classifier.classes != len(data.class_names):
+        raise MixNetError(
+            f"{classifier.path}: has {classifier.classes} classes, but {data.name} has {len(data.class_names)}"
+        )
     numbers = tuple(str(i) for i in range(classifier.classes))  # what classes are called that have no names
     if classifier.labels is None or numbers in (classifier.labels, data.class_names):
         return

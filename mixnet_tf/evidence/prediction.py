@@ -45,8 +45,8 @@ class Prediction:
 class Predictor:
     """A classifier of single pictures.
 
-    A picture is resized and cropped as for evaluation: the shorter side to size / 0.875, then the centre, unless the
-    file says that its pictures are not cropped.
+    A picture is resized and cropped as for evaluation: until it covers size / 0.875, then the centre, unless the file
+    records another fraction.
 
     Args:
         model: a ``.tflite`` or ``.keras`` file, or a Keras model.

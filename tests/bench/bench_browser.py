@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from mixnet_tf.bundles import MODEL, TWIN
+from mixnet_tf.bundles.manifest import MODEL, TWIN
 from mixnet_tf.demo.page import PLAIN
 from tests.chromium import browse, serving
 

@@ -19,7 +19,10 @@ from web_bundle import write_bundle
 
 from mixnet_tf.demo.page import page_folder
 from mixnet_tf.demo.runtime import packages
-from mixnet_tf.demo.server import demo_server
+from mixnet_tf.demo.server import demo_server, hosts
+from mixnet_tf.errors import MixNetError
+from mixnet_tf.litert.flatgraph import FlatGraph
+from mixnet_tf.litert.packing import Buffer
 
 HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -162,6 +165,19 @@ def test_only_this_machine_is_answered_and_only_by_its_name(server):
     assert ask(server, "/", "POST")[0] == 501
 
 
+def test_browsers_leave_out_the_usual_port(server, monkeypatch):
+    monkeypatch.setattr(server, "hosts", hosts(80))
+    for host in ("127.0.0.1", "localhost", "127.0.0.1:80"):
+        assert ask(server, "/", host=host)[0] == 200
+    assert ask(server, "/", host="evil.example")[0] == 421
+    assert "127.0.0.1" not in hosts(8000)
+
+
+def test_an_address_that_is_none_is_not_there(server, capfd):
+    assert ask(server, "http://[")[0] == 404
+    assert capfd.readouterr().err == ""
+
+
 def test_what_is_served_is_what_lies_there_now(changing, bundle):
     (bundle / "model.tflite").write_bytes(b"new")
     assert ask(changing, "/bundle/model.tflite")[2] == b"new"
@@ -265,6 +281,33 @@ def test_a_model_of_normalized_images_is_refused(bundle, runtime, capsys, fixtur
     assert (
         "model_plain.tflite: does not say what it takes for an image, expected pixels from 0 to 255; export it" in line
     )
+
+
+def test_a_model_without_input_is_refused(bundle, runtime, capsys):
+    graph = FlatGraph.read(bundle / "model_plain.tflite")
+    graph.input_format = None
+    graph.tensors[graph.inputs[0]].buffer = len(graph.model.buffers)  # a constant instead
+    graph.model.buffers.append(Buffer(data=bytes(4 * 32 * 32 * 3)))
+    graph.model.subgraphs[0].inputs = []
+    (bundle / "model_plain.tflite").write_bytes(graph.content())
+    line = refused(capsys, "serve-demo", bundle, "--port", 0, "--runtime", runtime)
+    assert "model_plain.tflite: does not say what it takes for an image, expected pixels" in line
+
+
+def test_a_port_that_is_taken_is_told_before_anything_is_loaded(bundle, capsys, monkeypatch):
+    monkeypatch.setattr("mixnet_tf.demo.server.runtime_files", lambda folder: pytest.fail("downloads"))
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        line = refused(capsys, "serve-demo", bundle, "--port", other.getsockname()[1])
+    assert "Address already in use" in line
+
+
+def test_a_port_is_free_again_after_a_refusal(bundle, runtime):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+    (bundle / "manifest.json").unlink()
+    for _ in range(2):
+        with pytest.raises(MixNetError, match="no bundle"):
+            demo_server(bundle, port=port, runtime=runtime)
 
 
 def test_a_port_that_is_taken_is_one_line(bundle, runtime, capsys):

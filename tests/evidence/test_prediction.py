@@ -1,6 +1,7 @@
 """Labels and probabilities of single pictures, in Python and on the command line."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -129,6 +130,23 @@ def test_the_command(model, photos, digits, tmp_path, capsys):
         assert image.size == (4 * 288, 3 * 348)  # three rows of four, 120 pixels an inch
     assert main(["predict", str(model), str(photos / "0.png"), "--top", "1"]) == 0
     assert capsys.readouterr().out.startswith(f"{photos / '0.png'}: {NAMES[classes[0]]} ")
+
+
+def test_unreadable_pictures_do_not_hide_the_others(model, photos, tmp_path, capsys):
+    folder, plot = tmp_path / "pictures", tmp_path / "plot.png"
+    folder.mkdir()
+    shutil.copyfile(photos / "3.png", folder / "b.png")
+    for name in ("a.png", "c.png", "d.png"):
+        (folder / name).write_text("no picture")
+    assert main(["predict", str(model), str(folder), "--json", "--save-plot", str(plot)]) == 2
+    captured = capsys.readouterr()
+    assert [row["image"] for row in json.loads(captured.out)] == [str(folder / "b.png")] and plot.exists()
+    line = captured.err.strip().splitlines()[-1]
+    assert line.startswith(f"mixnet-tf predict: error: {folder / 'a.png'}: not a readable image (")
+    assert line.endswith("), and 2 more pictures")
+    (folder / "b.png").unlink()
+    assert main(["predict", str(model), str(folder), "--json"]) == 2
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(

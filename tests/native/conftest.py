@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from native_builds import VARIANTS, Absent, Built, build
 
-from mixnet_tf.bundles import bundle
+from mixnet_tf.bundles.making import bundle
 
 SLOW, EXHAUSTIVE = pytest.mark.slow, pytest.mark.exhaustive
 MARKS = {"c": (), "cpp": SLOW, "sanitized": SLOW, "valgrind": EXHAUSTIVE, "arm64": EXHAUSTIVE}

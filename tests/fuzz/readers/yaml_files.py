@@ -61,7 +61,8 @@ def _spots(value: Any, spots: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
     return spots
 
 
-def _change(random: Random, data: Any) -> None:
+def change(random: Random, data: Any) -> None:
+    """Change one value inside a parsed file."""
     spots = _spots(data, [])
     if not spots:
         return
@@ -105,7 +106,7 @@ def _text(random: Random, original: str) -> bytes:
         return original.encode() + b"# \n" * 2**22
     data = yaml.safe_load(original)
     for _ in range(random.choice((1, 1, 1, 2, 5))):
-        _change(random, data)
+        change(random, data)
     return yaml.safe_dump(data, allow_unicode=random.random() < 0.5).encode(errors="surrogatepass")
 
 

@@ -1,33 +1,30 @@
 """A folder that can be handed over: model, float twin, labels, model card, golden outputs, and a manifest over all."""
 
-import contextlib
 import dataclasses
-import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mixnet_tf.bundles.manifest import FORMAT, MANIFEST, MODEL, TWIN, read_manifest, sha256
 from mixnet_tf.checks import one_of
 from mixnet_tf.data.calibration import take_turns
 from mixnet_tf.data.choices import SPLITS
 from mixnet_tf.data.dataset import ImageData
 from mixnet_tf.data.pixels import evaluation_pixels
 from mixnet_tf.data.sources import Source, as_data
-from mixnet_tf.errors import DeployError, MixNetError, printable
+from mixnet_tf.errors import DeployError, MixNetError
 from mixnet_tf.evidence.card import Card, model_card
 from mixnet_tf.evidence.classifier import Classifier, check_model, open_classifier
-from mixnet_tf.evidence.evaluation import outputs_of
+from mixnet_tf.evidence.evaluation import check_classes, outputs_of
 from mixnet_tf.files import check_name, whole_files
 from mixnet_tf.litert.op_table import ModelTable, inspect_model
 from mixnet_tf.metrics import class_scores, count_confusion, same_class
 
-MODEL, TWIN, MANIFEST = "model.tflite", "model_float32.tflite", "manifest.json"
 _CARD, _LABELS, _GOLDENS = "README.md", "labels.txt", "goldens"
-_FORMAT = 1
 _PICTURES = 4
 _FLOAT_TOLERANCE = 1e-4
 _STEPS = {"litert": 2, "mediapipe": 6}
@@ -51,30 +48,19 @@ class Bundle:
     top1: float
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Verified:
-    """What ``verify`` found of a file with golden outputs.
-
-    Attributes:
-        file: its name.
-        pictures: how many goldens.
-        difference: the largest of a probability.
-        tolerance: the largest that is allowed.
-    """
-
-    file: str
-    pictures: int
-    difference: float
-    tolerance: float
-
-
 @dataclasses.dataclass(frozen=True)
-class _Measured:
-    """A file of a bundle, opened and run over a split."""
+class _Opened:
+    """A file of a bundle."""
 
     source: Path
     table: ModelTable
     classifier: Classifier
+
+
+@dataclasses.dataclass(frozen=True)
+class _Measured(_Opened):
+    """The same, run over a split."""
+
     outputs: np.ndarray
 
 
@@ -114,8 +100,14 @@ def bundle(
     _check_folder(output, overwrite)
     for path in files.values():
         check_model(path)
-    images = as_data(data, split=split).checked(split)
-    measured = {name: _measure(path, images, split) for name, path in files.items()}
+    opened = {name: _open(path) for name, path in files.items()}
+    if TWIN in opened:
+        _check_twin(opened[MODEL], opened[TWIN])
+    images = _as_fed(as_data(data, split=split), opened[MODEL]).checked(split)
+    measured = {
+        name: _Measured(**vars(file), outputs=outputs_of(file.classifier, images, split)[0])
+        for name, file in opened.items()
+    }
     labels = images.splits[split].labels
     goldens = _goldens(measured, images, split)
     made = _write(output, measured, _card(measured, images, split, trained_on), goldens, overwrite)
@@ -131,11 +123,20 @@ def _check_folder(output: Path, overwrite: bool) -> None:
         return
     if not (output / MANIFEST).is_file():
         raise MixNetError(f"{output}: holds files that are no bundle; expected a new or an empty folder")
+    try:
+        read_manifest(output)  # other programs have a manifest.json, too
+    except MixNetError as error:
+        raise MixNetError(
+            f"{output}: holds files that are no bundle, or a damaged one ({error}); expected a new or an empty folder"
+        ) from error
+    links = sorted(path for path in output.rglob("*") if path.is_symlink())
+    if links:
+        raise MixNetError(f"{links[0]}: is a link, which would be written through; remove it, or give another folder")
     if not overwrite:
         raise MixNetError(f"{output}: holds a bundle already; give --overwrite to replace it, or another folder")
 
 
-def _measure(path: Path, data: ImageData, split: str) -> _Measured:
+def _open(path: Path) -> _Opened:
     if path.suffix != ".tflite":
         raise MixNetError(f"{path}: expected a .tflite, which `mixnet-tf export {path} --recipe mobile` makes")
     table, classifier = inspect_model(path), open_classifier(path)
@@ -149,7 +150,42 @@ def _measure(path: Path, data: ImageData, split: str) -> _Measured:
         )
     if table.scores not in ("softmax", "sigmoid") or classifier.rounded:
         raise DeployError(f"{path}: gives {table.scores}, expected float probabilities: recipe mobile")
-    return _Measured(path, table, classifier, outputs_of(classifier, data, split)[0])
+    return _Opened(path, table, classifier)
+
+
+def _check_twin(model: _Opened, twin: _Opened) -> None:
+    """Refuse a twin that takes other pictures, or gives other classes: its numbers would stand beside the model's."""
+    of_twin = _traits(twin)
+    for trait, expected in _traits(model).items():
+        if of_twin[trait] != expected:
+            raise DeployError(
+                f"{twin.source}: {trait} is {of_twin[trait]!r}, but {expected!r} in {model.source}; expected a twin "
+                "exported from the same model with the same --data"
+            )
+
+
+def _traits(file: _Opened) -> dict[str, Any]:
+    classifier, labels = file.classifier, file.table.labels or ()
+    traits = {"image size": classifier.image_size, "crop fraction": classifier.crop_fraction, "classes": len(labels)}
+    return traits | {f"class {i}": label for i, label in enumerate(labels)}
+
+
+def _as_fed(data: ImageData, model: _Opened) -> ImageData:
+    """Return the images with the crop fraction that the model's file records, which whoever runs the file applies.
+
+    Raises:
+        MixNetError: images of other classes, or with another fraction: by either one, the card would hold an accuracy
+            of pixels that the card, or the data, does not mean.
+    """
+    check_classes(model.classifier, data)
+    fraction = model.classifier.crop_fraction
+    if not math.isclose(fraction, data.crop_fraction, rel_tol=1e-5):  # the file's has six digits
+        raise DeployError(
+            f"{model.source}: keeps {fraction:g} of a picture, but {data.name} is evaluated with "
+            f"{data.crop_fraction:g}; expected equal fractions: export it again with --data of {data.name}, which "
+            "records them"
+        )
+    return dataclasses.replace(data, crop_fraction=fraction)
 
 
 def _goldens(measured: Mapping[str, _Measured], data: ImageData, split: str) -> dict[str, tuple[str, dict[str, bytes]]]:
@@ -219,12 +255,12 @@ def _write(
     for _, written in goldens.values():
         contents |= written
     manifest = {
-        "format": _FORMAT,
+        "format": FORMAT,
         **(dataclasses.asdict(table.about) if table.about else {}),
         "image_size": list(table.inputs[0].shape[1:3]),
         "crop_fraction": card.crop_fraction,
         "classes": len(table.labels or ()),
-        "files": {name: {"sha256": _sha256(data), "bytes": len(data)} for name, data in contents.items()},
+        "files": {name: {"sha256": sha256(data), "bytes": len(data)} for name, data in contents.items()},
         "goldens": [
             {"image": image, "label": label, **{name: _golden(number, name) for name in measured}}
             for number, (image, (label, _)) in enumerate(goldens.items())
@@ -243,82 +279,5 @@ def _write(
 
 def _left_over(output: Path, contents: Mapping[str, bytes]) -> list[Path]:
     """Return the files of an earlier bundle that the new one does not replace."""
-    earlier: Mapping[str, Any] = {}
-    with contextlib.suppress(MixNetError):
-        earlier = read_manifest(output)["files"] if (output / MANIFEST).is_file() else {}
+    earlier = read_manifest(output)["files"] if (output / MANIFEST).is_file() else {}
     return [output / name for name in earlier if name not in contents]
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def verify(folder: str | Path) -> tuple[Verified, ...]:
-    """Check that the files of a bundle are the ones it was made with, and that they give the golden outputs here.
-
-    Args:
-        folder: the bundle.
-
-    Raises:
-        MixNetError: no bundle; a file that is missing or has changed; outputs that are farther off than the tolerance.
-
-    Example:
-        >>> verify("to_ship")[0].difference                                                      # doctest: +SKIP
-        0.0
-    """
-    folder = Path(folder)
-    manifest = read_manifest(folder)
-    contents = {name: _checked(folder, name, record) for name, record in manifest["files"].items()}
-    models = [name for name in (MODEL, TWIN) if name in contents]
-    return tuple(_compared(folder, name, manifest, contents) for name in models)
-
-
-def _checked(folder: Path, name: str, record: Mapping[str, Any]) -> bytes:
-    path = folder / name
-    if not path.is_file():
-        raise MixNetError(f"{path}: missing; the manifest names it")
-    content = path.read_bytes()
-    if _sha256(content) != record["sha256"]:
-        raise MixNetError(f"{path}: has changed since the bundle was made: its SHA-256 is not the manifest's")
-    return content
-
-
-def _compared(folder: Path, name: str, manifest: Mapping[str, Any], contents: Mapping[str, bytes]) -> Verified:
-    classifier, (height, width) = open_classifier(folder / name), manifest["image_size"]
-    tolerance, largest = manifest["tolerances"][name]["litert"], 0.0
-    for golden in manifest["goldens"]:
-        pixels = np.frombuffer(contents[golden["image"]], np.uint8).reshape(1, height, width, 3)
-        expected = np.frombuffer(contents[golden[name]], "<f4")
-        difference = float(np.abs(classifier.predict(pixels)[0] - expected).max())
-        if not difference <= tolerance:
-            raise MixNetError(
-                f"{folder / name}: {golden['image']} gives probabilities that differ by {difference:.2g} from the "
-                f"golden ones; expected {tolerance:g} at most"
-            )
-        largest = max(largest, difference)
-    return Verified(file=name, pictures=len(manifest["goldens"]), difference=largest, tolerance=tolerance)
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read a bundle's manifest, and check that it names what the code reads, inside the folder.
-
-    Raises:
-        MixNetError: no bundle, or a damaged manifest.
-    """
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise MixNetError(f"{printable(str(folder))}: no bundle: it has no {MANIFEST}; `mixnet-tf bundle` makes one")
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        names: Sequence[str] = [*manifest["files"]]
-        sound = manifest["format"] == _FORMAT and len(manifest["image_size"]) == 2
-        sound &= all(not Path(name).is_absolute() and ".." not in Path(name).parts for name in names)
-        sound &= all(isinstance(record["sha256"], str) for record in manifest["files"].values())
-        for name in {MODEL, TWIN}.intersection(names):
-            sound &= isinstance(manifest["tolerances"][name]["litert"], float)
-            sound &= all({golden["image"], golden[name]} <= set(names) for golden in manifest["goldens"])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise MixNetError(f"{path}: damaged, or no manifest of a bundle") from error
-    if not sound or MODEL not in names:
-        raise MixNetError(f"{path}: damaged, or no manifest of a bundle of format {_FORMAT}")
-    return manifest
