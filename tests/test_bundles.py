@@ -121,6 +121,14 @@ def test_a_manifest_of_other_pictures_is_told(folder):
         verify(folder)
 
 
+def test_a_manifest_of_another_crop_is_told(folder):
+    """Made by an earlier version, say: C and the page would look at different parts of a picture."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"crop_fraction": 0.875}))
+    with pytest.raises(MixNetError, match=r"wants 1 of a resized picture, but the manifest says 0\.875"):
+        verify(folder)
+
+
 @pytest.mark.parametrize(("name", "size"), [("goldens/0.model.f32", 40), ("goldens/0.rgb", 3072)])
 def test_a_golden_of_another_size_is_told(name, size, folder):
     """One number would be compared with each."""

@@ -54,6 +54,6 @@ def _check(manifest: Any) -> None:
         if not sound:
             raise ArgumentError(complaint(name, manifest[name], expected))
     image_size([*manifest["image_size"]])
-    number("crop_fraction", manifest["crop_fraction"], 0, 1, above=True)
+    number("crop_fraction", manifest["crop_fraction"], 0.01, 1)
     for name in models:
         number(f"tolerance of {name}", manifest["tolerances"][name]["litert"], 0)

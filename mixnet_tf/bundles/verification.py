@@ -63,6 +63,11 @@ def _checked(folder: Path, name: str, record: Mapping[str, Any]) -> bytes:
 def _compared(folder: Path, name: str, manifest: Mapping[str, Any], contents: Mapping[str, bytes]) -> Verified:
     classifier = open_classifier(folder / name)
     height, width = fit_size(classifier, None, manifest["image_size"])
+    if not math.isclose(classifier.crop_fraction, manifest["crop_fraction"], rel_tol=1e-5):
+        raise MixNetError(
+            f"{folder / name}: wants {classifier.crop_fraction:g} of a resized picture, but the manifest says "
+            f"{manifest['crop_fraction']:g}; make the bundle again"
+        )
     tolerance, largest = float(manifest["tolerances"][name]["litert"]), 0.0
     for golden in manifest["goldens"]:
         image, outputs = golden["image"], golden[name]

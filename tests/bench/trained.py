@@ -4,8 +4,8 @@
 
 It takes an hour on two cores, most of it for the training, which is that of the README's results: a copy of its folder
 as ``run/`` saves that. Into FOLDER (default: ~/.cache/mixnet_tf/trained, or MIXNET_TF_TRAINED, where the tests look for
-it) it writes ``run/``, ``bundle/``, and the files of the plain graph, ``plain.tflite`` and ``plain_float32.tflite``. What
-is there already is kept.
+it) it writes ``run/``, ``bundle/``, and the files of the plain graph, ``plain.tflite`` and ``plain_float32.tflite``.
+What is there already is kept.
 """
 
 import argparse
