@@ -17,7 +17,7 @@ class LiteRtClassifier(assets: AssetManager, asset: String) : Classifier {
     private val outputs = model.createOutputBuffers()
 
     override fun classify(photo: Bitmap): List<Guess> {
-        val pixels = photo.pixels().evaluationPixels(file.width, file.height)
+        val pixels = photo.pixels().evaluationPixels(file.width, file.height, file.cropFraction)
         inputs[0].writeInt8(pixels.bytes) // copies bytes as they are, so it is right for an input of uint8, too
         model.run(inputs, outputs)
         return bestGuesses(outputs[0].readFloat(), file.labels, count = 3)
