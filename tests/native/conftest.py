@@ -7,7 +7,6 @@ from native_builds import VARIANTS, Absent, Built, build
 
 from mixnet_tf.bundles import bundle
 
-
 SLOW, EXHAUSTIVE = pytest.mark.slow, pytest.mark.exhaustive
 MARKS = {"c": (), "cpp": SLOW, "sanitized": SLOW, "valgrind": EXHAUSTIVE, "arm64": EXHAUSTIVE}
 

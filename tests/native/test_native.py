@@ -15,6 +15,7 @@ from PIL import Image
 from mixnet_tf import Predictor
 from mixnet_tf.data.decoding import decode
 from mixnet_tf.data.pixels import evaluation_pixels
+from mixnet_tf.errors import MixNetError
 from mixnet_tf.litert.attachments import with_attachments
 from mixnet_tf.litert.description import About, describe
 from mixnet_tf.litert.flatgraph import FlatGraph
@@ -231,6 +232,18 @@ def mistakes(models, nano_int8, nano_float32, fixtures, tmp_path_factory) -> dic
 def test_a_model_that_does_not_fit_costs_one_line(built, mistakes, name, message):
     path = mistakes.get(name, Path("missing"))
     assert refused(built, path, PHOTOS[0]).removeprefix(f"{path}: ") in (message, message.removeprefix("missing: "))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_outputs_that_are_no_numbers_cost_one_line(built, models, tmp_path, value):
+    def spoiled(graph: FlatGraph) -> None:
+        last = next(op for op in graph.ops if op.name == "FULLY_CONNECTED")
+        graph.set_constant(last, 2, np.full(10, value))
+
+    path = edited(models["model_float32.tflite"], tmp_path / "model.tflite", spoiled)
+    assert refused(built, path, PHOTOS[0]) == f"{path}: gives outputs that are not finite (NaN or infinity)"
+    with pytest.raises(MixNetError, match="gives outputs that are not finite"):
+        Predictor(path)(PHOTOS[0])
 
 
 @pytest.mark.parametrize(
