@@ -1,6 +1,7 @@
 import java.io.File
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
+import mixnet.core.Guess
 import mixnet.core.ModelFile
 import mixnet.core.Pixels
 import mixnet.core.bestGuesses
@@ -43,6 +44,10 @@ private fun answer(library: String, command: String, words: List<String>): Strin
             region.joinToString("\t")
         }
         "describe" -> ModelFile(File(words[0]).readBytes()).run { "$width\t$height\t${labels.joinToString("\t")}" }
+        "best" -> {
+            val probabilities = words.map(String::toFloat).toFloatArray()
+            shown(bestGuesses(probabilities, words.indices.map(Int::toString), count = 3))
+        }
         "classify" -> {
             val (model, image, output) = words
             val labels = ModelFile(File(model).readBytes()).labels
@@ -50,7 +55,9 @@ private fun answer(library: String, command: String, words: List<String>): Strin
             val floats = ByteBuffer.allocate(4 * probabilities.size).order(ByteOrder.LITTLE_ENDIAN)
             probabilities.forEach(floats::putFloat)
             File(output).writeBytes(floats.array())
-            bestGuesses(probabilities, labels, count = 3).joinToString("\t") { "${it.label}=${it.probability}" }
+            shown(bestGuesses(probabilities, labels, count = 3))
         }
         else -> throw IllegalArgumentException("no command $command")
     }
+
+private fun shown(guesses: List<Guess>): String = guesses.joinToString("\t") { "${it.label}=${it.probability}" }

@@ -154,6 +154,13 @@ def test_other_files_are_refused_in_one_line(program, nano_mobile, nano_int8, na
     assert all(answer.startswith("error: ") for answer in answers)
 
 
+@pytest.mark.parametrize("value", ["NaN", "Infinity"])
+def test_outputs_that_are_no_numbers_are_refused(program, value):
+    answers = program(("best", 0.25, 0.5, 0.125), ("best", 0.25, value, 0.125))
+    expected = "error: the network gives outputs that are not finite (NaN or infinity)"
+    assert answers == [["1=0.5", "0=0.25", "2=0.125"], [expected]]
+
+
 def check_outputs(program: Program, path: Path, labels: Sequence[str], images: Sequence[np.ndarray], folder: Path):
     """Run Kotlin over the pixels of images, and compare with Python, whose LiteRT is the same library."""
     model, lines = LiteModel(path.read_bytes()), []
