@@ -23,6 +23,7 @@ from PIL import Image
 
 from mixnet_tf.data.pixels import evaluation_pixels
 from mixnet_tf.litert.attachments import attachments, with_attachments
+from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.litert.runtime import LiteModel
 
 pytestmark = pytest.mark.slow
@@ -87,7 +88,7 @@ def test_pixels_are_pillows(program, tmp_path):
         for height, width in ((112, 112), (224, 224), (33, 33), (48, 96), (97, 61)):
             image, output = (tmp_path / f"{len(lines)}.{suffix}" for suffix in ("rgb", "out"))
             image.write_bytes(photo.tobytes())
-            lines.append(("pixels", *photo.size, width, height, image, output))
+            lines.append(("pixels", *photo.size, width, height, image, output, 0.875))
             expected.append((output, evaluation_pixels(photo, (height, width), 0.875)))
     program(*lines)
     for output, pixels in expected:
@@ -95,15 +96,16 @@ def test_pixels_are_pillows(program, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("photo", "network", "region"),
+    ("photo", "network", "fraction", "region"),
     [
-        ((144, 192), (112, 112), (8 / 128, 29 / 170, 120 / 128, 141 / 170)),  # 192 * 128 / 144 = 170.7
-        ((640, 427), (224, 224), (80 / 383, 16 / 256, 304 / 383, 240 / 256)),  # 640 * 256 / 427 = 383.7, 79.5 is even
-        ((100, 100), (96, 48), (6 / 109, 30 / 109, 102 / 109, 78 / 109)),  # 96 / 0.875 = 109.7; 6.5 and 30.5 to even
+        ((144, 192), (112, 112), 0.875, (8 / 128, 29 / 170, 120 / 128, 141 / 170)),  # 192 * 128 / 144 = 170.7
+        ((640, 427), (224, 224), 0.875, (80 / 383, 16 / 256, 304 / 383, 240 / 256)),  # 383.7; 79.5 is even
+        ((100, 100), (96, 48), 0.875, (6 / 109, 30 / 109, 102 / 109, 78 / 109)),  # 96 / 0.875 = 109.7; 6.5, 30.5
+        ((640, 427), (224, 224), 1.0, (56 / 335, 0, 280 / 335, 1)),  # 640 * 224 / 427 = 335.7, 55.5 is even
     ],
 )
-def test_region_is_the_crop_in_fractions(program, photo, network, region):
-    ((*answer,),) = program(("region", *photo, *network))
+def test_region_is_the_crop_in_fractions(program, photo, network, fraction, region):
+    ((*answer,),) = program(("region", *photo, *network, fraction))
     assert [float(word) for word in answer] == pytest.approx(region, abs=1e-6)
 
 
@@ -115,6 +117,33 @@ def test_size_and_labels_come_from_the_file(program, nano_mobile, tmp_path):
     assert program(("describe", nano_mobile), ("describe", tmp_path / "more.tflite")) == 2 * [["32", "32", *DIGITS]]
 
 
+def recording(source: Path, output: Path, record: bytes | None) -> Path:
+    """Write a file again with another record of the part of a picture that it wants to see."""
+    graph = FlatGraph.read(source)
+    graph.describe("mixnet_tf.crop_fraction", record, graph.attachments)
+    output.write_bytes(graph.content())
+    return output
+
+
+def test_the_file_says_how_much_of_a_photo_is_seen(program, nano_mobile, tmp_path):
+    photo, records = photographs()[0], (b"1", b"0.875", b"0.6", b"0.01", None)
+    (tmp_path / "photo").write_bytes(photo.tobytes())
+    models = [recording(nano_mobile, tmp_path / f"{record}.tflite", record) for record in records]
+    answers = program(*(("seen", path, *photo.size, tmp_path / "photo", path.with_suffix(".out")) for path in models))
+    for path, record, (_, top, _, bottom) in zip(models, records, answers, strict=True):
+        fraction = float(record or 0.875)
+        expected = evaluation_pixels(photo, (32, 32), fraction)
+        assert np.array_equal(np.fromfile(path.with_suffix(".out"), np.uint8).reshape(expected.shape), expected)
+        assert float(bottom) - float(top) == pytest.approx(32 / int(32 / fraction), abs=1e-6)
+
+
+def test_another_record_is_refused(program, nano_mobile, tmp_path):
+    records = ("0", "0.009", "1.001", "nan", "half", "")
+    models = [recording(nano_mobile, tmp_path / f"{record}.tflite", record.encode()) for record in records]
+    message = "error: the file's crop fraction is '{}'; expected a number from 0.01 to 1"
+    assert program(*(("describe", path) for path in models)) == [[message.format(record)] for record in records]
+
+
 def test_other_files_are_refused_in_one_line(program, nano_mobile, nano_int8, nano_float32, fixtures, tmp_path):
     content = nano_mobile.read_bytes()
     (tmp_path / "bare.tflite").write_bytes(content[: content.index(b"PK\x03\x04")])
@@ -123,6 +152,13 @@ def test_other_files_are_refused_in_one_line(program, nano_mobile, nano_int8, na
     assert "no labels.txt" in answers[0] and "no .tflite" in answers[3]
     assert all("uint8: recipe mobile" in answer for answer in answers[1:3])
     assert all(answer.startswith("error: ") for answer in answers)
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity"])
+def test_outputs_that_are_no_numbers_are_refused(program, value):
+    answers = program(("best", 0.25, 0.5, 0.125), ("best", 0.25, value, 0.125))
+    expected = "error: the network gives outputs that are not finite (NaN or infinity)"
+    assert answers == [["1=0.5", "0=0.25", "2=0.125"], [expected]]
 
 
 def check_outputs(program: Program, path: Path, labels: Sequence[str], images: Sequence[np.ndarray], folder: Path):

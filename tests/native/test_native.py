@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import sklearn.datasets
 from native_builds import SOURCES, make
+from native_pictures import PHOTOS, write_pictures
 from PIL import Image
 
 from mixnet_tf import Predictor
 from mixnet_tf.data.decoding import decode
 from mixnet_tf.data.pixels import evaluation_pixels
+from mixnet_tf.errors import MixNetError
 from mixnet_tf.litert.attachments import with_attachments
 from mixnet_tf.litert.description import About, describe
 from mixnet_tf.litert.flatgraph import FlatGraph
@@ -22,7 +23,6 @@ from mixnet_tf.litert.op_table import inspect_model
 from mixnet_tf.litert.runtime import LiteModel
 from mixnet_tf.quantization.io_types import set_types
 
-PHOTOS = sorted((Path(sklearn.datasets.__file__).parent / "images").glob("*.jpg"))
 XNNPACK = "INFO: Created TensorFlow Lite XNNPACK delegate for CPU."
 """What LiteRT itself says, once a model is opened."""
 
@@ -33,31 +33,8 @@ SIZES = [(32, 32, 0.875), (37, 53, 0.875), (64, 48, 1.0), (224, 224, 0.95)]
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory) -> list[Path]:
-    """Real photographs, and a small part of one in every form of JPEG and PNG that phones and programs write."""
-    folder = tmp_path_factory.mktemp("pictures")
-    whole = Image.open(PHOTOS[0])
-    part = whole.crop((300, 200, 397, 261))
-    for quality, subsampling in ((95, 0), (80, 1), (30, 2)):
-        part.save(folder / f"q{quality}.jpg", quality=quality, subsampling=subsampling)
-    part.save(folder / "progressive.jpg", progressive=True)
-    part.convert("L").save(folder / "gray.jpg")
-    for orientation in range(10):  # 0 and 9 are none
-        exif = Image.Exif()
-        exif[0x0112], exif[0x010F] = orientation, "Maker"
-        part.save(folder / f"turned_{orientation}.jpg", exif=exif)
-        part.save(folder / f"turned_{orientation}.png", exif=exif)
-    for mode in ("1", "L", "LA", "P", "RGB", "RGBA"):
-        part.convert(mode).save(folder / f"{mode}.png")
-    part.quantize(4).save(folder / "2_bits.png", bits=2)
-    part.quantize(8).save(folder / "transparent.png", transparency=3)
-    part.save(folder / "transparent_rgb.png", transparency=(0, 0, 0))
-    part.save(folder / "gamma.png", pnginfo=None, icc_profile=None, dpi=(72, 72))
-    deep = np.random.default_rng(0).integers(0, 65536, (61, 97), np.uint16)
-    Image.fromarray(deep).save(folder / "gray_16.png")
-    part.resize((9, 700)).save(folder / "tall.png")
-    part.resize((1, 1)).save(folder / "dot.png")
-    whole.crop((0, 0, 256, 256)).save(folder / "no_resize.png")
-    return [*PHOTOS, *sorted(folder.iterdir())]
+    """Real photographs, and a part of one in many forms."""
+    return [*PHOTOS, *write_pictures(tmp_path_factory.mktemp("pictures"))]
 
 
 @pytest.mark.parametrize(("height", "width", "crop"), SIZES)
@@ -233,6 +210,18 @@ def test_a_model_that_does_not_fit_costs_one_line(built, mistakes, name, message
     assert refused(built, path, PHOTOS[0]).removeprefix(f"{path}: ") in (message, message.removeprefix("missing: "))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_outputs_that_are_no_numbers_cost_one_line(built, models, tmp_path, value):
+    def spoiled(graph: FlatGraph) -> None:
+        last = next(op for op in graph.ops if op.name == "FULLY_CONNECTED")
+        graph.set_constant(last, 2, np.full(10, value))
+
+    path = edited(models["model_float32.tflite"], tmp_path / "model.tflite", spoiled)
+    assert refused(built, path, PHOTOS[0]) == f"{path}: gives outputs that are not finite (NaN or infinity)"
+    with pytest.raises(MixNetError, match="gives outputs that are not finite"):
+        Predictor(path)(PHOTOS[0])
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -297,7 +286,8 @@ def test_damaged_files_are_read_or_refused(built, models, pictures, tmp_path):
     count = {"c": 6, "sanitized": 40}.get(built.variant, 3)
     model = models["model.tflite"].read_bytes()
     archive = model.index(b"PK\3\4")
-    sources = [path.read_bytes() for path in pictures if path.name in ("turned_6.jpg", "turned_6.png", "P.png")]
+    names = ("turned_6.jpg", "turned_6.png", "P.png", "xmp_element.jpg", "xmp_element.png")
+    sources = [path.read_bytes() for path in pictures if path.name in names]
     for _ in range(count):
         for content in sources:
             (tmp_path / "picture").write_bytes(damaged(content, 0, rng))

@@ -10,6 +10,7 @@ import pytest
 import sklearn.datasets
 from chromium import browse, serving
 from PIL import Image, ImageCms
+from PIL.PngImagePlugin import PngInfo
 from web_bundle import write_bundle
 
 from mixnet_tf.data.decoding import decode
@@ -111,6 +112,18 @@ def test_jpegs_are_pillows(url, tmp_path):
     paths = [PHOTOS / "china.jpg", PHOTOS / "flower.jpg", *saved(tmp_path, JPEG)]
     for name, differences in compared(url, paths).items():
         assert [difference.max() for difference in differences] == [0, 0], name
+
+
+def test_an_orientation_in_xmp_is_the_one_that_browsers_leave(url, tmp_path):
+    """README says so."""
+    xmp, png = '<r tiff:Orientation="6"/>', PngInfo()
+    png.add_itxt("XML:com.adobe.xmp", xmp)
+    paths = [tmp_path / "xmp.jpg", tmp_path / "xmp.png"]
+    for path in paths:
+        Image.open(PHOTOS / "china.jpg").save(path, xmp=xmp.encode(), pnginfo=png)
+    seen = browse(url, "outputs", pictures=list(map(str, paths)), models=[], crop=CROP)
+    for path in paths:
+        assert (seen[str(path)]["height"], seen[str(path)]["width"]) == decode(path).size == (427, 640)
 
 
 def test_a_transparent_picture_is_said(url, tmp_path):

@@ -1,5 +1,6 @@
 #include "classifier.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -189,7 +190,11 @@ bool classify(Classifier *classifier, const uint8_t *pixels, float *probabilitie
         memcpy(probabilities, memory, classifier->classes * sizeof *probabilities);
         status = LiteRtUnlockTensorBuffer(classifier->output);
     }
-    return status == 0 || failed(error, "%s: LiteRT cannot run it (status %d)", classifier->path, (int)status);
+    if (status != 0) return failed(error, "%s: LiteRT cannot run it (status %d)", classifier->path, (int)status);
+    for (size_t i = 0; i < classifier->classes; i++)
+        if (!isfinite(probabilities[i]))
+            return failed(error, "%s: gives outputs that are not finite (NaN or infinity)", classifier->path);
+    return true;
 }
 
 void close_classifier(Classifier *classifier) {

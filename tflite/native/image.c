@@ -22,23 +22,37 @@ static bool allocate(Image *image, size_t bytes_per_pixel, Error *error) {
     return image->pixels != NULL || failed(error, "out of memory");
 }
 
-/* EXIF's orientation, 1 to 8, of a TIFF header and what follows it; 1, upright, where there is none. */
+/* EXIF's orientation, 1 to 8, of a TIFF header and what follows it; 1, upright, where damaged; 0 where there is none. */
 static int orientation(const uint8_t *exif, size_t size) {
     if (size < 8 || (memcmp(exif, "II*\0", 4) != 0 && memcmp(exif, "MM\0*", 4) != 0)) return 1;
     const int low = exif[0] == 'I' ? 0 : 1; /* where the low byte of two is */
 #define TWO(at) ((size_t)exif[(at) + low] | (size_t)exif[(at) + 1 - low] << 8)
     size_t at = low == 0 ? TWO(4) | TWO(6) << 16 : TWO(6) | TWO(4) << 16;
-    if (at > size - 2) return 1;
+    if (at > size - 2) return 0;
     size_t count = TWO(at);
     for (at += 2; count > 0 && at + 12 <= size; at += 12, count--)
-        if (TWO(at) == 0x0112 && TWO(at + 2) == 3 && TWO(at + 8) >= 1 && TWO(at + 8) <= 8) return (int)TWO(at + 8);
+        if (TWO(at) == 0x0112)
+            return TWO(at + 2) == 3 && TWO(at + 8) >= 1 && TWO(at + 8) <= 8 ? (int)TWO(at + 8) : 1;
 #undef TWO
-    return 1;
+    return 0;
 }
 
-/* Mirrors and turns an image as its orientation says. */
-static bool turn_upright(Image *image, int turn, Error *error) {
-    if (turn == 1) return true;
+/* XMP's orientation, a digit, where Pillow looks for it; 0 where there is none. */
+static int xmp_orientation(const char *xmp, size_t size) {
+    static const char *const openings[] = {"tiff:Orientation=\"", "tiff:Orientation>"};
+    for (size_t at = 0; at < size; at++)
+        for (int i = 0; i < 2; i++) {
+            const size_t length = strlen(openings[i]);
+            if (size - at <= length || memcmp(xmp + at, openings[i], length) != 0) continue;
+            if (xmp[at + length] >= '0' && xmp[at + length] <= '9') return xmp[at + length] - '0';
+        }
+    return 0;
+}
+
+/* Mirrors and turns an image as EXIF says, or else XMP. */
+static bool turn_upright(Image *image, int exif, int xmp, Error *error) {
+    const int turn = exif != 0 ? exif : xmp;
+    if (turn < 2 || turn > 8) return true;
     const bool swapped = turn >= 5, mirrored = turn == 2 || turn == 3 || turn == 7 || turn == 8;
     const bool upside_down = turn == 3 || turn == 4 || turn == 6 || turn == 7;
     Image upright = {swapped ? image->height : image->width, swapped ? image->width : image->height, NULL};
@@ -91,10 +105,15 @@ static bool read_jpeg(const uint8_t *content, size_t size, Image *image, Error *
     jpeg_read_header(&info, TRUE);
     image->width = (int)info.image_width;
     image->height = (int)info.image_height;
-    int turn = 1;
-    for (jpeg_saved_marker_ptr marker = info.marker_list; marker != NULL && turn == 1; marker = marker->next)
-        if (marker->data_length > 6 && memcmp(marker->data, "Exif\0", 6) == 0)
+    static const char xmp_name[] = "http://ns.adobe.com/xap/1.0/";
+    int turn = 0, xmp_turn = 0;
+    for (jpeg_saved_marker_ptr marker = info.marker_list; marker != NULL; marker = marker->next) {
+        if (turn == 0 && marker->data_length > 6 && memcmp(marker->data, "Exif\0", 6) == 0)
             turn = orientation(marker->data + 6, marker->data_length - 6);
+        if (marker->data_length > sizeof xmp_name && memcmp(marker->data, xmp_name, sizeof xmp_name) == 0)
+            xmp_turn = xmp_orientation((const char *)marker->data + sizeof xmp_name,
+                                       marker->data_length - sizeof xmp_name);
+    }
     bool good = info.num_components != 4 || failed(error, "colours in CMYK, expected RGB or gray");
     good = good && allocate(image, 3, error);
     if (good) {
@@ -107,7 +126,7 @@ static bool read_jpeg(const uint8_t *content, size_t size, Image *image, Error *
         jpeg_finish_decompress(&info);
     }
     jpeg_destroy_decompress(&info);
-    return good && turn_upright(image, turn, error);
+    return good && turn_upright(image, turn, xmp_turn, error);
 }
 
 typedef struct {
@@ -173,9 +192,15 @@ static bool read_png(const uint8_t *content, size_t size, Image *image, Error *e
         image->pixels[i] = (uint8_t)((image->pixels[2 * i] << 8 | image->pixels[2 * i + 1]) / 257);
     png_uint_32 length = 0;
     png_bytep exif = NULL;
-    const int turn = png_get_eXIf_1(png, info, &length, &exif) != 0 ? orientation(exif, length) : 1;
+    const int turn = png_get_eXIf_1(png, info, &length, &exif) != 0 ? orientation(exif, length) : 0;
+    png_textp texts = NULL;
+    int xmp_turn = 0;
+    const int count = (int)png_get_text(png, info, &texts, NULL);
+    for (int i = 0; i < count; i++)
+        if (strcmp(texts[i].key, "XML:com.adobe.xmp") == 0)
+            xmp_turn = xmp_orientation(texts[i].text, texts[i].text_length + texts[i].itxt_length);
     png_destroy_read_struct(&png, &info, NULL);
-    return good && turn_upright(image, turn, error);
+    return good && turn_upright(image, turn, xmp_turn, error);
 }
 
 bool read_image(const char *path, Image *image, Error *error) {

@@ -9,7 +9,7 @@ typedef struct {
     uint8_t *pixels; /* RGB, row by row */
 } Image;
 
-/* Reads a JPEG or a PNG, upright as EXIF says; the caller frees `image->pixels`. */
+/* Reads a JPEG or a PNG, upright as EXIF says, or else XMP; the caller frees `image->pixels`. */
 bool read_image(const char *path, Image *image, Error *error);
 
 /* Resizes the image (bicubic) until it covers size / crop_fraction, and copies the centre: height * width * 3 bytes. */

@@ -7,7 +7,7 @@ import android.graphics.Matrix
 import android.net.Uri
 import mixnet.core.Pixels
 
-/** Returns the pixels without alpha, row by row: a photo of 12 megapixels would not fit twice. */
+/** Returns the pixels in sRGB, without alpha, row by row: a photo of 12 megapixels would not fit twice. */
 fun Bitmap.pixels(): Pixels {
     val bytes = ByteArray(width * height * 3)
     val row = IntArray(width)

@@ -24,7 +24,8 @@ class MediaPipeClassifier(context: Context, asset: String) : Classifier {
         )
 
     override fun classify(photo: Bitmap): List<Guess> {
-        val (left, top, right, bottom) = evaluationCrop(photo.width, photo.height, file.width, file.height).region
+        val crop = evaluationCrop(photo.width, photo.height, file.width, file.height, file.cropFraction)
+        val (left, top, right, bottom) = crop.region
         val region = ImageProcessingOptions.builder().setRegionOfInterest(RectF(left, top, right, bottom)).build()
         val result = classifier.classify(BitmapImageBuilder(photo).build(), region)
         val (output) = result.classificationResult().classifications()

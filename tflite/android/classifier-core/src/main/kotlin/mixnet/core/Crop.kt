@@ -3,8 +3,6 @@ package mixnet.core
 import kotlin.math.floor
 import kotlin.math.round
 
-private const val CROP_FRACTION = 0.875
-
 /** What a network sees of a photo: the photo resized to [resizedWidth] x [resizedHeight], and of that a window. */
 data class Crop(
     val resizedWidth: Int,
@@ -27,11 +25,11 @@ data class Crop(
 
 /**
  * Returns what a network with an input of [width] x [height] sees of a photo, as `mixnet-tf evaluate` has it: the
- * shorter side becomes size / 0.875, and the window lies in the centre. A photo is turned upright before.
+ * shorter side becomes size / [cropFraction], and the window lies in the centre. A photo is turned upright before.
  */
-fun evaluationCrop(photoWidth: Int, photoHeight: Int, width: Int, height: Int): Crop {
-    val coverWidth = floor(width / CROP_FRACTION).toInt()
-    val coverHeight = floor(height / CROP_FRACTION).toInt()
+fun evaluationCrop(photoWidth: Int, photoHeight: Int, width: Int, height: Int, cropFraction: Double): Crop {
+    val coverWidth = floor(width / cropFraction).toInt()
+    val coverHeight = floor(height / cropFraction).toInt()
     val isUpright = photoHeight.toLong() * coverWidth > photoWidth.toLong() * coverHeight
     val (resizedWidth, resizedHeight) =
         if (isUpright) {
@@ -52,8 +50,8 @@ fun evaluationCrop(photoWidth: Int, photoHeight: Int, width: Int, height: Int): 
 private fun whole(side: Double, isSquare: Boolean): Int = (if (isSquare) floor(side) else round(side)).toInt()
 
 /** Resizes and crops a photo for a network with an input of [width] x [height]. */
-fun Pixels.evaluationPixels(width: Int, height: Int): Pixels {
-    val crop = evaluationCrop(this.width, this.height, width, height)
+fun Pixels.evaluationPixels(width: Int, height: Int, cropFraction: Double): Pixels {
+    val crop = evaluationCrop(this.width, this.height, width, height, cropFraction)
     val image = resized(crop.resizedWidth, crop.resizedHeight)
     val result = ByteArray(width * height * 3)
     for (row in 0 until height) {

@@ -5,22 +5,34 @@ import java.nio.ByteOrder
 import java.util.zip.ZipInputStream
 
 private const val LABELS = "labels.txt"
+private const val CROP_FRACTION = "mixnet_tf.crop_fraction"
+private const val USUAL_CROP_FRACTION = 0.875 // of a file that records none, as in Python
 private const val UINT8: Byte = 3 // TensorType of the schema of .tflite
 
-/** What a `.tflite` of `mixnet-tf` tells about itself: the size of the images it takes, and its labels. */
+/**
+ * What a `.tflite` of `mixnet-tf` tells about itself: the size of the images it takes, the part of a resized photo that
+ * it wants to see, and its labels.
+ */
 class ModelFile(private val bytes: ByteArray) {
     val width: Int
     val height: Int
+    val cropFraction: Double
     val labels: List<String>
 
     init {
         require(bytes.size > 8 && String(bytes, 4, 4, Charsets.US_ASCII) == "TFL3") { "no .tflite file" }
-        val (shape, type) = Flatbuffer(bytes).input()
+        val flatbuffer = Flatbuffer(bytes)
+        val (shape, type) = flatbuffer.input()
         require(shape.size == 4 && shape[3] == 3 && type == UINT8) {
             "the input has shape $shape and type $type; expected (1, height, width, 3) of uint8: recipe mobile"
         }
         height = shape[1]
         width = shape[2]
+        val record = flatbuffer.metadata(CROP_FRACTION)
+        cropFraction = if (record == null) USUAL_CROP_FRACTION else record.toDoubleOrNull() ?: 0.0
+        require(cropFraction in 0.01..1.0) {
+            "the file's crop fraction is '$record'; expected a number from 0.01 to 1"
+        }
         labels = requireNotNull(labels()) { "no $LABELS in the file: export it with the recipe mobile" }
     }
 
@@ -51,6 +63,19 @@ private class Flatbuffer(bytes: ByteArray) {
         val sides = List(buffer.getInt(shape)) { buffer.getInt(shape + 4 + 4 * it) }
         return sides to if (type == 0) 0 else buffer.get(type)
     }
+
+    /** Returns the text of a named entry of the model's metadata. */
+    fun metadata(name: String): String? {
+        val entries = field(target(0), 6)
+        val count = if (entries == 0) 0 else buffer.getInt(target(entries))
+        val entry = List(count) { element(entries, it) }.firstOrNull { text(field(it, 0)) == name } ?: return null
+        val index = field(entry, 1)
+        return text(field(element(field(target(0), 4), if (index == 0) 0 else buffer.getInt(index)), 0))
+    }
+
+    /** Returns the text of a field: its length, and then its bytes. */
+    private fun text(field: Int): String =
+        if (field == 0) "" else String(buffer.array(), target(field) + 4, buffer.getInt(target(field)))
 
     /** Follows the offset at a place. */
     private fun target(place: Int): Int = place + buffer.getInt(place)
