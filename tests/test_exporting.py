@@ -384,6 +384,7 @@ def test_a_model_that_ends_in_softmax_is_not_softened_twice(digits, tmp_path):
         export(source, tmp_path / "s.tflite", recipe="mobile_float32", scores="sigmoid", data=digits)
 
 
+@pytest.mark.slow
 def test_where_labels_come_from(model, nano_float32, tmp_path):
     make, run = functools.partial(export, image_size=32), tmp_path / "run"
     run.mkdir()

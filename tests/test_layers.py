@@ -193,12 +193,13 @@ def test_block(filters, arguments, act_type, padding):
 
 
 def test_dropout_drops_whole_channels_of_the_residual_branch():
+    keras.utils.set_random_seed(0)  # once in 128 times, all channels are dropped or none
     x = image(4, 4, 8)[None].astype("float32")
     block = layers.MixDepthBlock(8, [3], dropout_rate=0.5)
     branch = np.asarray(block(x)) - x
     dropped = np.asarray(block(x, training=True)) - x
     zero = (np.abs(dropped) < 1e-6).all(axis=(0, 1, 2))
-    assert 0 < zero.sum() < 8 and np.abs(branch).min(axis=(0, 1, 2)).max() > 0
+    assert 0 < zero.sum() < 8 and np.abs(branch).max(axis=(0, 1, 2)).min() > 0
 
 
 LAYERS = [

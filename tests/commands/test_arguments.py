@@ -121,7 +121,7 @@ def test_flags_of_export_have_the_defaults_of_the_function():
     parser = argparse.ArgumentParser()
     export.add_arguments(parser)
     given = parser.parse_args(["m.keras", "--output", "f.tflite"])
-    given.about = arguments.about(given, "m")
+    given.about = arguments.about(given)
     for name, parameter in inspect.signature(exporting.export).parameters.items():
         if name not in ("model", "output"):
             assert getattr(given, name) == parameter.default, name

@@ -40,6 +40,7 @@ def test_a_run_leaves_its_files(whole_run):
     assert model.output_shape == (None, 2) and not hasattr(model, "optimizer")
 
 
+@pytest.mark.slow
 def test_a_network_by_its_file_and_images_as_a_program_holds_them(one_epoch, tmp_path):
     rng = np.random.default_rng(0)
     pair = rng.integers(0, 256, (40, 16, 16, 3), np.uint8), np.arange(40) % 2
@@ -230,6 +231,7 @@ def test_the_average_looks_back_so_many_epochs(ema_epochs, momentum):
     assert model.optimizer.average_from == 300  # of 400 steps
 
 
+@pytest.mark.slow
 def test_a_range_penalty_is_in_the_loss_and_not_in_the_model(config, data, one_epoch, tmp_path, eagerly):
     for weight in (0, 100):
         training = dataclasses.replace(one_epoch, range_penalty=weight)
