@@ -13,6 +13,7 @@ from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.litert.scores import add_scores
 from mixnet_tf.quantization.io_types import set_types
 
+CROP = 0.875
 LABELS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
@@ -22,7 +23,7 @@ def mobile(source: Path, labels: tuple[str, ...] | None = LABELS) -> bytes:
     if graph.tensor(graph.inputs[0]).dtype == "int8":
         set_types(graph, "uint8", "float32")
     add_scores(graph, "softmax")
-    describe(graph, About(name="mixnet_nano"), labels)
+    describe(graph, About(name="mixnet_nano"), labels, CROP)
     return graph.content()
 
 
@@ -35,7 +36,7 @@ def write_bundle(folder: Path, int8: Path, float32: Path) -> Path:
         "format": 1,
         "name": "mixnet_nano",
         "image_size": [32, 32],
-        "crop_fraction": 0.875,
+        "crop_fraction": CROP,
         "classes": 10,
         "files": {name: {"sha256": hashlib.sha256(content).hexdigest()} for name, content in files.items()},
         "goldens": [
