@@ -107,13 +107,15 @@ class Browser:
         self._server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self._server.stdout is not None
         self._url = json.loads("".join(self._server.stdout.readline() for _ in range(4)))["url"]
-        self._chromium = chromium
+        self._chromium = shutil.which(chromium) or chromium  # playwright wants a path
 
     def browse(self, scenario: str, **options: object) -> object:
         given = json.dumps({"url": self._url, "chromium": self._chromium, **options})
         command = ["node", WEB / "browser.mjs", scenario]
         done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
         if done.returncode:
+            if "Failed to launch" in done.stderr:
+                raise SystemExit(f"{self._chromium}: no browser that can be started: {done.stderr[-500:]}")
             line = next((line for line in done.stderr.splitlines() if "Error" in line), done.stderr[-200:])
             raise RefusedError(line.split("Error: ")[-1])
         return json.loads(done.stdout)["result"]
