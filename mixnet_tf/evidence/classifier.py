@@ -100,11 +100,12 @@ def check_same_classes(a: Classifier, b: Classifier) -> None:
     Raises:
         MixNetError: a class of one is another class of the other.
     """
-    for i, label in enumerate(a.labels or ()):
-        if b.labels is not None and label in b.labels and b.labels.index(label) != i:
+    places = {label: i for i, label in enumerate(b.labels or ())}
+    for i, (label, same_place) in enumerate(zip(a.labels or (), b.labels or (), strict=False)):
+        if label != same_place and label in places:  # a name may stand for two classes: ImageNet has two cranes
             raise MixNetError(
-                f"{b.path}: its class {b.labels.index(label)} is {label!r}, which is class {i} of {a.path}; expected "
-                "the classes in the same order"
+                f"{b.path}: its class {places[label]} is {label!r}, which is class {i} of {a.path}; expected the "
+                "classes in the same order"
             )
 
 
