@@ -95,13 +95,13 @@ def _reason(error: Exception) -> str:
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
-    """Return a loaded image as its camera held it, in RGB.
+    """Return a loaded image as its camera held it, in RGB; the image itself may be turned.
 
     Raises:
         ValueError: pixels without a defined range.
     """
     with contextlib.suppress(Exception):  # damaged EXIF data: the pixels are good all the same
-        image = ImageOps.exif_transpose(image)
+        ImageOps.exif_transpose(image, in_place=True)
     return _to_rgb(image)
 
 

@@ -106,7 +106,7 @@ def _opened(image: Any) -> Image.Image:
         return decode(image)
     if isinstance(image, Image.Image):
         try:
-            return upright_rgb(image)
+            return upright_rgb(image.copy())
         except Exception as error:  # a file behind it may be damaged
             raise DataError(f"image: not readable ({reason(error)})") from error
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[-1] == 3:
