@@ -50,11 +50,11 @@ def _from_name(source: str | Path) -> tuple[str, ...]:
     try:
         with path.open("rb") as file:
             content = file.read(_LONGEST + 1)
+        if len(content) > _LONGEST:  # first: the cut may fall inside a character
+            raise DataError(f"{printable(source)}: has more than {_LONGEST >> 20} MiB; expected a label on each line")
         text = content.decode("utf-8-sig")  # without the mark that Windows puts in front
     except UnicodeDecodeError:
         raise DataError(f"{printable(source)}: no text in UTF-8; expected a label on each line") from None
-    if len(content) > _LONGEST:
-        raise DataError(f"{printable(source)}: has more than {_LONGEST >> 20} MiB; expected a label on each line")
     return tuple(text.splitlines())
 
 

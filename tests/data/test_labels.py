@@ -39,7 +39,7 @@ def test_imagenet_has_the_published_order():
         (b"a\nb\nc\n", "found 3, expected 2"),
         (b"a\n\n", "label 1 is '', expected a text of one line"),
         (b"\xff\xfe\n", "no text in UTF-8; expected a label on each line"),
-        (b"x" * 2**21, "has more than 1 MiB; expected a label on each line"),
+        ("ü".encode() * 2**20, "has more than 1 MiB; expected a label on each line"),
     ],
 )
 def test_a_file_that_does_not_fit(content, message, tmp_path):
