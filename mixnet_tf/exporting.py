@@ -20,7 +20,7 @@ from mixnet_tf.evidence.benchmark import benchmark
 from mixnet_tf.evidence.diagnosis import check_reportable, diagnosis_files, write_diagnosis
 from mixnet_tf.files import check_free, check_suffix, whole_files
 from mixnet_tf.float_graphs import GRAPHS, KerasSource, TfliteSource
-from mixnet_tf.litert.description import About, describe
+from mixnet_tf.litert.description import About, classes_of, describe
 from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.litert.scores import add_scores, check_scores, to_logits
 from mixnet_tf.quantization.backends import weights_to_int8
@@ -183,10 +183,10 @@ def _labels(
     recipe: Recipe,
 ) -> tuple[str, ...] | None:
     """Return the names of a classifier's classes; None where nobody tells and the recipe does without."""
-    shapes = [graph.shape(index) for index in graph.outputs]
-    classes = shapes[0][-1] if [len(shape) for shape in shapes] == [2] else None
+    classes = classes_of(graph)
     if classes is None:
         if asked is not None:
+            shapes = [graph.shape(index) for index in graph.outputs]
             raise DeployError(
                 f"labels: the model gives {', '.join(map(str, shapes))}, expected one output (1, classes)"
             )

@@ -129,7 +129,7 @@ class TfliteSource:
         Raises:
             DeployError: it is small already, has several subgraphs, or the recipe needs a Keras model.
         """
-        graph, size = self._graph.copy() if recipe.changes else self._graph, self.image_size
+        graph, size = self._graph, self.image_size
         if {tensor.type for tensor in graph.tensors} & _SMALL_TYPES or recipe.weights == "float16":
             expected = "a .keras file" if recipe.weights == "float16" else "a float32 .tflite or a .keras file"
             raise DeployError(f"{self._path}: cannot be quantized with recipe {recipe.name}; expected {expected}")
@@ -141,6 +141,4 @@ class TfliteSource:
             raise DeployError(
                 f"{self._path}: takes images of {size[0]} x {size[1]}; the image size of a .tflite is fixed"
             )
-        if recipe.changes:
-            graph.input_format = self.input_format
         return graph

@@ -78,6 +78,15 @@ def image_signal_to_noise(reference: np.ndarray, outputs: np.ndarray) -> tuple[f
     return (median if math.isfinite(median) else None), (low if math.isfinite(low) else None)
 
 
+def decibels(ratio: float | None) -> str:
+    """Return a signal-to-noise ratio as people write it; None is no difference.
+
+    >>> decibels(31.26), decibels(None)
+    ('31.3 dB', 'exact')
+    """
+    return "exact" if ratio is None else f"{ratio:.1f} dB"
+
+
 def same_class(a: np.ndarray, b: np.ndarray) -> float:
     """Return the share of images for which two outputs (n, classes) have the same largest class: the agreement.
 

@@ -6,15 +6,7 @@ from typing import Any
 
 from mixnet_tf.commands.arguments import add_data, add_image_size, add_input, add_split, load_images
 from mixnet_tf.commands.models import to_measure
-from mixnet_tf.commands.output import (
-    about_images,
-    decibels,
-    load_tensorflow_for,
-    say,
-    show_about,
-    show_table,
-    snr_text,
-)
+from mixnet_tf.commands.output import about_images, load_tensorflow_for, say, show_about, show_table, snr_text
 from mixnet_tf.data.choices import IMAGE_SIZE
 
 HELP = "compare two models on the same images"
@@ -42,6 +34,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def show(result: dict[str, Any]) -> None:
+    from mixnet_tf.metrics import decibels
+
     show_about(result)
     rows = []
     for name in ("a", "b"):

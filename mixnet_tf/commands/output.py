@@ -82,15 +82,6 @@ def shape_text(sizes: Sequence[int]) -> str:
     return "x".join(str(size) for size in sizes)
 
 
-def decibels(ratio: float | None) -> str:
-    """Return a signal-to-noise ratio as people write it; None is no difference.
-
-    >>> decibels(31.26), decibels(None)
-    ('31.3 dB', 'exact')
-    """
-    return "exact" if ratio is None else f"{ratio:.1f} dB"
-
-
 def snr_text(snr_db: float | None, measured: str) -> str:
     """Return the signal-to-noise ratio of what was measured, logits perhaps, in words; None is no difference."""
     return f"equal {measured}" if snr_db is None else f"SNR of the {measured} {snr_db:.1f} dB"

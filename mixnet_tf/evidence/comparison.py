@@ -18,7 +18,6 @@ from mixnet_tf.metrics import (
     in_top5,
     mcnemar,
     mean_cosine,
-    same_class,
     signal_to_noise,
     wilson,
 )
@@ -127,10 +126,11 @@ def compare_outputs(
     a: Classifier, b: Classifier, outputs_a: np.ndarray, outputs_b: np.ndarray, labels: np.ndarray, *, split: str
 ) -> Comparison:
     """Compare two models' outputs (n, classes), given the labels (n,)."""
-    right_a, right_b = (outputs.argmax(axis=1) == labels for outputs in (outputs_a, outputs_b))
+    classes_a, classes_b = outputs_a.argmax(axis=1), outputs_b.argmax(axis=1)
+    right_a, right_b = classes_a == labels, classes_b == labels
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
     measured, alike_a, alike_b = alike(a, b, outputs_a, outputs_b)
-    agreement = wilson(round(same_class(outputs_a, outputs_b) * len(labels)), len(labels))
+    agreement = _share(classes_a == classes_b)
     median, low = image_signal_to_noise(alike_a, alike_b)
     return Comparison(
         a=a.path,

@@ -24,6 +24,7 @@ from mixnet_tf.layers import block_of
 from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.litert.op_table import inspect_model
 from mixnet_tf.litert.runtime import LiteModel
+from mixnet_tf.metrics import decibels
 from mixnet_tf.progress.steps import step
 from mixnet_tf.quantization.fallback import EXACT_DB, rank_blocks
 from mixnet_tf.quantization.steps import CORRECTION_IMAGES, calibrate, int8_graph
@@ -270,9 +271,7 @@ def _markdown(report: dict[str, Any]) -> str:
 
 def _accuracy_lines(report: dict[str, Any]) -> list[str]:
     comparison, file = report["comparison"], report["file"]
-    snr, median = (
-        "exact" if comparison[key] is None else f"{comparison[key]:.1f} dB" for key in ("snr_db", "snr_median_db")
-    )
+    snr, median = decibels(comparison["snr_db"]), decibels(comparison["snr_median_db"])
     rows = [(k, comparison[f"top{k}_a"], comparison[f"top{k}_b"]) for k in (1, 5)]
     calibration = f"{len(file['calibration']['images'])} calibration images"
     return [

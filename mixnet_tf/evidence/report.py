@@ -13,6 +13,7 @@ from mixnet_tf.evidence.markdown import code, escaped
 from mixnet_tf.evidence.mistakes import Picture
 from mixnet_tf.evidence.results import ModelResult, Report
 from mixnet_tf.files import whole_files
+from mixnet_tf.metrics import decibels
 
 _NAMED_CLASSES = 30  # more do not fit beside a confusion plot
 
@@ -89,7 +90,7 @@ def _row(result: ModelResult) -> str:
     if measured.agreement is None:  # the reference itself
         cells += ["", ""]
     else:
-        cells += [f"{measured.agreement:.2%}", "exact" if measured.snr_db is None else f"{measured.snr_db:.1f} dB"]
+        cells += [f"{measured.agreement:.2%}", decibels(measured.snr_db)]
     cells += [f"{latency.median_ms:.2f} ms", f"{latency.ratio:.2f}"] if latency else ["", ""]
     return f"| {' | '.join(cells)} |"
 

@@ -1,4 +1,4 @@
-"""Which operators of a graph read a tensor, and which of them are convolutions."""
+"""Which operators of a graph read and write a tensor, and which of them are convolutions."""
 
 import collections
 from collections.abc import Iterator
@@ -13,6 +13,11 @@ def readers(graph: FlatGraph) -> dict[int, list[Op]]:
         for index in op.inputs:
             readers_of[index].append(op)
     return readers_of
+
+
+def writers(graph: FlatGraph) -> dict[int, Op]:
+    """Return the operator that writes each computed tensor."""
+    return {index: op for op in graph.ops for index in op.outputs}
 
 
 def convolutions(graph: FlatGraph) -> Iterator[Op]:

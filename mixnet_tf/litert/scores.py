@@ -5,6 +5,7 @@ from ai_edge_litert import schema_py_generated as schema
 from mixnet_tf.data.choices import SCORES
 from mixnet_tf.errors import DeployError
 from mixnet_tf.litert.flatgraph import FlatGraph, Op
+from mixnet_tf.litert.neighbours import writers
 
 _NO_ACTIVATION = schema.ActivationFunctionType.NONE
 _ENDS = {"SOFTMAX": "softmax", "LOGISTIC": "sigmoid"}
@@ -29,7 +30,7 @@ def scores_of(graph: FlatGraph) -> str | None:
 
 def _is_linear(last: Op, graph: FlatGraph) -> bool:
     """Say whether what an operator gives is a weighted sum, of which nothing but sums and means are taken."""
-    writers = {index: op for op in graph.ops for index in op.outputs}
+    writing = writers(graph)
     waiting, seen = [last], {last.outputs}
     while waiting:
         op = waiting.pop()
@@ -38,9 +39,9 @@ def _is_linear(last: Op, graph: FlatGraph) -> bool:
         if op.name in _WEIGHTED:
             continue
         sources = [index for index in op.inputs if index >= 0 and not graph.is_constant(index)]
-        if op.name not in _LINEAR or not sources or not all(index in writers for index in sources):
+        if op.name not in _LINEAR or not sources or not all(index in writing for index in sources):
             return False
-        new = {writers[index].outputs: writers[index] for index in sources}
+        new = {writing[index].outputs: writing[index] for index in sources}
         waiting += [op for outputs, op in new.items() if outputs not in seen]
         seen |= set(new)
     return True
@@ -54,13 +55,13 @@ def is_rounded(graph: FlatGraph) -> bool:
 
 def logit_step(graph: FlatGraph) -> float | None:
     """Return the int8 step of a graph's logits; None where they are float, or where there are none."""
-    writers = {index: op for op in graph.ops for index in op.outputs}
+    writing = writers(graph)
     op = _last(graph)
     if op is None:
         return None
     index = op.inputs[0] if op.name in _ENDS else op.outputs[0]
-    while index in writers and writers[index].name in ("DEQUANTIZE", *_SAME):
-        index = writers[index].inputs[0]
+    while index in writing and writing[index].name in ("DEQUANTIZE", *_SAME):
+        index = writing[index].inputs[0]
     return graph.tensor(index).scale
 
 
@@ -68,10 +69,10 @@ def _last(graph: FlatGraph) -> Op | None:
     """Return the operator that computes the only output, but for those that change its form alone."""
     if len(graph.outputs) != 1:
         return None
-    writers = {index: op for op in graph.ops for index in op.outputs}
-    op = writers.get(graph.outputs[0])
+    writing = writers(graph)
+    op = writing.get(graph.outputs[0])
     while op is not None and op.name in _SAME:
-        op = writers.get(op.inputs[0])
+        op = writing.get(op.inputs[0])
     return op
 
 

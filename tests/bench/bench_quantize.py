@@ -17,6 +17,7 @@ from measuring import replace_tables, table
 from mixnet_tf.data.sources import load_data
 from mixnet_tf.evidence.comparison import Comparison, compare
 from mixnet_tf.exporting import export
+from mixnet_tf.metrics import decibels
 from mixnet_tf.quantization.recipe import Equalization, load_recipe
 from mixnet_tf.saving import load_model
 
@@ -53,8 +54,7 @@ def measure(model: Path, source: str, split: str, images: int) -> dict[str, Comp
 
 
 def text(comparison: Comparison) -> str:
-    snr = "exact" if comparison.snr_db is None else f"{comparison.snr_db:.1f} dB"
-    return f"{comparison.top1_b.value:.2%}, {comparison.agreement:.2%}, {snr}"
+    return f"{comparison.top1_b.value:.2%}, {comparison.agreement:.2%}, {decibels(comparison.snr_db)}"
 
 
 def markdown(results: dict[str, dict[str, Comparison]]) -> str:
