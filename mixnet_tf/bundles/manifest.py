@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mixnet_tf.checks import complaint, image_size, number
+from mixnet_tf.data.choices import LEAST_CROP
 from mixnet_tf.errors import ArgumentError, MixNetError, printable
 
 MODEL, TWIN, MANIFEST = "model.tflite", "model_float32.tflite", "manifest.json"
@@ -54,6 +55,6 @@ def _check(manifest: Any) -> None:
         if not sound:
             raise ArgumentError(complaint(name, manifest[name], expected))
     image_size([*manifest["image_size"]])
-    number("crop_fraction", manifest["crop_fraction"], 0.01, 1)
+    number("crop_fraction", manifest["crop_fraction"], LEAST_CROP, 1)
     for name in models:
         number(f"tolerance of {name}", manifest["tolerances"][name]["litert"], 0)

@@ -18,6 +18,9 @@ IMAGE_SIZE = 224
 CROP_FRACTION = 0.875
 """The part of a resized photograph that evaluation keeps: timm's ``crop_pct``."""
 
+LEAST_CROP = 0.01
+"""Of what a file may ask for: below, a picture would be resized to a hundred times the input."""
+
 CALIBRATION_IMAGES = 200
 """How many images calibrate where nobody says how many."""
 

@@ -73,7 +73,7 @@ def evaluation_pixels(image: Image.Image, image_size: ImageSize, crop_fraction: 
         uint8 array (height, width, 3).
     """
     height, width = checks.image_size(image_size)
-    cover_height, cover_width = math.floor(height / crop_fraction), math.floor(width / crop_fraction)
+    cover_height, cover_width = covered_size((height, width), crop_fraction)
     whole = int if height == width else round
     if image.height * cover_width <= image.width * cover_height:
         size = (whole(cover_height * image.width / image.height), cover_height)
@@ -82,6 +82,16 @@ def evaluation_pixels(image: Image.Image, image_size: ImageSize, crop_fraction: 
     resized = image if size == image.size else image.resize(size, Image.Resampling.BICUBIC)
     left, top = round((resized.width - width) / 2), round((resized.height - height) / 2)
     return np.asarray(resized.crop((left, top, left + width, top + height)))
+
+
+def covered_size(image_size: tuple[int, int], crop_fraction: float) -> tuple[int, int]:
+    """Return the (height, width) that a resized image covers before its centre is cut out.
+
+    >>> covered_size((112, 224), 0.875)
+    (128, 256)
+    """
+    height, width = image_size
+    return math.floor(height / crop_fraction), math.floor(width / crop_fraction)
 
 
 def training_pixels(

@@ -2,10 +2,10 @@
 
 import collections
 import dataclasses
-import math
 
 import numpy as np
 
+from mixnet_tf.data.pixels import covered_size
 from mixnet_tf.evidence.markdown import escaped
 from mixnet_tf.evidence.mistakes import worst_confusions
 from mixnet_tf.litert.op_table import ModelTable
@@ -129,7 +129,7 @@ def _weak_classes(card: Card) -> list[str]:
 def _preprocessing(card: Card) -> list[str]:
     (taken,), (given,) = card.table.inputs, card.table.outputs
     height, width = taken.shape[1:3]
-    cover_height, cover_width = (math.floor(side / card.crop_fraction) for side in (height, width))
+    cover_height, cover_width = covered_size((height, width), card.crop_fraction)
     return [
         f"- **Picture**: RGB, upright. Resize it (bicubic), keeping its ratio, until it covers {cover_height} x "
         f"{cover_width} (height x width), and cut the central {height} x {width} out of it.",

@@ -5,11 +5,10 @@ from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
 
-from mixnet_tf.data.choices import CROP_FRACTION, INPUT_FORMATS
+from mixnet_tf.data.choices import CROP_FRACTION, INPUT_FORMATS, LEAST_CROP
 from mixnet_tf.litert.packing import Buffer
 
 _INPUT_FORMAT, _CROP = "mixnet_tf.input_format", "mixnet_tf.crop_fraction"
-_LEAST_CROP = 0.01  # below, a picture would be resized to a hundred times the input
 
 
 def entry(model: Any, name: str) -> bytes | None:
@@ -44,7 +43,7 @@ def crop_fraction(model: Any) -> float:
     """Return the part of a resized picture that a parsed file wants to see: CROP_FRACTION where it says nothing."""
     with contextlib.suppress(ValueError):
         fraction = float((entry(model, _CROP) or b"").decode("ascii", "replace"))
-        if _LEAST_CROP <= fraction <= 1:
+        if LEAST_CROP <= fraction <= 1:
             return fraction
     return CROP_FRACTION
 
