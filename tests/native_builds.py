@@ -19,7 +19,7 @@ VARIANTS = {
     "cpp": {"CC": "g++ -x c++", "STD": "c++11"},
     "sanitized": {"CFLAGS": f"-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all {_STRICT}"},
     "valgrind": {"CFLAGS": f"-O1 -g {_STRICT}"},
-    "arm64": {"CC": "aarch64-linux-gnu-gcc"},
+    "arm64": {},
 }
 """What make is given."""
 
@@ -73,15 +73,11 @@ class Built:
         return np.frombuffer(subprocess.run(command, capture_output=True, check=True).stdout, "<f4")
 
 
-def make(
-    folder: Path, variables: Mapping[str, str], env: Mapping[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
+def make(folder: Path, variables: Mapping[str, str], program: str | Path = "make") -> subprocess.CompletedProcess[str]:
     """Run make; LiteRT is that of the Python that runs the tests, unless the variables name another."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    command = ["make", "-B", "-C", str(folder), *(f"{name}={value}" for name, value in variables.items())]
-    return subprocess.run(
-        command, env=os.environ | {"PATH": path} | dict(env or {}), capture_output=True, text=True, check=False
-    )
+    command = [program, "-B", "-C", folder, *(f"{name}={value}" for name, value in variables.items())]
+    return subprocess.run(command, env=os.environ | {"PATH": path}, capture_output=True, text=True, check=False)
 
 
 def build(variant: str, folder: Path) -> Built:
@@ -92,40 +88,26 @@ def build(variant: str, folder: Path) -> Built:
     """
     for path in (*SOURCES.glob("*.[ch]"), SOURCES / "Makefile", _HERE / "probe.c"):
         shutil.copy(path, folder)
-    variables, env, prefix = _setting(variant)
+    maker, prefix = _setting(variant)
     for program, source in (("probe", "probe.c"), ("classify", "classify.c")):
-        done = make(folder, {**variables, "SOURCES": f"{source} classifier.c image.c file.c"}, env)
+        done = make(folder, {**VARIANTS[variant], "SOURCES": f"{source} classifier.c image.c file.c"}, maker)
         assert done.returncode == 0, done.stderr
         if program != "classify":
             (folder / "classify").rename(folder / program)
     return Built(variant, folder, prefix)
 
 
-def _setting(variant: str) -> tuple[dict[str, str], dict[str, str], tuple[str, ...]]:
-    """Return make's variables, its environment, and what starts a program."""
-    variables = dict(VARIANTS[variant])
-    tools = ["make", "pkg-config", variables.get("CC", "gcc").split()[0]]
-    tools += {"valgrind": ["valgrind"], "arm64": ["qemu-aarch64"]}.get(variant, [])
-    missing = [tool for tool in tools if shutil.which(tool) is None]
+def _setting(variant: str) -> tuple[str, tuple[str, ...]]:
+    """Return what is called to make a program, and what starts it."""
+    tools = {"valgrind": ["gcc", "valgrind"], "arm64": ["aarch64-linux-gnu-gcc", "qemu-aarch64"], "cpp": ["g++"]}
+    missing = [tool for tool in ("make", "pkg-config", *tools.get(variant, ["gcc"])) if shutil.which(tool) is None]
     if missing:
         raise Absent(f"needs {', '.join(missing)}")
     if variant == "arm64":
-        return _arm64(variables)
+        if "MIXNET_TF_ARM64" not in os.environ:
+            raise Absent("set MIXNET_TF_ARM64 to a folder of tests/bench/arm64.sh")
+        arm64 = Path(os.environ["MIXNET_TF_ARM64"]).resolve()
+        return str(arm64 / "make"), (str(arm64 / "run"),)
     if subprocess.run(["pkg-config", "--exists", *_PACKAGES], check=False).returncode:
         raise Absent("needs libjpeg-dev, libpng-dev and libcjson-dev")
-    return variables, {}, _VALGRIND if variant == "valgrind" else ()
-
-
-def _arm64(variables: dict[str, str]) -> tuple[dict[str, str], dict[str, str], tuple[str, ...]]:
-    if "MIXNET_TF_ARM64" not in os.environ:
-        raise Absent("set MIXNET_TF_ARM64 to a folder of tests/bench/arm64.sh")
-    folder = Path(os.environ["MIXNET_TF_ARM64"]).resolve()
-    root, multiarch = folder / "root", "aarch64-linux-gnu"
-    include, libraries = root / "usr/include", root / f"usr/lib/{multiarch}"
-    variables |= {
-        "CC": f"{variables['CC']} -I{include} -I{include}/{multiarch}",
-        "LDFLAGS": f"-L{libraries} -Wl,-rpath-link,{libraries}:{root}/lib/{multiarch}",
-        "LITERT": str(folder / "site/ai_edge_litert/libLiteRt.so"),
-    }
-    env = {"PKG_CONFIG_LIBDIR": f"{libraries}/pkgconfig", "PKG_CONFIG_SYSROOT_DIR": str(root)}
-    return variables, env, ("qemu-aarch64", "-cpu", "cortex-a76", "-L", str(root))
+    return "make", _VALGRIND if variant == "valgrind" else ()

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes FOLDER an arm64 userland with Python, numpy and LiteRT that runs on an emulated Cortex-A76: what --arm takes, and
-# what tests/native looks for under MIXNET_TF_ARM64. The libraries of tflite/native are in it, too.
+# what tests/native looks for under MIXNET_TF_ARM64. FOLDER/make -C tflite/native builds the C program for it, and FOLDER/run
+# starts a program on it.
 # For Debian 12 on x86; apt-get needs root. Takes about a minute. Usage: arm64.sh FOLDER
 set -euo pipefail
 folder=$(realpath -m "${1:?usage: arm64.sh FOLDER}")
@@ -35,5 +36,17 @@ cat >"$folder/python" <<RUN
 export PYTHONPATH=$folder/site PYTHONHOME=$folder/root/usr PYTHONDONTWRITEBYTECODE=1
 exec qemu-aarch64 \$QEMU_OPTS -cpu cortex-a76 -L $folder/root $folder/root/usr/bin/python3.11 "\$@"
 RUN
-chmod +x "$folder/python"
+cat >"$folder/run" <<RUN
+#!/bin/sh
+exec qemu-aarch64 -cpu cortex-a76 -L $folder/root "\$@"
+RUN
+libraries=$folder/root/usr/lib/aarch64-linux-gnu include=$folder/root/usr/include
+cat >"$folder/make" <<RUN
+#!/bin/sh
+export PKG_CONFIG_LIBDIR=$libraries/pkgconfig PKG_CONFIG_SYSROOT_DIR=$folder/root
+exec make -B CC="aarch64-linux-gnu-gcc -I$include -I$include/aarch64-linux-gnu" \\
+  LDFLAGS="-L$libraries -Wl,-rpath-link,$libraries:$folder/root/lib/aarch64-linux-gnu" \\
+  LITERT=$folder/site/ai_edge_litert/libLiteRt.so "\$@"
+RUN
+chmod +x "$folder"/{python,run,make}
 "$folder/python" -c 'import platform, numpy; from ai_edge_litert.interpreter import Interpreter; print("ready:", platform.machine())'

@@ -313,4 +313,4 @@ def test_make_says_what_is_missing(built):
 
 
 def test_the_readme_is_short():
-    assert len((SOURCES / "README.md").read_text().splitlines()) <= 40
+    assert len((SOURCES / "README.md").read_text().splitlines()) <= 50  # a page
