@@ -1,5 +1,6 @@
 """Pictures for the C program of tflite/native, in many forms."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +35,26 @@ def write_pictures(folder: Path) -> list[Path]:
     part.resize((9, 700)).save(folder / "tall.png")
     part.resize((1, 1)).save(folder / "dot.png")
     whole.crop((0, 0, 256, 256)).save(folder / "no_resize.png")
+    _write_exif(part, folder)
     _write_xmp(part, folder)
     return sorted(folder.iterdir())
+
+
+def _write_exif(image: Image.Image, folder: Path) -> None:
+    """Write pictures with an orientation of 32 bits, in either order of bytes, and with EXIF in a PNG's text."""
+    for order, mark in (("<", b"II*\0"), (">", b"MM\0*")):
+        for kind, value in ((4, 6), (4, 0x60006), (2, 6), (3, 8)):  # LONG, ASCII, SHORT
+            number = struct.pack(order + ("HH" if kind == 3 else "I"), *((value, 0) if kind == 3 else (value,)))
+            entry = struct.pack(f"{order}HHI", 0x0112, kind, 1) + number
+            exif = b"Exif\0\0" + mark + struct.pack(f"{order}IH", 8, 1) + entry + bytes(4)
+            name = f"exif_{'little' if order == '<' else 'big'}_{kind}_{value}"
+            image.save(folder / f"{name}.jpg", exif=exif)
+            image.save(folder / f"{name}.png", exif=exif)
+            for form, content in (("", exif.hex("\n", 36)), ("_bare", exif[6:].hex()), ("_odd", exif.hex() + "xy")):
+                png = PngInfo()
+                png.add_text("Raw profile type exif", f"\nexif\n{len(exif):8}\n{content}\n", zip=form == "")
+                png.add_itxt("XML:com.adobe.xmp", 'tiff:Orientation="3"')
+                image.save(folder / f"{name}_in_text{form}.png", pnginfo=png)
 
 
 def _write_xmp(image: Image.Image, folder: Path) -> None:

@@ -1,5 +1,6 @@
 #include "image.h"
 
+#include <ctype.h>
 #include <math.h>
 #include <png.h>
 #include <setjmp.h>
@@ -24,17 +25,39 @@ static bool allocate(Image *image, size_t bytes_per_pixel, Error *error) {
 
 /* EXIF's orientation, 1 to 8, of a TIFF header and what follows it; 1, upright, where damaged; 0 where there is none. */
 static int orientation(const uint8_t *exif, size_t size) {
+    if (size > 6 && memcmp(exif, "Exif\0", 6) == 0) exif += 6, size -= 6;
     if (size < 8 || (memcmp(exif, "II*\0", 4) != 0 && memcmp(exif, "MM\0*", 4) != 0)) return 1;
     const int low = exif[0] == 'I' ? 0 : 1; /* where the low byte of two is */
 #define TWO(at) ((size_t)exif[(at) + low] | (size_t)exif[(at) + 1 - low] << 8)
-    size_t at = low == 0 ? TWO(4) | TWO(6) << 16 : TWO(6) | TWO(4) << 16;
+#define FOUR(at) (TWO((at) + 2 * low) | TWO((at) + 2 - 2 * low) << 16)
+    size_t at = FOUR(4);
     if (at > size - 2) return 0;
     size_t count = TWO(at);
-    for (at += 2; count > 0 && at + 12 <= size; at += 12, count--)
-        if (TWO(at) == 0x0112)
-            return TWO(at + 2) == 3 && TWO(at + 8) >= 1 && TWO(at + 8) <= 8 ? (int)TWO(at + 8) : 1;
+    for (at += 2; count > 0 && at + 12 <= size; at += 12, count--) {
+        if (TWO(at) != 0x0112) continue;
+        const size_t type = TWO(at + 2), value = type == 4 ? FOUR(at + 8) : TWO(at + 8);
+        return (type == 3 || type == 4) && value >= 1 && value <= 8 ? (int)value : 1; /* 16 or 32 bits */
+    }
+#undef FOUR
 #undef TWO
     return 0;
+}
+
+/* The same of EXIF in a PNG's text: behind three lines, bytes in hexadecimal. */
+static int text_orientation(const char *text) {
+    for (int line = 0; line < 3 && text != NULL; line++) if ((text = strchr(text, '\n')) != NULL) text++;
+    uint8_t *exif = text == NULL ? NULL : (uint8_t *)calloc(strlen(text) / 2 + 1, 1);
+    if (exif == NULL) return 0;
+    size_t digits = 0;
+    for (; isxdigit((unsigned char)*text) || isspace((unsigned char)*text); text++)
+        if (!isspace((unsigned char)*text)) {
+            const int digit = (*text & 15) + (*text > '9' ? 9 : 0);
+            exif[digits / 2] = (uint8_t)(exif[digits / 2] << 4 | digit);
+            digits++;
+        }
+    const int turn = *text == '\0' ? orientation(exif, digits / 2) : 1;
+    free(exif);
+    return turn;
 }
 
 /* XMP's orientation, a digit, where Pillow looks for it; 0 where there is none. */
@@ -109,7 +132,7 @@ static bool read_jpeg(const uint8_t *content, size_t size, Image *image, Error *
     int turn = 0, xmp_turn = 0;
     for (jpeg_saved_marker_ptr marker = info.marker_list; marker != NULL; marker = marker->next) {
         if (turn == 0 && marker->data_length > 6 && memcmp(marker->data, "Exif\0", 6) == 0)
-            turn = orientation(marker->data + 6, marker->data_length - 6);
+            turn = orientation(marker->data, marker->data_length);
         if (marker->data_length > sizeof xmp_name && memcmp(marker->data, xmp_name, sizeof xmp_name) == 0)
             xmp_turn = xmp_orientation((const char *)marker->data + sizeof xmp_name,
                                        marker->data_length - sizeof xmp_name);
@@ -192,13 +215,15 @@ static bool read_png(const uint8_t *content, size_t size, Image *image, Error *e
         image->pixels[i] = (uint8_t)((image->pixels[2 * i] << 8 | image->pixels[2 * i + 1]) / 257);
     png_uint_32 length = 0;
     png_bytep exif = NULL;
-    const int turn = png_get_eXIf_1(png, info, &length, &exif) != 0 ? orientation(exif, length) : 0;
+    const bool has_exif = png_get_eXIf_1(png, info, &length, &exif) != 0;
+    int turn = has_exif ? orientation(exif, length) : 0, xmp_turn = 0;
     png_textp texts = NULL;
-    int xmp_turn = 0;
     const int count = (int)png_get_text(png, info, &texts, NULL);
-    for (int i = 0; i < count; i++)
+    for (int i = 0; i < count; i++) {
+        if (!has_exif && strcmp(texts[i].key, "Raw profile type exif") == 0) turn = text_orientation(texts[i].text);
         if (strcmp(texts[i].key, "XML:com.adobe.xmp") == 0)
             xmp_turn = xmp_orientation(texts[i].text, texts[i].text_length + texts[i].itxt_length);
+    }
     png_destroy_read_struct(&png, &info, NULL);
     return good && turn_upright(image, turn, xmp_turn, error);
 }
