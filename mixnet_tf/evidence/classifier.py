@@ -162,7 +162,7 @@ def _open_lite(path: Path, input_format: str | None) -> Classifier:
     classes = _check_classifier(str(path), lite.input["shape"], lite.output["shape"])
     lite.input_format = known(settle(lite_front(graph), input_format, str(path)), str(path))
     labels = labels_of(graph) or labels_beside(path, classes)
-    crop = crop_fraction(graph.model)
+    crop = crop_fraction(graph.model, graph.where)
     return Classifier(
         str(path), lite, lite.image_size, classes, scores_of(graph), labels, crop, rounded=is_rounded(graph)
     )

@@ -83,6 +83,7 @@ def _input(graph: FlatGraph, index: int) -> Mapping[int, Any]:
     if graph.input_format is None or graph.shape(index)[-1:] != (3,):
         return tensor
     height, width = graph.shape(index)[1:3]
+    seen = crop_fraction(graph.model, graph.where)
     black, white = limits(graph.input_format)
     std = 255 / (white - black)
     numbers = {0: (-black * std).astype(np.float32), 1: std.astype(np.float32)}
@@ -91,7 +92,7 @@ def _input(graph: FlatGraph, index: int) -> Mapping[int, Any]:
     return {
         _NAME: "image",
         _TEXT: (
-            f"RGB image: the centre {crop_fraction(graph.model):.1%} of the picture, resized to {height} x {width}; "
+            f"RGB image: the centre {seen:.1%} of the picture, resized to {height} x {width}; "
             "(pixel - mean) / std of pixels 0 to 255"
         ),
         _CONTENT: {0: _IMAGE, 1: {0: _RGB}},

@@ -5,7 +5,9 @@ from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
 
+from mixnet_tf.checks import shown
 from mixnet_tf.data.choices import CROP_FRACTION, INPUT_FORMATS, LEAST_CROP
+from mixnet_tf.errors import DeployError
 from mixnet_tf.litert.packing import Buffer
 
 _INPUT_FORMAT, _CROP = "mixnet_tf.input_format", "mixnet_tf.crop_fraction"
@@ -39,13 +41,20 @@ def set_input_format(model: Any, name: str | None) -> None:
     set_entry(model, _INPUT_FORMAT, None if name is None else name.encode())
 
 
-def crop_fraction(model: Any) -> float:
-    """Return the part of a resized picture that a parsed file wants to see: CROP_FRACTION where it says nothing."""
+def crop_fraction(model: Any, where: str) -> float:
+    """Return the part of a resized picture that a parsed file wants to see: CROP_FRACTION where it says nothing.
+
+    Raises:
+        DeployError: a record that is no such part; `where` names the file.
+    """
+    record = entry(model, _CROP)
+    if record is None:
+        return CROP_FRACTION
+    text = record.decode("ascii", "replace")
     with contextlib.suppress(ValueError):
-        fraction = float((entry(model, _CROP) or b"").decode("ascii", "replace"))
-        if LEAST_CROP <= fraction <= 1:
-            return fraction
-    return CROP_FRACTION
+        if LEAST_CROP <= float(text) <= 1:
+            return float(text)
+    raise DeployError(f"{where}: its crop fraction is {shown(text)}, expected a number from {LEAST_CROP} to 1")
 
 
 def set_crop_fraction(model: Any, fraction: float) -> None:

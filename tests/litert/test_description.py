@@ -70,13 +70,19 @@ def test_labels_are_those_of_a_classifier(nano_float32):
     assert labels_of(graph) is None
 
 
-@pytest.mark.parametrize(
-    ("text", "fraction"), [(b"0.5", 0.5), (b"1", 1), (b"1e-9", 0.875), (b"2", 0.875), (b"nan", 0.875)]
-)
-def test_a_crop_that_cannot_be_is_none(text, fraction, nano_float32):
+@pytest.mark.parametrize(("text", "fraction"), [(b"0.5", 0.5), (b"1", 1), (b"0.01", 0.01), (None, 0.875)])
+def test_a_file_says_how_much_of_a_picture_it_wants(text, fraction, nano_float32):
     graph = FlatGraph.read(nano_float32)
     set_entry(graph.model, "mixnet_tf.crop_fraction", text)
-    assert crop_fraction(graph.model) == fraction
+    assert crop_fraction(graph.model, graph.where) == fraction
+
+
+@pytest.mark.parametrize("text", [b"1e-9", b"2", b"nan", b"", b"half", b"\xff"])
+def test_a_crop_that_cannot_be_is_refused(text, nano_float32):
+    graph = FlatGraph.read(nano_float32)
+    set_entry(graph.model, "mixnet_tf.crop_fraction", text)
+    with pytest.raises(DeployError, match=r"tflite: its crop fraction is '.*', expected a number from 0.01 to 1"):
+        crop_fraction(graph.model, graph.where)
 
 
 def test_a_copy_that_is_changed_keeps_them(described):

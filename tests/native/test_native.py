@@ -157,6 +157,8 @@ def mistakes(models, nano_int8, nano_float32, fixtures, tmp_path_factory) -> dic
     def unrecorded(graph: FlatGraph) -> None:
         graph.input_format = None
 
+    cropped = FlatGraph.read(models["model.tflite"])
+    cropped.describe("mixnet_tf.crop_fraction", b"0.5 of it", cropped.attachments)
     ten = {"labels.txt": "".join(f"{label}\n" for label in LABELS).encode()}
     model = models["model.tflite"].read_bytes()
     odd = ("two_outputs", "two_inputs", "batch_of_two", "dynamic_size", "three_subgraphs", "int16")
@@ -173,6 +175,7 @@ def mistakes(models, nano_int8, nano_float32, fixtures, tmp_path_factory) -> dic
         "logits": edited(nano_float32, folder / "logits"),
         "rounded": edited(nano_int8, folder / "rounded", lambda graph: set_types(graph, "uint8", "uint8")),
         "unknown": edited(models["model_float32.tflite"], folder / "unknown", unrecorded),
+        "cropped": write("cropped", cropped.content()),
         "text": write("text", b"no picture"),
         "cut_photo": write("cut_photo", PHOTOS[0].read_bytes()[:20000]),
     }
@@ -202,6 +205,7 @@ def mistakes(models, nano_int8, nano_float32, fixtures, tmp_path_factory) -> dic
         ("int8", "its input is no pixels in uint8 or float32; export it with --recipe mobile"),
         ("rounded", "its output is no float32 (1, classes); export it with --recipe mobile"),
         ("logits", "its output is no probabilities; export it with --recipe mobile"),
+        ("cropped", "its crop fraction is damaged, expected a number from 0.01 to 1"),
         ("unknown", "does not say what its floats are; export it with --recipe mobile"),
     ],
 )

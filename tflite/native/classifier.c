@@ -127,11 +127,12 @@ static bool read_records(Classifier *classifier, Error *error) {
     size_t length = 0;
     char number[16] = "";
     classifier->crop_fraction = 0.875;
-    if (LiteRtGetModelMetadata(classifier->model, "mixnet_tf.crop_fraction", &record, &length) == 0 &&
-        length > 0 && length < sizeof number) {
-        memcpy(number, record, length);
-        const double fraction = strtod(number, NULL);
-        if (fraction >= 0.01 && fraction <= 1.0) classifier->crop_fraction = fraction;
+    if (LiteRtGetModelMetadata(classifier->model, "mixnet_tf.crop_fraction", &record, &length) == 0) {
+        char *end = number;
+        memcpy(number, record, length < sizeof number ? length : 0);
+        classifier->crop_fraction = strtod(number, &end);
+        if (end == number || *end != '\0' || !(classifier->crop_fraction >= 0.01 && classifier->crop_fraction <= 1.0))
+            return failed(error, "%s: its crop fraction is damaged, expected a number from 0.01 to 1", classifier->path);
     }
     /* a byte can only be a pixel; what a float is, must be known */
     if (LiteRtGetModelMetadata(classifier->model, "mixnet_tf.input_format", &record, &length) != 0)
