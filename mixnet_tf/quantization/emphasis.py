@@ -1,0 +1,52 @@
+"""Which emphasis equalizes a network best: measured, because it differs from network to network.
+
+On images that do not calibrate, the int8 graph of every emphasis is compared with the float graph.
+"""
+
+import itertools
+import statistics
+
+import numpy as np
+
+from mixnet_tf.litert.flatgraph import FlatGraph
+from mixnet_tf.litert.runtime import LiteModel
+from mixnet_tf.metrics import output_errors
+from mixnet_tf.progress.steps import counted
+from mixnet_tf.quantization.recipe import Recipe
+from mixnet_tf.quantization.steps import calibrate, int8_graph
+from mixnet_tf.quantization.types import Images
+
+EMPHASES = (0.0, 0.5, 0.7)
+"""What is tried; each is the same whatever scales the network came with."""
+
+_IMAGES = 96  # half of them calibrate
+_EXACT_DB = 200.0
+
+
+def best_emphasis(graph: FlatGraph, recipe: Recipe, backend: str, images: Images) -> float:
+    """Return the emphasis whose int8 graph is nearest to the float graph, by the median image.
+
+    Args:
+        graph: float; not changed.
+        recipe: with equalization.
+        backend: which quantizer.
+        images: to calibrate with; some calibrate here, and others judge.
+
+    Raises:
+        DeployError: see ``calibrate``.
+    """
+    few = list(itertools.islice(images, _IMAGES))
+    calibrating, judging = few[::2], few[1::2]
+    if not judging:
+        return EMPHASES[0]
+    exact = LiteModel(graph.content(), num_threads=2)
+    wanted = [exact.run(image) for image in judging]
+
+    def snr_db(emphasis: float) -> float:
+        calibrated = calibrate(graph, recipe, calibrating, emphasis)
+        model = LiteModel(int8_graph(calibrated, recipe, backend, calibrating).content(), num_threads=2)
+        names = [graph.name(index) for index in graph.outputs]
+        errors = output_errors(names, zip(wanted, map(model.run, judging), strict=True))
+        return statistics.mean(_EXACT_DB if error.snr_median_db is None else error.snr_median_db for error in errors)
+
+    return max(counted(EMPHASES, "choose the equalization", len(EMPHASES), "form"), key=snr_db)
