@@ -90,10 +90,9 @@ def build(variant: str, folder: Path) -> Built:
         shutil.copy(path, folder)
     maker, prefix = _setting(variant)
     for program, source in (("probe", "probe.c"), ("classify", "classify.c")):
-        done = make(folder, {**VARIANTS[variant], "SOURCES": f"{source} classifier.c image.c file.c"}, maker)
+        chosen = {"PROGRAM": program, "SOURCES": f"{source} classifier.c image.c file.c"}
+        done = make(folder, {**VARIANTS[variant], **chosen}, maker)
         assert done.returncode == 0, done.stderr
-        if program != "classify":
-            (folder / "classify").rename(folder / program)
     return Built(variant, folder, prefix)
 
 

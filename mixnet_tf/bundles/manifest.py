@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         [224, 224]
     """
     path = folder / MANIFEST
+    if not folder.is_dir():
+        raise MixNetError(f"{printable(str(folder))}: no such folder; expected a bundle")
     if not path.is_file():
         raise MixNetError(f"{printable(str(folder))}: no bundle: it has no {MANIFEST}; `mixnet-tf bundle` makes one")
     try:
@@ -38,6 +41,26 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def sha256(content: bytes) -> str:
     """Return the hash of a file's content as a manifest has it."""
     return hashlib.sha256(content).hexdigest()
+
+
+def read_checked(folder: Path, name: str, record: Mapping[str, Any]) -> bytes:
+    """Return the content of a file of a bundle.
+
+    Args:
+        folder: the bundle.
+        name: of the file.
+        record: what the manifest says of it.
+
+    Raises:
+        MixNetError: it is missing, or is not the one that the bundle was made with.
+    """
+    path = folder / name
+    if not path.is_file():
+        raise MixNetError(f"{path}: missing; the manifest names it")
+    content = path.read_bytes()
+    if sha256(content) != record["sha256"]:
+        raise MixNetError(f"{path}: has changed since the bundle was made: its SHA-256 is not the manifest's")
+    return content
 
 
 def _check(manifest: Any) -> None:

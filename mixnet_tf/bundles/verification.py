@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mixnet_tf.bundles.manifest import MODEL, TWIN, read_manifest, sha256
+from mixnet_tf.bundles.manifest import MODEL, TWIN, read_checked, read_manifest
 from mixnet_tf.errors import MixNetError
 from mixnet_tf.evidence.classifier import fit_size, open_classifier
 
@@ -45,19 +45,9 @@ def verify(folder: str | Path) -> tuple[Verified, ...]:
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
-    contents = {name: _checked(folder, name, record) for name, record in manifest["files"].items()}
+    contents = {name: read_checked(folder, name, record) for name, record in manifest["files"].items()}
     models = [name for name in (MODEL, TWIN) if name in contents]
     return tuple(_compared(folder, name, manifest, contents) for name in models)
-
-
-def _checked(folder: Path, name: str, record: Mapping[str, Any]) -> bytes:
-    path = folder / name
-    if not path.is_file():
-        raise MixNetError(f"{path}: missing; the manifest names it")
-    content = path.read_bytes()
-    if sha256(content) != record["sha256"]:
-        raise MixNetError(f"{path}: has changed since the bundle was made: its SHA-256 is not the manifest's")
-    return content
 
 
 def _compared(folder: Path, name: str, manifest: Mapping[str, Any], contents: Mapping[str, bytes]) -> Verified:

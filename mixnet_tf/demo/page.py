@@ -5,7 +5,7 @@ import hashlib
 import re
 from pathlib import Path
 
-from mixnet_tf.bundles.manifest import MANIFEST, MODEL, TWIN, read_manifest
+from mixnet_tf.bundles.manifest import MANIFEST, MODEL, TWIN, read_checked, read_manifest
 from mixnet_tf.errors import MixNetError
 
 PLAIN = "model_plain.tflite"
@@ -41,9 +41,11 @@ def bundle_files(folder: Path) -> dict[str, Path]:
     """Return what the page shows of a bundle by its addresses: the models, the manifest, and the golden pictures.
 
     Raises:
-        MixNetError: the folder is no bundle, or a model in it takes other than pixels.
+        MixNetError: the folder is no bundle, a file in it has changed, or a model takes other than pixels.
     """
     manifest = read_manifest(folder)
+    for name, record in manifest["files"].items():
+        read_checked(folder, name, record)
     models = [name for name in (MODEL, PLAIN, TWIN) if name in manifest["files"] or (folder / name).exists()]
     for name in models:
         _check_model(folder / name)

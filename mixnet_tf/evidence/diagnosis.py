@@ -17,7 +17,7 @@ from mixnet_tf.environment import environment
 from mixnet_tf.errors import DeployError
 from mixnet_tf.evidence.benchmark import benchmark
 from mixnet_tf.evidence.comparison import Comparison, compare
-from mixnet_tf.evidence.figures import new_figure, save_figure
+from mixnet_tf.evidence.error_chart import save_error_chart
 from mixnet_tf.evidence.markdown import escaped
 from mixnet_tf.files import whole_files
 from mixnet_tf.layers import block_of
@@ -207,7 +207,7 @@ def write_diagnosis(
     }
     with whole_files(*diagnosis_files(folder), overwrite=overwrite) as (content, plot, text):
         content.write_text(json.dumps(report, indent=2, default=str) + "\n", encoding="utf-8")
-        _plot(report["tensors"], plot)
+        save_error_chart(report["tensors"], plot)
         text.write_text(_markdown(report), encoding="utf-8")
     return report
 
@@ -328,14 +328,3 @@ def _stability_lines(stability: dict[str, Any] | None) -> list[str]:
         f"{stability['largest_range_change_octaves']:.2f} at most; top-1 {stability['top1']:.2%}, agreement "
         f"{stability['agreement']:.2%}.",
     ]
-
-
-def _plot(tensors: list[dict[str, Any]], path: Path) -> None:
-    figure, axes = new_figure(11, 4)
-    axes.plot([tensor["snr_db"] for tensor in tensors], ".", markersize=3)
-    starts: dict[str, int] = {}
-    for i, tensor in enumerate(tensors):
-        starts.setdefault(tensor["block"], i)
-    axes.set_xticks(list(starts.values()), list(starts), rotation=90, fontsize=7)
-    axes.set(ylabel="SNR in dB, int8 against float", title="error by tensor, in graph order")
-    save_figure(figure, path)

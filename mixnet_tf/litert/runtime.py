@@ -94,6 +94,8 @@ class LiteModel:
             raise DeployError(self._counts())
         (details,) = self._inputs
         shape = [int(size) for size in details.get("shape_signature", details["shape"])]  # -1: of any size
+        if shape and shape[0] == -1:  # as many images as one likes: LiteRT makes it as many as `shape` says
+            shape[0] = int(details["shape"][0])
         if len(shape) != 4 or min(shape) < 1 or shape[0] != 1:
             expected = "an image: (1, height, width, channels)"
             raise DeployError(f"{self.source}: its input has shape {shape}, expected {expected}")

@@ -1,7 +1,8 @@
 """Progress on standard error: a bar where parts are counted, the seconds where they are not, and lines that stay.
 
 How much is said is the level of the logger ``mixnet_tf``: from ERROR on nothing, at INFO a line a step as well, at
-DEBUG the native libraries' messages, too. Bars and seconds are for terminals.
+DEBUG the native libraries' messages, too. Bars and seconds are for terminals; elsewhere a long step says a line now and
+then.
 """
 
 import contextlib
@@ -10,6 +11,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +24,7 @@ LOG = logging.getLogger("mixnet_tf")
 
 _CLOCK = Path(__file__).with_name("clock.py")
 _CLEAR = "\r\x1b[K"  # to the start of the line, and erase it
+_REMIND = 30.0  # seconds until the first line where no terminal is; the next come after twice as long each
 _busy = threading.Lock()
 """Held by the step that is shown: there is one line, and what works inside of a step shows nothing."""
 
@@ -56,7 +59,7 @@ def bar(name: str, total: int | None, unit: str, **settings: Any) -> Iterator[An
     name = printable(name)
     LOG.info("%s", name)
     settings |= {"desc": name, "total": total, "unit": unit, "leave": False}
-    with _turn() as seen, tqdm(**settings, **_size() if seen else {}, disable=not seen) as shown:
+    with _turn(name) as seen, tqdm(**settings, **_size() if seen else {}, disable=not seen) as shown:
         ended = threading.Event()
         if seen:
             threading.Thread(target=_refresh, args=(shown, ended), daemon=True).start()
@@ -73,15 +76,27 @@ def _size() -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def _turn() -> Iterator[bool]:
+def _turn(name: str) -> Iterator[bool]:
     """Yield whether a step is to be shown: on a terminal, unless nothing is to be said or another one is shown."""
     terminal = sys.stderr is not None and sys.stderr.isatty()
-    seen = LOG.isEnabledFor(logging.WARNING) and terminal and _busy.acquire(blocking=False)
+    alone = LOG.isEnabledFor(logging.WARNING) and _busy.acquire(blocking=False)
+    ended = threading.Event()
+    if alone and not terminal:
+        threading.Thread(target=_remind, args=(name, ended), daemon=True).start()
     try:
-        yield seen
+        yield alone and terminal
     finally:
-        if seen:
+        ended.set()
+        if alone:
             _busy.release()
+
+
+def _remind(name: str, ended: threading.Event) -> None:
+    """Say in a log that a step is still at work."""
+    start, wait = time.monotonic(), _REMIND
+    while not ended.wait(wait):
+        line(f"{name}: at work for {time.monotonic() - start:.0f} s")
+        wait *= 2
 
 
 def _refresh(shown: Any, ended: threading.Event) -> None:
@@ -114,7 +129,7 @@ def step(name: str) -> Iterator[None]:
     """
     name = printable(name)
     LOG.info("%s", name)
-    with _turn() as seen, _clock(name) if seen else contextlib.nullcontext():
+    with _turn(name) as seen, _clock(name) if seen else contextlib.nullcontext():
         yield
 
 

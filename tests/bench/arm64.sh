@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes FOLDER an arm64 userland with Python, numpy and LiteRT that runs on an emulated Cortex-A76: what --arm takes, and
-# what tests/native looks for under MIXNET_TF_ARM64. FOLDER/make -C tflite/native builds the C program for it, and FOLDER/run
-# starts a program on it.
+# what tests/native looks for under MIXNET_TF_ARM64. FOLDER/make -C tflite/native builds tflite/native/classify_arm64, and
+# FOLDER/run starts it.
 # For Debian 12 on x86; apt-get needs root. Takes about a minute. Usage: arm64.sh FOLDER
 set -euo pipefail
 folder=$(realpath -m "${1:?usage: arm64.sh FOLDER}")
@@ -44,7 +44,7 @@ libraries=$folder/root/usr/lib/aarch64-linux-gnu include=$folder/root/usr/includ
 cat >"$folder/make" <<RUN
 #!/bin/sh
 export PKG_CONFIG_LIBDIR=$libraries/pkgconfig PKG_CONFIG_SYSROOT_DIR=$folder/root
-exec make -B CC="aarch64-linux-gnu-gcc -I$include -I$include/aarch64-linux-gnu" \\
+exec make -B PROGRAM=classify_arm64 CC="aarch64-linux-gnu-gcc -I$include -I$include/aarch64-linux-gnu" \\
   LDFLAGS="-L$libraries -Wl,-rpath-link,$libraries:$folder/root/lib/aarch64-linux-gnu" \\
   LITERT=$folder/site/ai_edge_litert/libLiteRt.so "\$@"
 RUN

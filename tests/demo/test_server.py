@@ -251,15 +251,26 @@ def wait_for(path: Path) -> None:
 
 
 NO_BUNDLE = {
-    "nothing there": (lambda folder: shutil.rmtree(folder), "bundle: no bundle: it has no manifest.json; `mixnet-tf"),
-    "a file": (lambda folder: (shutil.rmtree(folder), folder.touch()), "bundle: no bundle: it has no manifest.json"),
-    "no manifest": (lambda folder: (folder / "manifest.json").unlink(), "bundle: no bundle: it has no manifest.json"),
+    "nothing there": (lambda folder: shutil.rmtree(folder), "bundle: no such folder; expected a bundle"),
+    "a file": (lambda folder: (shutil.rmtree(folder), folder.touch()), "bundle: no such folder; expected a bundle"),
+    "no manifest": (
+        lambda folder: (folder / "manifest.json").unlink(),
+        "bundle: no bundle: it has no manifest.json; `mix",
+    ),
     "no JSON": (lambda folder: (folder / "manifest.json").write_text("{"), "manifest.json: damaged, or no manifest"),
     "another manifest": (lambda folder: (folder / "manifest.json").write_text("[]"), "manifest.json: damaged, or no"),
-    "no model": (lambda folder: (folder / "model.tflite").unlink(), "model.tflite: no such file"),
+    "no model": (lambda folder: (folder / "model.tflite").unlink(), "model.tflite: missing; the manifest names it"),
+    "a changed model": (lambda folder: change(folder / "model.tflite"), "model.tflite: has changed since the bundle"),
+    "a changed picture": (lambda folder: change(folder / "goldens/0.rgb"), "0.rgb: has changed since the bundle"),
     "a broken model": (lambda folder: (folder / "model_plain.tflite").write_bytes(b"x"), "model_plain.tflite: not a"),
-    "a folder for a model": (lambda folder: replace_by_folder(folder / "model.tflite"), "model.tflite: no such file"),
+    "a folder for a model": (lambda folder: replace_by_folder(folder / "model.tflite"), "model.tflite: missing"),
 }
+
+
+def change(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
 
 
 def replace_by_folder(path: Path) -> None:

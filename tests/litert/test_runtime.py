@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter
 
 from mixnet_tf.errors import DeployError, MixNetError
 from mixnet_tf.litert.flatgraph import FlatGraph
@@ -14,7 +15,6 @@ from mixnet_tf.litert.runtime import LiteModel, quantized
     ("name", "message"),
     [
         ("dynamic_size", r"its input has shape \[1, -1, -1, 3\], expected an image: \(1, height, width,"),
-        ("dynamic_batch", r"its input has shape \[-1, .*\], expected an image"),
         ("batch_of_two", r"its input has shape \[2, .*\], expected an image"),
         ("uint8_without_scale", "its input is uint8 without a scale, expected float32 or quantized images"),
         ("two_inputs", "has 2 inputs and 1 outputs, expected one of each"),
@@ -25,6 +25,18 @@ def test_inputs_that_are_no_image_are_refused(name, message, fixtures):
     for use in (lambda: model.image_size, model.fill_input, lambda: model.run(np.zeros((1, 8, 8, 3), np.float32))):
         with pytest.raises(DeployError, match=rf"{name}\.tflite: {message}"):
             use()
+
+
+def test_a_batch_of_any_size_is_one_image(fixtures):
+    """As of every file that TensorFlow's converter makes of a usual Keras model."""
+    model, image = LiteModel(fixtures / "odd" / "dynamic_batch.tflite"), np.ones((1, 8, 8, 8), np.float32)
+    assert model.image_size == (8, 8)
+    interpreter = Interpreter(str(fixtures / "odd" / "dynamic_batch.tflite"))
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image)
+    interpreter.invoke()
+    expected = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    np.testing.assert_array_equal(model(image), expected)
 
 
 def test_several_outputs_are_run_but_no_classifier(fixtures):

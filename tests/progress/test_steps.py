@@ -12,6 +12,7 @@ import pytest
 from terminal import Terminal, last_line
 
 from mixnet_tf.progress import steps
+from mixnet_tf.progress.volume import volume
 
 BLOCKED = "import ctypes; from mixnet_tf.progress.steps import step\n"
 BLOCKED += "with step('convert \\x1b[31m'): ctypes.PyDLL(None).usleep({microseconds})\n"
@@ -84,3 +85,16 @@ def test_a_clock_is_no_condition(monkeypatch, capsys):
 
 def test_this_library_has_the_function_that_blocks():
     assert ctypes.PyDLL(None).usleep(1) == 0
+
+
+def test_a_long_step_says_a_line_now_and_then_where_no_terminal_is(monkeypatch, capsys):
+    """In a log, silence looks like a process that hangs; the lines come ever more rarely."""
+    monkeypatch.setattr(steps, "_REMIND", 0.2)
+    with steps.step("convert"), steps.step("inside"):
+        time.sleep(1.6)  # 0.2 + 0.4 + 0.8, and 1.6 to come
+    assert re.fullmatch(r"(convert: at work for \d s\n){2,3}", capsys.readouterr().err)
+    with steps.step("short"):
+        pass
+    with volume(quiet=True), steps.bar("quiet", 2, "part"):
+        time.sleep(0.5)
+    assert capsys.readouterr().err == ""

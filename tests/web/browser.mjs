@@ -172,7 +172,7 @@ const SCENARIOS = {
     await page.reload();
     await ready(page);
     await page.setInputFiles("#file", picture);
-    return { said, reachable, ...(await classified(page, name)) };
+    return { said, reachable, ...(await classified(page, name)), problems: await problems(page) };
   },
 
   /** Load the page until it is kept for offline use, and say what is kept. */

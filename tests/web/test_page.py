@@ -101,7 +101,7 @@ def test_it_works_without_a_network_once_it_is_loaded(url, photo):
     online = browse(url, "drop", files=[str(photo)])
     offline = browse(url, "offline", picture=str(photo), name="photo.png")
     assert offline["said"].endswith("works without a network.") and not offline["reachable"]
-    assert offline["status"] == online[0]["status"]
+    assert offline["status"] == online[0]["status"] and offline["problems"] == []
 
 
 def test_it_works_when_the_server_is_gone_and_forgets_what_the_next_one_lacks(bundle, tmp_path, chromium):
@@ -115,7 +115,8 @@ def test_it_works_when_the_server_is_gone_and_forgets_what_the_next_one_lacks(bu
     port = url.rstrip("/").rpartition(":")[2]
     with serving(other, port=port) as url:
         assert f"{url}bundle/model_plain.tflite" not in browse(url, "visit", profile=profile)["kept"]
-    assert len(browse(url, "example", profile=profile)["cards"]) == 2
+    gone = browse(url, "example", profile=profile)
+    assert len(gone["cards"]) == 2 and gone["problems"] == []
 
 
 BROKEN = {

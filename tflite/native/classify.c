@@ -91,8 +91,8 @@ static bool compare(const char *bundle, const cJSON *golden, const char *model, 
     return good;
 }
 
-/* Compares one model with all goldens, and prints how far it is from them; clears `equal` where that is too far. */
-static bool check_model(const char *bundle, const cJSON *goldens, const cJSON *tolerances, bool *equal, Error *error) {
+/* Compares one model with all goldens, and prints how far it is from them; clears `good_enough` where that is too far. */
+static bool check_model(const char *bundle, const cJSON *goldens, const cJSON *tolerances, bool *good_enough, Error *error) {
     const char *model = tolerances->string;
     const cJSON *tolerance = cJSON_GetObjectItemCaseSensitive(tolerances, "litert"), *golden = NULL;
     char path[4096];
@@ -107,12 +107,12 @@ static bool check_model(const char *bundle, const cJSON *goldens, const cJSON *t
     if (!good) return false;
     const bool close = largest <= tolerance->valuedouble; /* false where it is no number */
     printf("%s: %d images, largest difference %g, allowed %g: %s\n", model, cJSON_GetArraySize(goldens), largest,
-           tolerance->valuedouble, close ? "equal" : "DIFFERENT");
-    *equal = *equal && close;
+           tolerance->valuedouble, close ? "good" : "TOO FAR");
+    *good_enough = *good_enough && close;
     return true;
 }
 
-static bool check_goldens(const char *bundle, bool *equal, Error *error) {
+static bool check_goldens(const char *bundle, bool *good_enough, Error *error) {
     char path[4096];
     uint8_t *content = NULL;
     size_t size = 0;
@@ -124,7 +124,7 @@ static bool check_goldens(const char *bundle, bool *equal, Error *error) {
     const cJSON *tolerances = cJSON_GetObjectItemCaseSensitive(manifest, "tolerances"), *model = NULL;
     bool good = (cJSON_GetArraySize(goldens) > 0 && cJSON_GetArraySize(tolerances) > 0) ||
                 failed(error, "%s: no goldens and tolerances in it; expected a bundle of mixnet-tf", path);
-    cJSON_ArrayForEach(model, tolerances) good = good && check_model(bundle, goldens, model, equal, error);
+    cJSON_ArrayForEach(model, tolerances) good = good && check_model(bundle, goldens, model, good_enough, error);
     cJSON_Delete(manifest);
     return good;
 }
@@ -138,21 +138,21 @@ static size_t count_of(const char *text) {
 
 int main(int argc, char **argv) {
     Error error;
-    bool equal = true, good = false;
+    bool good_enough = true, good = false;
     const bool with_top = argc == 5 && strcmp(argv[3], "--top") == 0;
     if (argc == 2 && strcmp(argv[1], "--help") == 0) {
         fputs(USAGE, stdout);
         return 0;
     }
     if (argc == 3 && strcmp(argv[1], "--goldens") == 0)
-        good = check_goldens(argv[2], &equal, &error);
+        good = check_goldens(argv[2], &good_enough, &error);
     else if (with_top && count_of(argv[4]) == 0)
         failed(&error, "--top: found '%s', expected a whole number from 1 on", argv[4]);
     else if ((argc == 3 || with_top) && argv[1][0] != '-')
         good = classify_image(argv[1], argv[2], with_top ? count_of(argv[4]) : 5, &error);
     else
         failed(&error, "expected MODEL.tflite IMAGE [--top 5], or --goldens BUNDLE");
-    if (good) return equal ? 0 : 1;
+    if (good) return good_enough ? 0 : 1;
     fprintf(stderr, "classify: error: %s\n", error.text);
     return 2;
 }

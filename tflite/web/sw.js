@@ -9,9 +9,9 @@ async function answer(request) {
     return await fetch(request);
   } catch (error) {
     const kept = await (await caches.open("mixnet-tf")).match(request);
-    if (kept === undefined) {
+    if (kept === undefined && !request.url.includes("/bundle/")) {
       throw error;
     }
-    return kept;
+    return kept ?? new Response(null, { status: 404 }); // a file that the bundle does not have, or it would be kept
   }
 }
