@@ -237,6 +237,7 @@ def _describe(
         recipe=recipe,
         backend=backend_of(recipe) if recipe.weights == "int8" else None,
         calibration=chosen.manifest() if chosen and result else None,
+        emphasis=calibrated.emphasis if calibrated else None,
         equalization_error=calibrated.equalization_error if calibrated else None,
         fallback=result.fallback if result else None,
         notes=(*source.notes, *(calibrated.notes if calibrated else ()), *(chosen.notes if chosen and result else ())),

@@ -227,7 +227,8 @@ def _stability(
     others = others.part(min(count, len(others)), 2 * count)
     if not len(others):
         return None
-    first, second = result.calibrated, calibrate(result.calibrated.reference, record.recipe, others)
+    first = result.calibrated
+    second = calibrate(first.reference, record.recipe, others, first.emphasis or 0.0)
     blocks = result.fallback.blocks if result.fallback else ()
     few = list(others.part(0, CORRECTION_IMAGES))
     path = float_path.with_name("second.tflite")

@@ -10,6 +10,7 @@ import numpy as np
 from mixnet_tf.errors import DeployError
 from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.quantization.backends import choose_backend
+from mixnet_tf.quantization.emphasis import best_emphasis
 from mixnet_tf.quantization.fallback import float_blocks_for
 from mixnet_tf.quantization.io_types import set_types
 from mixnet_tf.quantization.recipe import Recipe
@@ -37,7 +38,8 @@ def quantize(graph: FlatGraph, recipe: Recipe, images: Images, judges: Images = 
     if recipe.min_agreement is not None and not len(judges):
         raise DeployError("min_agreement: no images to judge by; expected at least one that does not calibrate")
     backend = backend_of(recipe)
-    calibrated = calibrate(graph, recipe, images)
+    emphasis = best_emphasis(graph, recipe, backend, images) if recipe.equalizes else 0.0
+    calibrated = calibrate(graph, recipe, images, emphasis)
     few: list[np.ndarray] = list(itertools.islice(images, CORRECTION_IMAGES))
     throughout = made = int8_graph(calibrated, recipe, backend, few)
     fallback = None

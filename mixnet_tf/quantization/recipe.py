@@ -104,6 +104,11 @@ class Recipe:
         return self.activations == "int8"
 
     @property
+    def equalizes(self) -> bool:
+        """Whether any channels are rescaled."""
+        return self.equalize.streams or self.equalize.relu
+
+    @property
     def changes(self) -> bool:
         """Whether a float32 file becomes another one."""
         return self.weights != "float32" or self.pixels or self.labels or self.scores is not None

@@ -27,13 +27,14 @@ _TOLERANCE = 1e-3  # of the largest output: float32 rounding of another order of
 _CHECK_IMAGES = 4
 
 
-def calibrate(graph: FlatGraph, recipe: Recipe, images: Images) -> Calibrated:
+def calibrate(graph: FlatGraph, recipe: Recipe, images: Images, emphasis: float = 0.0) -> Calibrated:
     """Equalize a float graph and find the ranges of its tensors.
 
     Args:
         graph: not changed.
         recipe: how.
         images: to calibrate with.
+        emphasis: of the equalization, see ``equalize``.
 
     Raises:
         DeployError: no images, a tensor that is not finite, or an equalization that changes the output.
@@ -41,15 +42,23 @@ def calibrate(graph: FlatGraph, recipe: Recipe, images: Images) -> Calibrated:
     extremes = measure_extremes(graph, _counted(images, "find the extremes"))
     notes = [f"tensor {name!r} never changes on the calibration images" for name in constant_tensors(graph, extremes)]
     equalized, error = graph, None
-    if recipe.equalize.streams or recipe.equalize.relu:
+    if recipe.equalizes:
+        switches = {"streams": recipe.equalize.streams, "relu": recipe.equalize.relu}
         with step("equalize the channels"):
-            equalized, extremes = equalize(graph, extremes, streams=recipe.equalize.streams, relu=recipe.equalize.relu)
+            equalized, extremes = equalize(graph, extremes, **switches, emphasis=emphasis)
         error = _largest_change(graph, equalized, itertools.islice(images, _CHECK_IMAGES))
     ranges = measure_ranges(equalized, extremes, _counted(images, "choose the ranges"), recipe.ranges)
     if graph.input_format in WHOLE_STEPS:  # then every pixel is an int8 value
         black, white = limits(graph.input_format)
         ranges[equalized.inputs[0]] = float(black.min()), float(white.max())
-    return Calibrated(reference=graph, equalized=equalized, ranges=ranges, equalization_error=error, notes=tuple(notes))
+    return Calibrated(
+        reference=graph,
+        equalized=equalized,
+        ranges=ranges,
+        emphasis=emphasis if recipe.equalizes else None,
+        equalization_error=error,
+        notes=tuple(notes),
+    )
 
 
 def _counted(images: Images, name: str) -> Iterable[np.ndarray]:

@@ -39,6 +39,7 @@ class Calibrated:
         reference: the float graph as it came.
         equalized: the same function with equalized channels.
         ranges: of the tensors of `equalized`.
+        emphasis: of the equalization; None without one.
         equalization_error: largest change of the output that equalization left, as a share of the largest output; None
             without equalization.
         notes: what the user should know.
@@ -47,6 +48,7 @@ class Calibrated:
     reference: FlatGraph
     equalized: FlatGraph
     ranges: Ranges
+    emphasis: float | None
     equalization_error: float | None
     notes: tuple[str, ...]
 
@@ -100,6 +102,7 @@ class Exported:
         recipe: how it was made.
         backend: which quantizer ran, or None.
         calibration: on which images, or None.
+        emphasis: of the equalization, chosen by measurement; None without one.
         equalization_error: largest change of the float output that equalization left, as a share of the largest output.
         fallback: which blocks stayed in float32, or None where the recipe leaves none.
         notes: what the user should know.
@@ -113,6 +116,7 @@ class Exported:
     recipe: Recipe
     backend: str | None
     calibration: Manifest | None
+    emphasis: float | None
     equalization_error: float | None
     fallback: Fallback | None
     notes: tuple[str, ...]

@@ -18,7 +18,7 @@ COMPARED = ["a", "b", "split", "count", "top1_a", "top1_b", "top5_a", "top5_b"]
 COMPARED += ["only_a_right", "only_b_right", "p_value", "agreement", "agreement_low", "agreement_high"]
 COMPARED += ["measured", "snr_db", "snr_median_db", "snr_low_db", "cosine"]
 EXPORTED = {"path", "size_bytes", "notes", "skipped_images"}  # of the commands that export once was
-EXPORTED |= {"sha256", "recipe", "backend", "calibration", "equalization_error", "fallback", "versions"}
+EXPORTED |= {"sha256", "recipe", "backend", "calibration", "emphasis", "equalization_error", "fallback", "versions"}
 
 
 def test_list_and_summary(capsys):

@@ -27,7 +27,7 @@ PATCHES = list(np.random.default_rng(0).standard_normal((4, 1, 4, 4, 3)).astype(
 def calibrated(fixtures, name: str, limits) -> Calibrated:
     graph = FlatGraph((fixtures / "tiny" / f"{name}.tflite").read_bytes())
     ranges = {index: limits(graph, index) for index in graph.float_tensors()}
-    return Calibrated(reference=graph, equalized=graph, ranges=ranges, equalization_error=None, notes=())
+    return Calibrated(reference=graph, equalized=graph, ranges=ranges, emphasis=None, equalization_error=None, notes=())
 
 
 def test_errors_of_tensors_by_numpy(fixtures):

@@ -80,9 +80,12 @@ def test_two_ways_to_write_a_residual_stream_come_out_the_same(tiny, patches):
     for op in readers:
         twin.set_constant(op, 1, twin.constant(op.inputs[1]) / factors)
     np.testing.assert_allclose(_outputs(twin, patches), _outputs(graph, patches), rtol=1e-4, atol=1e-4)
-    straight, again = (_kernels(equalize(each, measure_extremes(each, patches))[0]) for each in (graph, twin))
-    for name, kernel in straight.items():
-        np.testing.assert_allclose(again[name], kernel, rtol=1e-4, atol=1e-6)
+    for emphasis in (0.0, 0.5, 1.0):
+        straight, again = (
+            _kernels(equalize(each, measure_extremes(each, patches), emphasis=emphasis)[0]) for each in (graph, twin)
+        )
+        for name, kernel in straight.items():
+            np.testing.assert_allclose(again[name], kernel, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.slow
@@ -137,6 +140,45 @@ def test_scales_by_hand(tiny, patches):
     np.testing.assert_allclose(twin.constant(twin.ops[0].inputs[2]), bias / norm, rtol=1e-5)
     last = graph.constant(graph.ops[1].inputs[1])
     np.testing.assert_allclose(twin.constant(twin.ops[1].inputs[1]), last * norm, rtol=1e-5)
+
+
+@pytest.mark.parametrize("emphasis", [0.5, 0.7, 1.0])
+def test_the_norms_that_an_emphasis_leaves_by_hand(emphasis, tiny, patches):
+    """A channel's importance is how far it moves the output, in root mean square over the outputs' norms."""
+    graph = tiny("conv_relu_conv")
+    extremes = measure_extremes(graph, patches)
+    hidden, kernel = graph.ops[0].outputs[0], graph.constant(graph.ops[1].inputs[1])  # (outputs, 1, 1, hidden)
+    norm, written = extremes[hidden].norm, extremes[graph.outputs[0]].norm
+    importance = [
+        np.sqrt(np.mean([(row[0, 0, channel] * norm[channel] / power) ** 2 for row, power in zip(kernel, written)]))
+        for channel in range(len(norm))
+    ]
+    _, left = equalize(graph, extremes, emphasis=emphasis)
+    np.testing.assert_allclose(left[hidden].norm, np.array(importance) ** emphasis, rtol=1e-5)
+
+
+def test_every_reader_of_a_stream_makes_it_more_important(tiny, patches):
+    graph = tiny("residual")
+    extremes = measure_extremes(graph, patches)
+    readers = [op for op in graph.ops if op.name == "CONV_2D" and graph.shape(op.inputs[0])[-1] == 4]
+    stream = readers[0].inputs[0]
+    squares = [
+        np.mean(np.square(graph.constant(op.inputs[1])[:, 0, 0] / extremes[op.outputs[0]].norm[:, None]), axis=0)
+        for op in readers
+    ]
+    equal, emphasized = (scales(graph, extremes, emphasis=emphasis)[stream] for emphasis in (0.0, 1.0))
+    np.testing.assert_allclose(equal / emphasized, equal * np.sqrt(np.sum(squares, axis=0)), rtol=1e-5)
+
+
+def test_a_channel_that_nobody_reads_keeps_finite_weights(tiny, patches):
+    graph = tiny("conv_relu_conv")
+    kernel = graph.constant(graph.ops[1].inputs[1]).copy()
+    kernel[..., 1] = 0
+    graph.set_constant(graph.ops[1], 1, kernel)
+    twin, left = equalize(graph, measure_extremes(graph, patches), emphasis=0.7)
+    assert all(np.isfinite(kernel).all() for kernel in _kernels(twin).values())
+    np.testing.assert_allclose(_outputs(twin, patches), _outputs(graph, patches), rtol=1e-4, atol=1e-5)
+    assert left[graph.ops[0].outputs[0]].norm[1] < left[graph.ops[0].outputs[0]].norm[[0, 2, 3]].min()
 
 
 def test_a_stream_shares_one_scale_and_the_largest_norm_decides(tiny, patches):
