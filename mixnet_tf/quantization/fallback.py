@@ -5,12 +5,12 @@ import dataclasses
 import numpy as np
 
 from mixnet_tf.errors import DeployError
-from mixnet_tf.layers import block_of
 from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.litert.runtime import LiteModel
 from mixnet_tf.metrics import signal_to_noise
 from mixnet_tf.progress.steps import counted, step
 from mixnet_tf.quantization.backends import to_int8
+from mixnet_tf.quantization.float_ops import parts
 from mixnet_tf.quantization.recipe import Recipe
 from mixnet_tf.quantization.steps import int8_graph
 from mixnet_tf.quantization.types import Calibrated, Fallback, Images
@@ -26,12 +26,6 @@ class Sensitivity:
     block: str
     snr_db: float
     gain_db: float
-
-
-def block_names(graph: FlatGraph) -> tuple[str, ...]:
-    """Return the blocks of a graph made from one of this package's models, in graph order."""
-    blocks = (block_of(graph.name(op.outputs[0])) for op in graph.ops)
-    return tuple(dict.fromkeys(block for block in blocks if block))
 
 
 def rank_blocks(calibrated: Calibrated, backend: str, images: Images) -> list[Sensitivity]:
@@ -50,7 +44,7 @@ def rank_blocks(calibrated: Calibrated, backend: str, images: Images) -> list[Se
         return EXACT_DB if snr is None else snr
 
     base = snr_without()
-    names = block_names(calibrated.equalized)
+    names = parts(calibrated.equalized)
     shown = counted(names, "leave a block in float32", len(names), "block")
     ranked = [Sensitivity(block, snr := snr_without(block), snr - base) for block in shown]
     return sorted(ranked, key=lambda row: -row.gain_db)
@@ -73,7 +67,7 @@ def float_blocks_for(
         DeployError: all blocks together do not reach it, or there is nothing to choose from or to compare.
     """
     graph, least = calibrated.equalized, recipe.min_agreement or 0.0
-    names = block_names(graph)
+    names = parts(graph)
     if not names:
         raise DeployError("min_agreement: the model has no stages and blocks; expected one made by this package")
     if [len(graph.shape(i)) for i in graph.outputs] != [2]:
