@@ -63,5 +63,5 @@ def parts(graph: FlatGraph) -> dict[str, list[Op]]:
     for op in reversed(graph.ops):
         needed_by = [first[reader.outputs] for index in op.outputs for reader in reading.get(index, [])]
         first[op.outputs] = min([*needed_by, names.index(own[op.outputs] or HEAD)])
-    found = {name: [op for op in graph.ops if first[op.outputs] == place] for place, name in enumerate(names)}
-    return {name: ops for name, ops in found.items() if ops}
+    blocks = {name: [op for op in graph.ops if first[op.outputs] == place] for place, name in enumerate(names)}
+    return {name: ops for name, ops in blocks.items() if ops}
