@@ -55,13 +55,13 @@ def parts(graph: FlatGraph) -> dict[str, list[Op]]:
     Result: ``{"stem": [normalization, stem/conv], "block1": [SLICE, block1/conv0, SLICE, block1/conv1, block1/join],
     "last_conv": [last_conv], "head": [MEAN, FULLY_CONNECTED]}``. Empty where nothing is called like a block.
     """
-    own = {op.outputs: block_of(graph.name(op.outputs[0])) for op in graph.ops}
-    names = [*dict.fromkeys(block for block in own.values() if block), HEAD]
+    named = {op.outputs: block_of(graph.name(op.outputs[0])) for op in graph.ops}
+    names = [*dict.fromkeys(block for block in named.values() if block), HEAD]
     if names == [HEAD]:
         return {}
     reading, first = readers(graph), dict[tuple[int, ...], int]()
     for op in reversed(graph.ops):
         needed_by = [first[reader.outputs] for index in op.outputs for reader in reading.get(index, [])]
-        first[op.outputs] = min([*needed_by, names.index(own[op.outputs] or HEAD)])
+        first[op.outputs] = min([*needed_by, names.index(named[op.outputs] or HEAD)])
     blocks = {name: [op for op in graph.ops if first[op.outputs] == place] for place, name in enumerate(names)}
     return {name: ops for name, ops in blocks.items() if ops}
