@@ -12,7 +12,7 @@ from mixnet_tf.data.input_format import prepare, settle
 from mixnet_tf.data.labels import labels_beside
 from mixnet_tf.deploy.deploy import deploy_model
 from mixnet_tf.deploy.front import front_of
-from mixnet_tf.deploy.graphs import check_float
+from mixnet_tf.deploy.graphs import check_float, functional
 from mixnet_tf.deploy.verify import verify_deploy
 from mixnet_tf.errors import DeployError
 from mixnet_tf.guard.trial import TRIAL
@@ -91,7 +91,8 @@ class KerasSource:
         target = self._graph if self._graph == "plain" else "int8" if recipe.quantized else "float"
         if (target, weights) not in self._converted:
             model = self._model if target == "plain" else self._deploy(target, images)
-            converted = convert(model, image_size=self.image_size, weights=weights)
+            names = functional(self._model).output_names
+            converted = convert(model, image_size=self.image_size, weights=weights, output_names=names)
             converted.input_format = self.input_format
             self._converted[target, weights] = converted
         return self._converted[target, weights]
