@@ -44,6 +44,7 @@ class KerasSource:
         labels: the names of its classes, as far as its file tells.
         crop_fraction: the part of a resized picture that it was trained to see, as far as its run tells.
         input_format: one of INPUT_FORMATS; None where it is not known.
+        output_shapes: what it gives for one image.
         result: how the int8 of the last file came about; None where it has float arithmetic.
 
     Raises:
@@ -74,6 +75,7 @@ class KerasSource:
         self.crop_fraction = None if where is None else crop_beside(where)
         self.input_format = settle(front_of(model), input_format, self._where)
         self.image_size: tuple[int, int] = checked_size(tuple(self._model.inputs[0].shape[1:3]))
+        self.output_shapes = [(1, *output.shape[1:]) for output in self._model.outputs]
         self._deployed: dict[str, keras.Model] = {}
         self._converted: dict[tuple[str, str], FlatGraph] = {}
 
@@ -119,9 +121,10 @@ class TfliteSource:
         classes = classes_of(self._graph)
         self.labels = labels_of(self._graph) or (None if classes is None else labels_beside(path, classes))
         self.crop_fraction = None  # what its file says stays there
-        self.image_size, _ = model.image_size, model.output
+        self.image_size = model.image_size
         self.notes = (f"{path.name} is taken as it is: only a .keras file can be rewritten as the deploy graph",)
         self._wanted_size = image_size
+        self.output_shapes = [self._graph.shape(index) for index in self._graph.outputs]
         self.input_format = settle(lite_front(self._graph), input_format, str(path))
 
     def float_graph(self, recipe: Recipe, images: Images) -> FlatGraph:

@@ -1,6 +1,7 @@
 """Which blocks lose most in int8, and those that must stay in float32 for an agreement to be reached."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -31,16 +32,20 @@ class Sensitivity:
 def rank_blocks(calibrated: Calibrated, backend: str, images: Images) -> list[Sensitivity]:
     """Return every block by the SNR regained when it stays in float32, largest first.
 
+    Several outputs count alike, whatever their power and size.
+
     Args:
         calibrated: the float graph.
         backend: a quantizer that can leave operators in float32.
         images: to measure on.
     """
-    wanted = _logits(calibrated.reference, images)
+    exact = _outputs(calibrated.reference, images)
+    norms = [float(np.linalg.norm(output)) or 1.0 for output in exact]
+    wanted = _joined(exact, norms)
 
     def snr_without(*blocks: str) -> float:
         graph = to_int8(calibrated.equalized, calibrated.ranges, backend, blocks)
-        snr = signal_to_noise(wanted, _logits(graph, images))
+        snr = signal_to_noise(wanted, _joined(_outputs(graph, images), norms))
         return EXACT_DB if snr is None else snr
 
     base = snr_without()
@@ -72,14 +77,14 @@ def float_blocks_for(
         raise DeployError("min_agreement: the model has no stages and blocks; expected one made by this package")
     if [len(graph.shape(i)) for i in graph.outputs] != [2]:
         raise DeployError("min_agreement: expected a classifier, with one output (1, classes)")
-    wanted = _logits(calibrated.reference, judges).argmax(axis=1)
+    wanted = _outputs(calibrated.reference, judges)[0].argmax(axis=1)
     ranked: list[Sensitivity] = []
     for count in range(len(names) + 1):
         if count == 1:
             ranked = rank_blocks(calibrated, backend, judges)
         blocks = tuple(row.block for row in ranked[:count])
         made = int8_graph(calibrated, recipe, backend, images, blocks) if blocks else throughout
-        agreement = float((_logits(made, judges).argmax(axis=1) == wanted).mean())
+        agreement = float((_outputs(made, judges)[0].argmax(axis=1) == wanted).mean())
         if agreement >= least:
             return Fallback(blocks=blocks, images=len(judges), agreement=agreement), made
     raise DeployError(
@@ -89,6 +94,12 @@ def float_blocks_for(
 
 
 @step("compare with the float graph")
-def _logits(graph: FlatGraph, images: Images) -> np.ndarray:
+def _outputs(graph: FlatGraph, images: Images) -> list[np.ndarray]:
     model = LiteModel(graph.content(), num_threads=2)
-    return np.concatenate([model.run(image)[0] for image in images])
+    return [np.concatenate(arrays) for arrays in zip(*(model.run(image) for image in images), strict=True)]
+
+
+def _joined(outputs: Sequence[np.ndarray], norms: Sequence[float]) -> np.ndarray:
+    return np.concatenate(
+        [np.ravel(output).astype(np.float64) / norm for output, norm in zip(outputs, norms, strict=True)]
+    )

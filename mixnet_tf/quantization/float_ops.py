@@ -12,7 +12,7 @@ either, and a variance that differs by orders of magnitude from position to posi
 
 from mixnet_tf.layers import block_of
 from mixnet_tf.litert.flatgraph import FlatGraph, Op
-from mixnet_tf.litert.neighbours import readers
+from mixnet_tf.litert.neighbours import output_names, readers
 
 HEAD = "head"
 """What follows the last block."""
@@ -55,7 +55,10 @@ def parts(graph: FlatGraph) -> dict[str, list[Op]]:
     Result: ``{"stem": [normalization, stem/conv], "block1": [SLICE, block1/conv0, SLICE, block1/conv1, block1/join],
     "last_conv": [last_conv], "head": [MEAN, FULLY_CONNECTED]}``. Empty where nothing is called like a block.
     """
-    named = {op.outputs: block_of(graph.name(op.outputs[0])) for op in graph.ops}
+    outputs = dict(zip(graph.outputs, output_names(graph), strict=True))  # whose tensors the converter names anew
+    named = {
+        op.outputs: block_of(outputs.get(op.outputs[0], "")) or block_of(graph.name(op.outputs[0])) for op in graph.ops
+    }
     names = [*dict.fromkeys(block for block in named.values() if block), HEAD]
     if names == [HEAD]:
         return {}

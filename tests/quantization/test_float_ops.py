@@ -92,6 +92,9 @@ def test_every_operator_is_of_the_first_block_that_needs_it(tiny, nano_float32):
     assert found["head"] == ["MEAN", "FULLY_CONNECTED"]
     assert sorted(itertools.chain(*found.values())) == sorted(op.name for op in nano.ops)  # each is of one block
     assert parts(FlatGraph(foreign(lambda x: conv(conv(x)), IMAGE))) == {}
+    residual = tiny("residual")  # the converter calls an output by a number; the signature keeps its name
+    residual.model.signatureDefs[0].outputs[0].name = b"last_conv"
+    assert list(parts(residual))[-2:] == ["stage1_block2", "last_conv"]
 
 
 def test_a_block_in_float_has_no_conversion_inside(tiny):
