@@ -1,14 +1,16 @@
 """What it costs that an output fixes the scale of its channels, and what a requantization there would cost.
 
-    python tests/bench/bench_outputs.py --model MODEL.keras --data DATA [--images N] [--arm ARM64] [--json]
+    python tests/bench/bench_outputs.py --model MODEL.keras --data DATA [--spread X] [--images N] [--arm ARM64] [--json]
 
 MODEL is a MixNet with a head. Its feature extractor is exported to int8 twice: as it is, and with a depthwise 1x1
 convolution of ones behind every output, into which equalization puts the scale of the stream. The SNR of every output
-is that of all test images, against Keras.
+is that of all test images, against Keras. With --spread, the same function is written with unequal channels first:
+factors exp(N(0, X)) on every channel of every stream.
 """
 
 import argparse
 import json
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -19,13 +21,16 @@ from measuring import instructions, table
 from mixnet_tf import compare, export, load_data, load_model
 from mixnet_tf.litert.op_table import inspect_model
 
-ENDS = {"stage1_block3", "stage2_block4", "stage3_block6", "last_conv"}  # of MixNet-S, M, L and XL alike
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from rescale import rescale_streams
 
 
 def features(model: keras.Model) -> keras.Model:
     """Return the outputs of the last blocks at strides 4, 8, 16 and 32."""
-    ends = [layer.output for layer in model.layers if layer.name in ENDS]
-    return keras.Model(model.input, ends, name="fixed")
+    blocks = [layer for layer in model.layers if "_block" in layer.name or layer.name == "last_conv"]
+    *ends, _, last = {layer.name.partition("_block")[0]: layer.output for layer in blocks}.values()
+    return keras.Model(model.input, [*ends, last], name="fixed")  # last_conv stands for the last stage
 
 
 def requantized(model: keras.Model) -> keras.Model:
@@ -42,10 +47,12 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--data", required=True)
     parser.add_argument("--images", type=int, default=100, help="to calibrate with (default: %(default)s)")
+    parser.add_argument("--spread", type=float, default=0.0, help="of unequal channels (default: as trained)")
     parser.add_argument("--arm", type=Path, metavar="ARM64")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    data, fixed = load_data(args.data), features(load_model(args.model))
+    data, model = load_data(args.data), load_model(args.model)
+    fixed = features(rescale_streams(model, spread=args.spread) if args.spread else model)
     rows: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         for model in (fixed, requantized(fixed)):
