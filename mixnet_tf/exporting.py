@@ -117,6 +117,7 @@ def export(
         calibration = check_reportable(float_graph, calibration)
     judges = _judges(recipe, chosen)
     made, result = _make(float_graph, recipe, chosen, judges)
+    errors = _errors(result, chosen) if chosen and result else ()  # of logits: before what follows changes the graph
     if recipe.pixels:
         take_pixels(made)
     if recipe.scores is not None:
@@ -127,7 +128,7 @@ def export(
     source.result = result
     sources = [chosen, judges, calibration]
     skipped = {path for data in sources if data is not None for path in data.skipped}
-    exported = _describe(output, made.content(), recipe, source, chosen, result, tuple(sorted(skipped)))
+    exported = _describe(output, made.content(), recipe, source, chosen, result, errors, tuple(sorted(skipped)))
     _write(exported, made.content(), overwrite)
     if report is not None and calibration is not None and result is not None and chosen is not None:
         write_diagnosis(exported, result, chosen, calibration, report, overwrite=overwrite)
@@ -248,6 +249,7 @@ def _describe(
     source: KerasSource | TfliteSource,
     chosen: CalibrationSet | None,
     result: Int8Result | None,
+    errors: tuple[OutputError, ...],
     skipped: tuple[str, ...],
 ) -> Exported:
     calibrated = result.calibrated if result else None
@@ -260,7 +262,7 @@ def _describe(
         calibration=chosen.manifest() if chosen and result else None,
         equalization_error=calibrated.equalization_error if calibrated else None,
         fallback=result.fallback if result else None,
-        outputs=_errors(result, chosen) if chosen and result else (),
+        outputs=errors,
         notes=(*source.notes, *(calibrated.notes if calibrated else ()), *(chosen.notes if chosen and result else ())),
         skipped_images=skipped,
         versions=environment(),

@@ -116,3 +116,12 @@ def test_other_outputs_are_refused(features, embedding, digits, exported):
     with pytest.raises(MixNetError, match="has 1 inputs and 3 outputs, expected one of each"):
         compare(embedding, folder / "f.tflite", digits)
     assert FlatGraph.read(folder / "f.tflite").shape(FlatGraph.read(folder / "f.tflite").outputs[0]) == (1, 8, 8, 16)
+
+
+def test_the_error_of_a_classifier_is_that_of_its_logits(nano_float32, digits, tmp_path):
+    (logits,), (before_the_softmax,) = (
+        export(nano_float32, tmp_path / f"{recipe}.tflite", recipe=recipe, data=digits, images=40).outputs
+        for recipe in ("int8", "mobile")
+    )
+    assert logits.shape == (10,) and logits.snr_db > 20 and logits.snr_low_db < logits.snr_median_db
+    assert before_the_softmax.snr_db == pytest.approx(logits.snr_db, abs=1e-3)
