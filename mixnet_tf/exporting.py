@@ -22,7 +22,11 @@ from mixnet_tf.files import check_free, check_suffix, whole_files
 from mixnet_tf.float_graphs import GRAPHS, KerasSource, TfliteSource
 from mixnet_tf.litert.description import About, classes_of, describe
 from mixnet_tf.litert.flatgraph import FlatGraph
+from mixnet_tf.litert.neighbours import output_names
+from mixnet_tf.litert.runtime import LiteModel
 from mixnet_tf.litert.scores import add_scores, check_scores, to_logits
+from mixnet_tf.metrics import OutputError, output_errors
+from mixnet_tf.progress.steps import step
 from mixnet_tf.quantization.backends import weights_to_int8
 from mixnet_tf.quantization.io_types import take_pixels
 from mixnet_tf.quantization.quantize import backend_of, quantize
@@ -35,6 +39,7 @@ JUDGES = 500
 """Validation images that judge whether an agreement is reached."""
 
 _VERIFY_IMAGES = 4
+_MEASURED_IMAGES = 64
 
 
 def export(
@@ -98,8 +103,11 @@ def export(
     _check_request(recipe, data is not None, output, report, overwrite)
     calibration = None if data is None else as_data(data)
     source = _open(model, image_size, graph, input_format)
+    _check_classifier(recipe, source)
     chosen = _choose(calibration, recipe, source.image_size, images, seed)
     float_graph = source.float_graph(recipe, chosen.part(0, _VERIFY_IMAGES) if chosen else [])
+    if recipe.scores is not None:
+        check_scores(float_graph, recipe.scores, _without_classes(recipe))
     names = _labels(labels, source, calibration, float_graph, recipe)
     verbatim = not (isinstance(source, KerasSource) or recipe.changes or labels or about)
     if not verbatim:  # else a .tflite is written as it was, byte for byte
@@ -109,6 +117,7 @@ def export(
         calibration = check_reportable(float_graph, calibration)
     judges = _judges(recipe, chosen)
     made, result = _make(float_graph, recipe, chosen, judges)
+    errors = _errors(result, chosen) if chosen and result else ()  # of logits: before what follows changes the graph
     if recipe.pixels:
         take_pixels(made)
     if recipe.scores is not None:
@@ -119,7 +128,7 @@ def export(
     source.result = result
     sources = [chosen, judges, calibration]
     skipped = {path for data in sources if data is not None for path in data.skipped}
-    exported = _describe(output, made.content(), recipe, source, chosen, result, tuple(sorted(skipped)))
+    exported = _describe(output, made.content(), recipe, source, chosen, result, errors, tuple(sorted(skipped)))
     _write(exported, made.content(), overwrite)
     if report is not None and calibration is not None and result is not None and chosen is not None:
         write_diagnosis(exported, result, chosen, calibration, report, overwrite=overwrite)
@@ -137,6 +146,21 @@ def _check_request(recipe: Recipe, has_images: bool, output: Path, report: str |
         raise DeployError(f"recipe {recipe.name} needs real images to find the range of every tensor: give --data")
     if report is not None and not recipe.quantized:
         raise DeployError(f"recipe {recipe.name} has float arithmetic; a report needs a recipe with int8 arithmetic")
+
+
+def _check_classifier(recipe: Recipe, source: KerasSource | TfliteSource) -> None:
+    """Refuse a recipe that is about classes for a model that gives none, before anything is computed."""
+    about_classes = recipe.scores is not None or recipe.labels or recipe.min_agreement is not None
+    if about_classes and [len(shape) for shape in source.output_shapes] != [2]:
+        shapes = ", ".join(map(str, source.output_shapes))
+        raise DeployError(
+            f"the model gives {shapes}, and recipe {recipe.name} needs a classifier, with one output (1, classes); "
+            f"take --recipe {_without_classes(recipe)}"
+        )
+
+
+def _without_classes(recipe: Recipe) -> str:
+    return "int8_float_io" if recipe.quantized else "float32"
 
 
 def _record_path(output: Path) -> Path:
@@ -202,8 +226,6 @@ def _labels(
 
 def _with_logits(graph: FlatGraph, recipe: Recipe) -> FlatGraph:
     """Return a copy; where the recipe names scores, it gives logits."""
-    if recipe.scores is not None:
-        check_scores(graph, recipe.scores)
     graph = graph.copy()
     if recipe.scores is not None:
         to_logits(graph)
@@ -227,6 +249,7 @@ def _describe(
     source: KerasSource | TfliteSource,
     chosen: CalibrationSet | None,
     result: Int8Result | None,
+    errors: tuple[OutputError, ...],
     skipped: tuple[str, ...],
 ) -> Exported:
     calibrated = result.calibrated if result else None
@@ -240,10 +263,18 @@ def _describe(
         emphasis=calibrated.emphasis if calibrated else None,
         equalization_error=calibrated.equalization_error if calibrated else None,
         fallback=result.fallback if result else None,
+        outputs=errors,
         notes=(*source.notes, *(calibrated.notes if calibrated else ()), *(chosen.notes if chosen and result else ())),
         skipped_images=skipped,
         versions=environment(),
     )
+
+
+@step("measure every output")
+def _errors(result: Int8Result, chosen: CalibrationSet) -> tuple[OutputError, ...]:
+    exact, int8 = (LiteModel(graph.content(), num_threads=2) for graph in (result.calibrated.reference, result.graph))
+    pairs = ((exact.run(image), int8.run(image)) for image in chosen.part(0, _MEASURED_IMAGES))
+    return output_errors(output_names(result.calibrated.reference), pairs)
 
 
 def _with_costs(result: Int8Result) -> Int8Result:

@@ -12,7 +12,7 @@ from mixnet_tf.data.input_format import prepare, settle
 from mixnet_tf.data.labels import labels_beside
 from mixnet_tf.deploy.deploy import deploy_model
 from mixnet_tf.deploy.front import front_of
-from mixnet_tf.deploy.graphs import check_float
+from mixnet_tf.deploy.graphs import check_float, functional
 from mixnet_tf.deploy.verify import verify_deploy
 from mixnet_tf.errors import DeployError
 from mixnet_tf.guard.trial import TRIAL
@@ -44,6 +44,7 @@ class KerasSource:
         labels: the names of its classes, as far as its file tells.
         crop_fraction: the part of a resized picture that it was trained to see, as far as its run tells.
         input_format: one of INPUT_FORMATS; None where it is not known.
+        output_shapes: what it gives for one image.
         result: how the int8 of the last file came about; None where it has float arithmetic.
 
     Raises:
@@ -74,6 +75,7 @@ class KerasSource:
         self.crop_fraction = None if where is None else crop_beside(where)
         self.input_format = settle(front_of(model), input_format, self._where)
         self.image_size: tuple[int, int] = checked_size(tuple(self._model.inputs[0].shape[1:3]))
+        self.output_shapes = [(1, *output.shape[1:]) for output in self._model.outputs]
         self._deployed: dict[str, keras.Model] = {}
         self._converted: dict[tuple[str, str], FlatGraph] = {}
 
@@ -91,7 +93,8 @@ class KerasSource:
         target = self._graph if self._graph == "plain" else "int8" if recipe.quantized else "float"
         if (target, weights) not in self._converted:
             model = self._model if target == "plain" else self._deploy(target, images)
-            converted = convert(model, image_size=self.image_size, weights=weights)
+            names = functional(self._model).output_names
+            converted = convert(model, image_size=self.image_size, weights=weights, output_names=names)
             converted.input_format = self.input_format
             self._converted[target, weights] = converted
         return self._converted[target, weights]
@@ -118,9 +121,10 @@ class TfliteSource:
         classes = classes_of(self._graph)
         self.labels = labels_of(self._graph) or (None if classes is None else labels_beside(path, classes))
         self.crop_fraction = None  # what its file says stays there
-        self.image_size, _ = model.image_size, model.output
+        self.image_size = model.image_size
         self.notes = (f"{path.name} is taken as it is: only a .keras file can be rewritten as the deploy graph",)
         self._wanted_size = image_size
+        self.output_shapes = [self._graph.shape(index) for index in self._graph.outputs]
         self.input_format = settle(lite_front(self._graph), input_format, str(path))
 
     def float_graph(self, recipe: Recipe, images: Images) -> FlatGraph:

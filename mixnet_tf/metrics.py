@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -25,6 +25,25 @@ class Loss:
     value: float
     low: float
     high: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OutputError:
+    """How far one output of a model is from that of another, in decibels; None is no difference.
+
+    Attributes:
+        name: of the output.
+        shape: of an image's, as in (14, 14, 40).
+        snr_db: power of the reference over that of the difference, over all images.
+        snr_median_db: of the median image.
+        snr_low_db: of the image at the 5th percentile.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    snr_db: float | None
+    snr_median_db: float | None
+    snr_low_db: float | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,11 +90,42 @@ def image_signal_to_noise(reference: np.ndarray, outputs: np.ndarray) -> tuple[f
     (20.0, 13.979400086720377)
     """
     reference = reference.astype(np.float64)
-    signal, noise = np.square(reference).sum(axis=1), np.square(reference - outputs).sum(axis=1)
+    return _image_ratios(np.square(reference).sum(axis=1), np.square(reference - outputs).sum(axis=1))
+
+
+def _image_ratios(signal: np.ndarray, noise: np.ndarray) -> tuple[float | None, float | None]:
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = np.where(noise > 0, 10 * np.log10(signal / noise), np.inf)
     median, low = (float(np.quantile(ratios, share, method="inverted_cdf")) for share in (0.5, 0.05))
     return (median if math.isfinite(median) else None), (low if math.isfinite(low) else None)
+
+
+Outputs = Sequence[np.ndarray]
+"""Every output of a model, each (n, …)."""
+
+
+def output_errors(names: Sequence[str], batches: Iterable[tuple[Outputs, Outputs]]) -> tuple[OutputError, ...]:
+    """Measure every output of a model by itself, given those of the reference and of the model, batch by batch.
+
+    >>> (error,) = output_errors(["map"], [([np.array([[[3.0], [4.0]]])], [np.array([[[3.0], [3.5]]])])])
+    >>> error.name, error.shape, error.snr_db
+    ('map', (2, 1), 20.0)
+    """
+    powers: list[list[np.ndarray]] = [[] for _ in names]
+    shapes: list[tuple[int, ...]] = [()] * len(names)
+    for pair in batches:
+        for place, (reference, outputs) in enumerate(zip(*pair, strict=True)):
+            shapes[place] = reference.shape[1:]
+            wanted, reached = (array.reshape(len(array), -1).astype(np.float64) for array in (reference, outputs))
+            powers[place].append(np.stack([np.square(wanted).sum(axis=1), np.square(wanted - reached).sum(axis=1)]))
+    errors = []
+    for name, shape, rows in zip(names, shapes, powers, strict=True):
+        signal, noise = np.concatenate(rows, axis=1)
+        some = signal.sum() > 0 and noise.sum() > 0
+        overall = float(10 * np.log10(signal.sum() / noise.sum())) if some else None
+        median, low = _image_ratios(signal, noise)
+        errors.append(OutputError(name=name, shape=shape, snr_db=overall, snr_median_db=median, snr_low_db=low))
+    return tuple(errors)
 
 
 def decibels(ratio: float | None) -> str:

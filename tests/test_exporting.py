@@ -289,10 +289,13 @@ def test_a_foreign_float_file_is_written_as_it_was(fixtures, tmp_path):
     assert (tmp_path / "g.tflite").read_bytes() == content and made.size_bytes == len(content)
 
 
-def test_a_foreign_file_with_two_outputs_is_refused(fixtures, tmp_path):
-    with pytest.raises(DeployError, match="has 1 inputs and 2 outputs, expected one of each"):
-        export(fixtures / "odd" / "two_outputs.tflite", tmp_path / "f.tflite", recipe="float32")
+def test_a_foreign_file_with_two_outputs_is_taken_but_for_what_needs_classes(fixtures, tmp_path):
+    source = fixtures / "odd" / "two_outputs.tflite"
+    with pytest.raises(DeployError, match=r"and recipe mobile_float32 needs a classifier, .*; take --recipe float32$"):
+        export(source, tmp_path / "f.tflite", recipe="mobile_float32", input_format="pixels")
     assert not list(tmp_path.iterdir())
+    export(source, tmp_path / "f.tflite", recipe="float32", input_format="pixels")
+    assert (tmp_path / "f.tflite").read_bytes() == source.read_bytes()
 
 
 def test_an_agreement_out_of_range_is_refused_and_leaves_nothing(nano_float32, digits, tmp_path):

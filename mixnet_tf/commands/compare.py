@@ -6,7 +6,15 @@ from typing import Any
 
 from mixnet_tf.commands.arguments import add_data, add_image_size, add_input, add_split, load_images
 from mixnet_tf.commands.models import to_measure
-from mixnet_tf.commands.output import about_images, load_tensorflow_for, say, show_about, show_table, snr_text
+from mixnet_tf.commands.output import (
+    about_images,
+    load_tensorflow_for,
+    say,
+    show_about,
+    show_outputs,
+    show_table,
+    snr_text,
+)
 from mixnet_tf.data.choices import IMAGE_SIZE
 
 HELP = "compare two models on the same images"
@@ -37,6 +45,10 @@ def show(result: dict[str, Any]) -> None:
     from mixnet_tf.metrics import decibels
 
     show_about(result)
+    if "outputs" in result:
+        show_outputs(result["outputs"])
+        say(f"{result['count']} images")
+        return
     rows = []
     for name in ("a", "b"):
         top1, top5 = result[f"top1_{name}"], result[f"top5_{name}"]["value"]

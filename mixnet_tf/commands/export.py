@@ -18,7 +18,7 @@ from mixnet_tf.commands.arguments import (
     load_images,
     seed,
 )
-from mixnet_tf.commands.output import load_tensorflow, say, show_about
+from mixnet_tf.commands.output import load_tensorflow, say, show_about, show_outputs
 from mixnet_tf.data.choices import CALIBRATION_IMAGES, SCORES
 from mixnet_tf.training.run_models import keras_or_lite
 
@@ -88,4 +88,6 @@ def show(result: dict[str, Any]) -> None:
             f"{fallback['images']} validation images agree; size {fallback['size_ratio']:.2f} and latency "
             f"{fallback['latency_ratio']:.2f} of the file all in int8"
         )
+    if len(result["outputs"]) > 1 or any(len(output["shape"]) > 1 for output in result["outputs"]):
+        show_outputs(result["outputs"])
     say(f"{result['path']}: {result['size_bytes'] / 1e6:.2f} MB, recipe {result['recipe']['name']}")

@@ -1,7 +1,7 @@
 """What commands print, and how they load TensorFlow quietly."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +71,18 @@ def show_table(header: Sequence[str], rows: Sequence[Sequence[object]], *, texts
     for row in rows:
         table.add_row(*(printable(str(cell)) for cell in row))
     Console(width=1000, highlight=False, markup=False).print(table)
+
+
+def show_outputs(outputs: Sequence[Mapping[str, Any]]) -> None:
+    """Print the error of every output of a model."""
+    from mixnet_tf.metrics import decibels
+
+    ratios = ("snr_db", "snr_median_db", "snr_low_db")
+    rows = [
+        (output["name"], shape_text(output["shape"]), *(decibels(output[ratio]) for ratio in ratios))
+        for output in outputs
+    ]
+    show_table(("output", "shape", "SNR", "median image", "worst 5 % at most"), rows)
 
 
 def shape_text(sizes: Sequence[int]) -> str:

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from mixnet_tf.training.run_models import crop_beside, keras_or_lite
 
 if TYPE_CHECKING:  # a .tflite does without Keras
     import keras
+
+    from mixnet_tf.litert.flatgraph import FlatGraph
 
 _BATCH = 32
 _SMALLEST = np.finfo(np.float32).tiny
@@ -125,15 +127,35 @@ def open_classifier(model: "str | Path | keras.Model", input_format: str | None 
         >>> open_classifier("model_int8.tflite").image_size                                       # doctest: +SKIP
         (32, 32)
     """
+    return classifier_of(*read_model(model), input_format)
+
+
+@missing_packages()
+def read_model(model: "str | Path | keras.Model") -> "tuple[keras.Model | FlatGraph, str]":
+    """Return a Keras model, or the graph of a ``.tflite``, and its name for messages.
+
+    Raises:
+        MixNetError: another suffix, or a file that cannot be read.
+    """
     if not isinstance(model, str | Path):
-        return _classifier(model, str(getattr(model, "name", "the model")), input_format)
+        return model, str(getattr(model, "name", "the model"))
     model = keras_or_lite(model)
     check_model(model)
     if model.suffix == ".tflite":
-        return _open_lite(model, input_format)
+        from mixnet_tf.litert.flatgraph import FlatGraph
+
+        return FlatGraph.read(model), str(model)
     from mixnet_tf.saving import load_model
 
-    return _classifier(load_model(model), str(model), input_format)
+    return load_model(model), str(model)
+
+
+@missing_packages()
+def classifier_of(model: "keras.Model | FlatGraph", where: str, input_format: str | None) -> Classifier:
+    """Open what was read as a classifier; see ``open_classifier``."""
+    from mixnet_tf.litert.flatgraph import FlatGraph
+
+    return (_lite_classifier if isinstance(model, FlatGraph) else _classifier)(model, where, input_format)
 
 
 def check_model(path: str | Path) -> None:
@@ -149,23 +171,19 @@ def check_model(path: str | Path) -> None:
         raise MixNetError(f"{path}: no such file; expected a {suffix} model")
 
 
-def _open_lite(path: Path, input_format: str | None) -> Classifier:
+def _lite_classifier(graph: Any, where: str, input_format: str | None) -> Classifier:
     from mixnet_tf.litert.description import labels_of
-    from mixnet_tf.litert.flatgraph import FlatGraph
     from mixnet_tf.litert.front import lite_front
     from mixnet_tf.litert.metadata import crop_fraction
     from mixnet_tf.litert.runtime import LiteModel
     from mixnet_tf.litert.scores import is_rounded, scores_of
 
-    graph = FlatGraph.read(path)
     lite = LiteModel(graph)
-    classes = _check_classifier(str(path), lite.input["shape"], lite.output["shape"])
-    lite.input_format = known(settle(lite_front(graph), input_format, str(path)), str(path))
-    labels = labels_of(graph) or labels_beside(path, classes)
+    classes = _check_classifier(where, lite.input["shape"], lite.output["shape"])
+    lite.input_format = known(settle(lite_front(graph), input_format, where), where)
+    labels = labels_of(graph) or labels_beside(where, classes)
     crop = crop_fraction(graph.model, graph.where)
-    return Classifier(
-        str(path), lite, lite.image_size, classes, scores_of(graph), labels, crop, rounded=is_rounded(graph)
-    )
+    return Classifier(where, lite, lite.image_size, classes, scores_of(graph), labels, crop, rounded=is_rounded(graph))
 
 
 def _classifier(model: Any, where: str, input_format: str | None) -> Classifier:
@@ -203,7 +221,19 @@ def _shape_text(shape: Sequence[int | None]) -> str:
     return str(tuple(None if size is None else int(size) for size in shape))
 
 
-def fit_size(classifier: Classifier, natural: ImageSize | None, asked: ImageSize | None) -> tuple[int, int]:
+class Sized(Protocol):
+    """What takes images of a size."""
+
+    @property
+    def path(self) -> str:
+        """Of its file."""
+
+    @property
+    def image_size(self) -> tuple[int | None, int | None]:
+        """(height, width) in pixels; None stands for any."""
+
+
+def fit_size(classifier: Sized, natural: ImageSize | None, asked: ImageSize | None) -> tuple[int, int]:
     """Return the (height, width) to feed a model: its own, else what was asked for, the images' own, or 224."""
     wishes = (asked, natural, IMAGE_SIZE)
     height, width = checks.image_size(next(size for size in wishes if size is not None))

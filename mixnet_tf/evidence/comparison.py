@@ -1,19 +1,22 @@
-"""Two classifiers on the same images: who is right where, and how far apart their outputs are."""
+"""Two models on the same images: how far apart their outputs are, and of classifiers, who is right where."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mixnet_tf.checks import ImageSize
 from mixnet_tf.data.dataset import ImageData
 from mixnet_tf.data.sources import Source, as_data
-from mixnet_tf.evidence.classifier import Classifier, alike, check_same_classes, open_classifier
+from mixnet_tf.evidence.classifier import Classifier, Sized, alike, check_same_classes, classifier_of, read_model
 from mixnet_tf.evidence.evaluation import outputs_of
+from mixnet_tf.evidence.features import FeatureComparison, compare_features, gives_features, open_features
+from mixnet_tf.evidence.markdown import escaped
 from mixnet_tf.metrics import (
     Accuracy,
+    decibels,
     image_signal_to_noise,
     in_top5,
     mcnemar,
@@ -83,8 +86,8 @@ def compare(
     split: str = "test",
     image_size: ImageSize | None = None,
     input_formats: tuple[str | None, str | None] = (None, None),
-) -> Comparison:
-    """Compare two classifiers of the same classes.
+) -> Comparison | FeatureComparison:
+    """Compare two classifiers of the same classes, or two other models with the same outputs.
 
     Args:
         a: the reference: a ``.keras`` or ``.tflite`` file, a run's folder, or a Keras model.
@@ -102,9 +105,14 @@ def compare(
         >>> compare("model.keras", "model_int8.tflite", "digits").agreement                      # doctest: +SKIP
         0.994
     """
-    classifiers = [open_classifier(path, name) for path, name in zip((a, b), input_formats, strict=True)]
+    models = [(*read_model(model), name) for model, name in zip((a, b), input_formats, strict=True)]
+    if all(gives_features(model) for model, _, _ in models):
+        return _features(models, as_data(data, split=split).checked(split), split, image_size)
+    classifiers = [classifier_of(*model) for model in models]
     check_same_classes(*classifiers)
     images = as_data(data, split=split, classes=classifiers[0].classes).checked(split)
+    if _are_embeddings(classifiers, images):
+        return _features(models, images, split, image_size)
     any_size = image_size if image_size is not None else _fixed_size(classifiers)
     (outputs_a, labels), (outputs_b, _) = (
         outputs_of(model, images, split, image_size=any_size if None in model.image_size else image_size)
@@ -113,7 +121,19 @@ def compare(
     return compare_outputs(classifiers[0], classifiers[1], outputs_a, outputs_b, labels, split=split)
 
 
-def _fixed_size(classifiers: Sequence[Classifier]) -> tuple[int, int] | None:
+def _features(models: Sequence[Any], data: ImageData, split: str, image_size: ImageSize | None) -> FeatureComparison:
+    first, second = (open_features(*model) for model in models)
+    asked = image_size if image_size is not None else _fixed_size([first, second])
+    return compare_features(first, second, data, split, asked)
+
+
+def _are_embeddings(classifiers: Sequence[Classifier], data: ImageData) -> bool:
+    """Say whether two models end in no scores, and give other numbers than the data has classes."""
+    told = any(classifier.scores or classifier.labels for classifier in classifiers)
+    return not told and all(classifier.classes != len(data.class_names) for classifier in classifiers)
+
+
+def _fixed_size(classifiers: Sequence[Sized]) -> tuple[int, int] | None:
     """Return the first (height, width) that one of the models insists on."""
     for classifier in classifiers:
         height, width = classifier.image_size
@@ -157,3 +177,17 @@ def compare_outputs(
 
 def _share(right: np.ndarray) -> Accuracy:
     return wilson(int(right.sum()), len(right))
+
+
+def summary(comparison: Comparison | FeatureComparison) -> dict[str, Any]:
+    """Return the numbers that say at a glance how far the second model is from the first."""
+    if isinstance(comparison, FeatureComparison):
+        return {"snr_db": {output.name: output.snr_db for output in comparison.outputs}}
+    return {"top1": comparison.top1_b.value, "agreement": comparison.agreement, "snr_db": comparison.snr_db}
+
+
+def shown_summary(numbers: Mapping[str, Any]) -> str:
+    """Return them as Markdown."""
+    if "top1" in numbers:
+        return f"top-1 {numbers['top1']:.2%}, agreement {numbers['agreement']:.2%}"
+    return ", ".join(f"{escaped(name)} {decibels(ratio)}" for name, ratio in numbers["snr_db"].items())

@@ -16,14 +16,16 @@ from mixnet_tf.data.sources import ImageData
 from mixnet_tf.environment import environment
 from mixnet_tf.errors import DeployError
 from mixnet_tf.evidence.benchmark import benchmark
-from mixnet_tf.evidence.comparison import Comparison, compare
+from mixnet_tf.evidence.comparison import compare, shown_summary, summary
 from mixnet_tf.evidence.error_chart import save_error_chart
+from mixnet_tf.evidence.features import feature_lines
 from mixnet_tf.evidence.markdown import escaped
 from mixnet_tf.files import whole_files
 from mixnet_tf.layers import block_of
 from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.litert.op_table import inspect_model
 from mixnet_tf.litert.runtime import LiteModel
+from mixnet_tf.litert.scores import scores_of
 from mixnet_tf.metrics import decibels
 from mixnet_tf.progress.steps import step
 from mixnet_tf.quantization.fallback import EXACT_DB, rank_blocks
@@ -146,13 +148,14 @@ def diagnosis_files(folder: str | Path | None) -> list[Path]:
 
 
 def check_reportable(graph: FlatGraph, data: ImageData) -> ImageData:
-    """Return the data with its test images checked.
+    """Return the data with its test images checked; a model that gives features may have any outputs.
 
     Raises:
         MixNetError: a report on a float graph could not be written: known before the work begins.
     """
     shapes = [graph.shape(i) for i in graph.outputs]
-    if shapes != [(1, len(data.class_names))]:
+    features = [len(shape) for shape in shapes] != [2] or scores_of(graph) is None
+    if shapes != [(1, len(data.class_names))] and not features:
         outputs = ", ".join(map(str, shapes))
         raise DeployError(
             f"report: the model gives {outputs}; expected (1, {len(data.class_names)}), the classes of {data.name}"
@@ -220,7 +223,7 @@ def _sensitivity(result: Int8Result, images: Images) -> list[dict[str, Any]]:
 
 def _stability(
     record: Exported, result: Int8Result, chosen: CalibrationSet, data: ImageData, float_path: Path
-) -> dict[str, float | None] | None:
+) -> dict[str, Any] | None:
     """Calibrate once more, on as many other images, and say what changes; None where there are no others."""
     count = len(chosen)
     others = CalibrationSet.choose(data, image_size=chosen.image_size, seed=chosen.seed, count=2 * count)
@@ -233,15 +236,13 @@ def _stability(
     few = list(others.part(0, CORRECTION_IMAGES))
     path = float_path.with_name("second.tflite")
     path.write_bytes(int8_graph(second, record.recipe, result.backend, few, blocks).content())
-    comparison: Comparison = compare(float_path, path, data)
+    comparison = compare(float_path, path, data)
     widths = [{i: high - low for i, (low, high) in made.ranges.items()} for made in (first, second)]
     changes = [abs(math.log2(widths[1][i] / width)) for i, width in widths[0].items() if width and widths[1][i]]
     return {
         "median_range_change_octaves": float(np.median(changes)),
         "largest_range_change_octaves": float(np.max(changes)),
-        "top1": comparison.top1_b.value,
-        "agreement": comparison.agreement,
-        "snr_db": comparison.snr_db,
+        **summary(comparison),
     }
 
 
@@ -272,6 +273,8 @@ def _markdown(report: dict[str, Any]) -> str:
 
 def _accuracy_lines(report: dict[str, Any]) -> list[str]:
     comparison, file = report["comparison"], report["file"]
+    if "outputs" in comparison:
+        return feature_lines(report)
     snr, median = decibels(comparison["snr_db"]), decibels(comparison["snr_median_db"])
     rows = [(k, comparison[f"top{k}_a"], comparison[f"top{k}_b"]) for k in (1, 5)]
     calibration = f"{len(file['calibration']['images'])} calibration images"
@@ -311,7 +314,7 @@ def _sensitivity_lines(sensitivity: list[dict[str, Any]]) -> list[str]:
     if not sensitivity:
         return []
     rows = [f"| {escaped(row['block'])} | {row['gain_db']:+.1f} dB |" for row in sensitivity]
-    return ["", "| block, if it alone stays in float32 | logit SNR regained |", "|---|---|", *rows]
+    return ["", "| block, if it alone stays in float32 | SNR regained |", "|---|---|", *rows]
 
 
 def _outside_line(outside: list[dict[str, str]]) -> str:
@@ -326,6 +329,5 @@ def _stability_lines(stability: dict[str, Any] | None) -> list[str]:
         "",
         "Calibrated on other images: "
         f"ranges change by {stability['median_range_change_octaves']:.2f} octaves (median), "
-        f"{stability['largest_range_change_octaves']:.2f} at most; top-1 {stability['top1']:.2%}, agreement "
-        f"{stability['agreement']:.2%}.",
+        f"{stability['largest_range_change_octaves']:.2f} at most; {shown_summary(stability)}.",
     ]

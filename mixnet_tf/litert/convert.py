@@ -2,6 +2,7 @@
 
 import gc
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -19,7 +20,9 @@ WEIGHTS = ("float32", "float16")
 
 
 @step("convert to .tflite")
-def convert(model: keras.Model, *, image_size: ImageSize, weights: str = "float32") -> FlatGraph:
+def convert(
+    model: keras.Model, *, image_size: ImageSize, weights: str = "float32", output_names: Sequence[str] | None = None
+) -> FlatGraph:
     """Convert a Keras model as it is to a float ``.tflite`` with a static batch of 1.
 
     ``export`` rewrites a MixNet first, which makes it fast, and quantizes it.
@@ -28,10 +31,11 @@ def convert(model: keras.Model, *, image_size: ImageSize, weights: str = "float3
         model: float NHWC images to any outputs.
         image_size: pixels: a side, or (height, width).
         weights: ``"float32"``, or ``"float16"``, which leaves input, output and arithmetic in float32.
+        output_names: what the outputs are called; default: as Keras calls them.
 
     Returns:
         The graph; its ``content()`` is the file. Its signature ``serving_default`` has the input ``image`` and one
-        output a model output, called as Keras calls it.
+        output a model output, in the model's order.
 
     Raises:
         MixNetError: a size that the model does not take, or a model that LiteRT's built-in ops cannot express.
@@ -44,8 +48,10 @@ def convert(model: keras.Model, *, image_size: ImageSize, weights: str = "float3
     one_of("weights", weights, WEIGHTS)
     import tensorflow as tf
 
+    model = functional(at_image_size(model, image_size))  # a Sequential one has no names of its outputs
+    names = _unique(model.output_names if output_names is None else output_names)
     with tempfile.TemporaryDirectory() as folder:
-        _save(at_image_size(model, image_size), folder)
+        _save(model, names, folder)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         if weights == "float16":
@@ -58,18 +64,24 @@ def convert(model: keras.Model, *, image_size: ImageSize, weights: str = "float3
             raise DeployError(f"{model.name}: the converter refused it: {_first_line(error)}") from error
     del converter
     gc.collect()  # the traced functions are circles of references: 14 MiB for MixNet-S, beside all that follows
-    return FlatGraph(content)
+    graph = FlatGraph(content)
+    graph.order_outputs(names)  # the converter sorts them by its own names
+    return graph
 
 
-def _save(model: keras.Model, folder: str) -> None:
+def _unique(names: Sequence[str]) -> list[str]:
+    """Number the names that come twice: a layer may be called twice, or give two outputs."""
+    return [name if names.count(name) == 1 else f"{name}_{i}" for i, name in enumerate(names)]
+
+
+def _save(model: keras.Model, names: Sequence[str], folder: str) -> None:
     import tensorflow as tf
 
-    model = functional(model)  # a Sequential one has no names of its outputs
     spec = tf.TensorSpec((1, *model.input_shape[1:]), "float32", name="image")
 
     def serve(image: Any) -> dict[str, Any]:
         outputs = model(image, training=False)
-        return dict(zip(model.output_names, outputs if isinstance(outputs, list) else [outputs], strict=True))
+        return dict(zip(names, outputs if isinstance(outputs, list | tuple) else [outputs], strict=True))
 
     module = tf.Module()  # the model itself would be traced once more for each of its own signatures
     module.variables_of_the_model = [variable.value for variable in model.variables]

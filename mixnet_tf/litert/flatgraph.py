@@ -218,7 +218,8 @@ class FlatGraph:
         old = op.inputs[position]
         tensor = self.tensors[old]
         if sum(reader.inputs.count(old) for reader in self.ops) > 1:
-            tensor = _like(tensor, name=f"{tensor.name.decode()}_{op.outputs[0]}".encode())
+            tensor = copy.copy(tensor)
+            tensor.name = f"{tensor.name.decode()}_{op.outputs[0]}".encode()
             self.tensors.append(tensor)
             (operator,) = [writer for writer in self._subgraph.operators if writer.outputs[0] == op.outputs[0]]
             operator.inputs = np.array(operator.inputs)
@@ -251,6 +252,13 @@ class FlatGraph:
         self._rename(old, new, "inputs")
         self._changed()
 
+    def order_outputs(self, names: Sequence[str]) -> None:
+        """Give the outputs of the signature out in the order of these names."""
+        (signature,) = self.model.signatureDefs
+        indices = {named.name.decode(): named.tensorIndex for named in signature.outputs}
+        self._subgraph.outputs = np.array([indices[name] for name in names], np.int32)
+        self._changed()
+
     def drop(self, op: Op) -> None:
         """Take an operator of one input out: who reads its output, or gives it out, has its input instead."""
         (new,), (old,), operators = op.inputs, op.outputs, self._subgraph.operators
@@ -261,10 +269,11 @@ class FlatGraph:
         self._rename(old, new, "outputs")
         self._changed()
 
-    def append(self, kind: str, name: str, options: Any = None, **tensor: Any) -> None:
+    def append(self, kind: str, name: str, options: Any = None, *, type: int, quantizations: Sequence = ()) -> None:
         """Put an operator after every output; the new outputs are called `name` and a number."""
         for position, old in enumerate(self.outputs):
-            new = self._add_tensor(f"{name}:{position}", self.shape(old), **tensor)
+            quantization = quantizations[position] if quantizations else None
+            new = self._add_tensor(f"{name}:{position}", self.shape(old), type, quantization)
             self._subgraph.operators.append(self._operator(kind, (old,), (new,), options))
             self._subgraph.outputs = np.array(self._subgraph.outputs, np.int32)
             self._subgraph.outputs[position] = new
@@ -339,10 +348,3 @@ class FlatGraph:
 
 def _indices(tensors: Any) -> tuple[int, ...]:
     return () if tensors is None else tuple(int(index) for index in tensors)
-
-
-def _like(tensor: Any, **changes: Any) -> Any:
-    """Return a copy of a tensor of the schema with some fields changed."""
-    copied = schema.TensorT()
-    vars(copied).update(vars(tensor) | changes)
-    return copied

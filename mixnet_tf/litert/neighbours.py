@@ -1,4 +1,4 @@
-"""Which operators of a graph read and write a tensor, and which of them are convolutions."""
+"""Which operators of a graph read and write a tensor, which of them are convolutions, and what outputs are called."""
 
 import collections
 from collections.abc import Iterator
@@ -26,3 +26,10 @@ def convolutions(graph: FlatGraph) -> Iterator[Op]:
         named = op.name in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
         if named and len(op.inputs) == 3 and op.inputs[2] >= 0 and graph.is_constant(op.inputs[1]):
             yield op
+
+
+def output_names(graph: FlatGraph) -> tuple[str, ...]:
+    """Return what the outputs are called in the signature, else the names of their tensors, in the graph's order."""
+    entries = [entry for signature in graph.model.signatureDefs or [] for entry in signature.outputs or []]
+    named = {entry.tensorIndex: entry.name.decode() for entry in entries if entry.name}
+    return tuple(named.get(index, graph.name(index)) for index in graph.outputs)

@@ -97,8 +97,8 @@ def add_scores(graph: FlatGraph, scores: str) -> None:
         graph.append("LOGISTIC", "probabilities", type=schema.TensorType.FLOAT32)
 
 
-def check_scores(graph: FlatGraph, asked: str) -> None:
-    """Refuse scores that do not follow from what a graph gives.
+def check_scores(graph: FlatGraph, asked: str, instead: str = "float32") -> None:
+    """Refuse scores that do not follow from what a graph gives; `instead` is a recipe without scores.
 
     Raises:
         DeployError: another kind of model, or scores that contradict its last operator.
@@ -112,8 +112,8 @@ def check_scores(graph: FlatGraph, asked: str) -> None:
     given = scores_of(graph)
     if given is None:
         raise DeployError(
-            f"{graph.where}: ends in {graph.ops[-1].name}, which does not tell {', '.join(SCORES)} apart; take a "
-            "recipe without scores"
+            f"{graph.where}: ends in {graph.ops[-1].name}, which does not tell {', '.join(SCORES)} apart; for "
+            f"features, take a recipe without scores: --recipe {instead}"
         )
     if given not in (asked, "logits") and asked != "logits":
         raise DeployError(f"{graph.where}: ends in {given}; expected --scores {given} or logits, found {asked}")

@@ -12,9 +12,9 @@ from ai_edge_litert import schema_py_generated as schema
 
 from mixnet_tf.checks import reason
 from mixnet_tf.errors import DeployError
-from mixnet_tf.litert.flatgraph import FlatGraph
+from mixnet_tf.litert.flatgraph import FlatGraph, Op
 from mixnet_tf.progress.steps import step
-from mixnet_tf.quantization.float_ops import float_outputs
+from mixnet_tf.quantization.float_ops import float_ops, parts
 from mixnet_tf.quantization.types import Ranges
 from mixnet_tf.quiet import quiet
 
@@ -27,7 +27,7 @@ def to_int8(graph: FlatGraph, ranges: Ranges, backend: str, blocks: Sequence[str
         ranges: of every computed tensor.
         backend: ``"litert-quantizer"``, which leaves in float32 what gains nothing by int8 (``float_ops``), or
             ``"tf.lite"``.
-        blocks: stay in float32: operators whose output's name holds one of these (litert-quantizer only).
+        blocks: stay in float32: names of ``float_ops.parts`` (litert-quantizer only).
 
     Raises:
         DeployError: a tensor has no range, or the back end is not installed or refuses the graph.
@@ -76,25 +76,25 @@ def _int8_litert(graph: FlatGraph, ranges: Ranges, blocks: Sequence[str]) -> byt
     from litert_quantizer import recipe
 
     limits = {graph.name(i): {"min": np.array([low]), "max": np.array([high])} for i, (low, high) in ranges.items()}
-    in_float = [f".*/{re.escape(block)}_.*" for block in blocks]
-    in_float += [f"^{re.escape(name)};?$" for name in float_outputs(graph)]
+    members = parts(graph) if blocks else {}
+    in_float = [*float_ops(graph), *(op for block in blocks for op in members[block])]
     return _litert_quantizer(graph, recipe.static_wi8_ai8(), limits, in_float)
 
 
-def _litert_quantizer(graph: FlatGraph, recipe: Any, limits: dict | None, in_float: Sequence[str] = ()) -> bytes:
-    """Run the quantizer; operators whose output has a name like one of `in_float` stay as they are."""
+def _litert_quantizer(graph: FlatGraph, recipe: Any, limits: dict | None, in_float: Sequence[Op] = ()) -> bytes:
+    """Run the quantizer; the operators `in_float` stay as they are, and the graph's outputs are int8 nevertheless."""
     from litert_quantizer.qtyping import TFLOperationName
     from litert_quantizer.quantizer import AlgorithmName, Quantizer
 
     logging.getLogger("absl").setLevel(logging.ERROR)
     quantizer = Quantizer(bytearray(graph.content()))
     quantizer.load_quantization_recipe(recipe)
-    for regex in in_float:
-        quantizer.update_quantization_recipe(
-            regex=regex,
-            operation_name=TFLOperationName.ALL_SUPPORTED,
-            algorithm_key=AlgorithmName.NO_QUANTIZE,
-        )
+    if in_float:
+        names = ["".join(f"{graph.name(index)};" for index in op.outputs) for op in in_float]
+        exactly = f"^(?:{'|'.join(map(re.escape, names))})$"
+        everything = TFLOperationName.ALL_SUPPORTED
+        quantizer.update_quantization_recipe(exactly, everything, algorithm_key=AlgorithmName.NO_QUANTIZE)
+        quantizer.add_static_config("^", TFLOperationName.OUTPUT, 8, 8)  # which is called like the operator before it
     result = quantizer.quantize(limits, enable_progress_bar=False, enable_progress_report=False)
     return bytes(result.quantized_model)
 

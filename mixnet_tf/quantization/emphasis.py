@@ -6,8 +6,6 @@ On images that do not calibrate, the int8 graph of every emphasis is compared wi
 import itertools
 import statistics
 
-import numpy as np
-
 from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.litert.runtime import LiteModel
 from mixnet_tf.metrics import output_errors

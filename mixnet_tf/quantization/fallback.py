@@ -1,16 +1,17 @@
 """Which blocks lose most in int8, and those that must stay in float32 for an agreement to be reached."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
 from mixnet_tf.errors import DeployError
-from mixnet_tf.layers import block_of
 from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.litert.runtime import LiteModel
 from mixnet_tf.metrics import signal_to_noise
 from mixnet_tf.progress.steps import counted, step
 from mixnet_tf.quantization.backends import to_int8
+from mixnet_tf.quantization.float_ops import parts
 from mixnet_tf.quantization.recipe import Recipe
 from mixnet_tf.quantization.steps import int8_graph
 from mixnet_tf.quantization.types import Calibrated, Fallback, Images
@@ -28,29 +29,27 @@ class Sensitivity:
     gain_db: float
 
 
-def block_names(graph: FlatGraph) -> tuple[str, ...]:
-    """Return the blocks of a graph made from one of this package's models, in graph order."""
-    blocks = (block_of(graph.name(op.outputs[0])) for op in graph.ops)
-    return tuple(dict.fromkeys(block for block in blocks if block))
-
-
 def rank_blocks(calibrated: Calibrated, backend: str, images: Images) -> list[Sensitivity]:
     """Return every block by the SNR regained when it stays in float32, largest first.
+
+    Several outputs count alike, whatever their power and size.
 
     Args:
         calibrated: the float graph.
         backend: a quantizer that can leave operators in float32.
         images: to measure on.
     """
-    wanted = _logits(calibrated.reference, images)
+    exact = _outputs(calibrated.reference, images)
+    norms = [float(np.linalg.norm(output)) or 1.0 for output in exact]
+    wanted = _joined(exact, norms)
 
     def snr_without(*blocks: str) -> float:
         graph = to_int8(calibrated.equalized, calibrated.ranges, backend, blocks)
-        snr = signal_to_noise(wanted, _logits(graph, images))
+        snr = signal_to_noise(wanted, _joined(_outputs(graph, images), norms))
         return EXACT_DB if snr is None else snr
 
     base = snr_without()
-    names = block_names(calibrated.equalized)
+    names = parts(calibrated.equalized)
     shown = counted(names, "leave a block in float32", len(names), "block")
     ranked = [Sensitivity(block, snr := snr_without(block), snr - base) for block in shown]
     return sorted(ranked, key=lambda row: -row.gain_db)
@@ -73,19 +72,19 @@ def float_blocks_for(
         DeployError: all blocks together do not reach it, or there is nothing to choose from or to compare.
     """
     graph, least = calibrated.equalized, recipe.min_agreement or 0.0
-    names = block_names(graph)
+    names = parts(graph)
     if not names:
         raise DeployError("min_agreement: the model has no stages and blocks; expected one made by this package")
     if [len(graph.shape(i)) for i in graph.outputs] != [2]:
         raise DeployError("min_agreement: expected a classifier, with one output (1, classes)")
-    wanted = _logits(calibrated.reference, judges).argmax(axis=1)
+    wanted = _outputs(calibrated.reference, judges)[0].argmax(axis=1)
     ranked: list[Sensitivity] = []
     for count in range(len(names) + 1):
         if count == 1:
             ranked = rank_blocks(calibrated, backend, judges)
         blocks = tuple(row.block for row in ranked[:count])
         made = int8_graph(calibrated, recipe, backend, images, blocks) if blocks else throughout
-        agreement = float((_logits(made, judges).argmax(axis=1) == wanted).mean())
+        agreement = float((_outputs(made, judges)[0].argmax(axis=1) == wanted).mean())
         if agreement >= least:
             return Fallback(blocks=blocks, images=len(judges), agreement=agreement), made
     raise DeployError(
@@ -95,6 +94,12 @@ def float_blocks_for(
 
 
 @step("compare with the float graph")
-def _logits(graph: FlatGraph, images: Images) -> np.ndarray:
+def _outputs(graph: FlatGraph, images: Images) -> list[np.ndarray]:
     model = LiteModel(graph.content(), num_threads=2)
-    return np.concatenate([model.run(image)[0] for image in images])
+    return [np.concatenate(arrays) for arrays in zip(*(model.run(image) for image in images), strict=True)]
+
+
+def _joined(outputs: Sequence[np.ndarray], norms: Sequence[float]) -> np.ndarray:
+    return np.concatenate(
+        [np.ravel(output).astype(np.float64) / norm for output, norm in zip(outputs, norms, strict=True)]
+    )

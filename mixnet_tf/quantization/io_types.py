@@ -33,8 +33,8 @@ def set_types(graph: FlatGraph, input_type: str, output_type: str) -> None:
     elif input_type == "float32":
         graph.prepend("QUANTIZE", "image", type=schema.TensorType.FLOAT32)
     if output_type == "uint8":
-        unsigned = _shifted(graph, graph.outputs[0])
-        graph.append("QUANTIZE", "scores", type=schema.TensorType.UINT8, quantization=unsigned)
+        unsigned = [_shifted(graph, index) for index in graph.outputs]
+        graph.append("QUANTIZE", "scores", type=schema.TensorType.UINT8, quantizations=unsigned)
     elif output_type == "float32":
         graph.append("DEQUANTIZE", "scores", type=schema.TensorType.FLOAT32)
 

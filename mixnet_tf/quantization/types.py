@@ -8,6 +8,7 @@ import numpy as np
 
 from mixnet_tf.data.calibration import Manifest
 from mixnet_tf.litert.flatgraph import FlatGraph
+from mixnet_tf.metrics import OutputError
 from mixnet_tf.quantization.recipe import Recipe
 
 Ranges = Mapping[int, tuple[float, float]]
@@ -105,6 +106,7 @@ class Exported:
         emphasis: of the equalization, chosen by measurement; None without one.
         equalization_error: largest change of the float output that equalization left, as a share of the largest output.
         fallback: which blocks stayed in float32, or None where the recipe leaves none.
+        outputs: how far each is from float32, before a softmax, on the first calibration images; empty in float.
         notes: what the user should know.
         skipped_images: unreadable files that were left out.
         versions: of the packages.
@@ -119,6 +121,7 @@ class Exported:
     emphasis: float | None
     equalization_error: float | None
     fallback: Fallback | None
+    outputs: tuple[OutputError, ...]
     notes: tuple[str, ...]
     skipped_images: tuple[str, ...]
     versions: dict[str, str]

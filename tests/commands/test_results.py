@@ -18,7 +18,8 @@ COMPARED = ["a", "b", "split", "count", "top1_a", "top1_b", "top5_a", "top5_b"]
 COMPARED += ["only_a_right", "only_b_right", "p_value", "agreement", "agreement_low", "agreement_high"]
 COMPARED += ["measured", "snr_db", "snr_median_db", "snr_low_db", "cosine"]
 EXPORTED = {"path", "size_bytes", "notes", "skipped_images"}  # of the commands that export once was
-EXPORTED |= {"sha256", "recipe", "backend", "calibration", "emphasis", "equalization_error", "fallback", "versions"}
+EXPORTED |= {"sha256", "recipe", "backend", "calibration", "emphasis", "equalization_error", "fallback", "outputs"}
+EXPORTED |= {"versions"}
 
 
 def test_list_and_summary(capsys):
@@ -305,7 +306,7 @@ def test_classes_are_those_of_the_labels_beside_the_model(folder, two_classes, c
 def test_what_blocks_in_float_cost_is_shown(capsys):
     fallback = {"blocks": ["stem"], "images": 143, "agreement": 0.993, "size_ratio": 1.02, "latency_ratio": 1.1}
     made = {"path": "f.tflite", "size_bytes": 150_000, "recipe": {"name": "int8_mixed"}, "fallback": fallback}
-    lines = shown(capsys, "export", made | {"notes": [], "skipped_images": []}).splitlines()
+    lines = shown(capsys, "export", made | {"notes": [], "skipped_images": [], "outputs": []}).splitlines()
     assert lines == [
         "blocks kept in float32: stem; 99.30% of 143 validation images agree; "
         "size 1.02 and latency 1.10 of the file all in int8",

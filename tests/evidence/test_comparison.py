@@ -75,14 +75,15 @@ def sizes(monkeypatch) -> list[tuple[str, tuple[int, int]]]:
     """Models whose names are their image sizes; the list says what each was given."""
     given = []
 
-    def open_model(path: str, input_format: str | None) -> Classifier:
+    def open_model(path: str, where: str, input_format: str | None) -> Classifier:
         def predict(images: np.ndarray) -> np.ndarray:
             given.append((path, images.shape[1:3]))
             return images.mean(axis=(1, 2))[:, :2]
 
         return Classifier(path, predict, (None, None) if path == "any" else (int(path), int(path)), 2)
 
-    monkeypatch.setattr(module, "open_classifier", open_model)
+    monkeypatch.setattr(module, "read_model", lambda path: (path, path))
+    monkeypatch.setattr(module, "classifier_of", open_model)
     return given
 
 

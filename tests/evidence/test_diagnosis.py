@@ -117,7 +117,7 @@ def test_a_report_holds_what_can_be_measured_again(report, nano_float32):
 def test_a_report_names_blocks_operators_and_stability(report):
     _, content, _ = report
     gains = [block["gain_db"] for block in content["sensitivity"]]
-    assert len(gains) == 7 and gains == sorted(gains, reverse=True)
+    assert len(gains) == 8 and gains == sorted(gains, reverse=True)
     stem = next(tensor for tensor in content["tensors"] if tensor["block"])
     assert stem["block"] == "stem" and stem["snr_db"] > 30
     assert content["ops"]["CONV_2D"] > 10 and content["outside_delegate"] == []

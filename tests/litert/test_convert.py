@@ -9,6 +9,7 @@ import pytest
 from mixnet_tf.errors import MixNetError
 from mixnet_tf.litert.convert import at_image_size, convert
 from mixnet_tf.litert.flatgraph import FlatGraph
+from mixnet_tf.litert.neighbours import output_names
 from mixnet_tf.litert.runtime import LiteModel
 from mixnet_tf.model import create_model
 
@@ -89,6 +90,18 @@ def test_the_signature_names_image_and_outputs():
     assert signature.signatureKey == b"serving_default"
     assert [tensor.name for tensor in signature.inputs] == [b"image"]
     assert [tensor.name for tensor in signature.outputs] == [b"scores"]
+
+
+def test_outputs_come_in_the_models_order_and_each_has_a_name():
+    image = keras.Input((4, 4, 3))
+    first, second = (keras.layers.Conv2D(filters, 1, name=f"conv{filters}") for filters in (3, 2))
+    model = keras.Model(image, [second(image), first(image), first(first(image))])
+    graph = convert(model, image_size=4)
+    pixels = np.random.default_rng(0).standard_normal((1, 4, 4, 3)).astype(np.float32)
+    for output, wanted in zip(LiteModel(graph.content()).run(pixels), model(pixels), strict=True):
+        np.testing.assert_allclose(output, wanted, rtol=1e-5, atol=1e-6)
+    assert output_names(graph) == ("conv2", "conv3_1", "conv3_2")
+    assert output_names(convert(model, image_size=4, output_names=["c", "b", "a"])) == ("c", "b", "a")
 
 
 def test_weights_of_an_unknown_kind_are_refused():

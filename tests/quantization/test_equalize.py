@@ -150,7 +150,11 @@ def test_the_norms_that_an_emphasis_leaves_by_hand(emphasis, tiny, patches):
     hidden, kernel = graph.ops[0].outputs[0], graph.constant(graph.ops[1].inputs[1])  # (outputs, 1, 1, hidden)
     norm, written = extremes[hidden].norm, extremes[graph.outputs[0]].norm
     importance = [
-        np.sqrt(np.mean([(row[0, 0, channel] * norm[channel] / power) ** 2 for row, power in zip(kernel, written)]))
+        np.sqrt(
+            np.mean(
+                [(row[0, 0, channel] * norm[channel] / power) ** 2 for row, power in zip(kernel, written, strict=True)]
+            )
+        )
         for channel in range(len(norm))
     ]
     _, left = equalize(graph, extremes, emphasis=emphasis)

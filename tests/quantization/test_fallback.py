@@ -5,15 +5,21 @@ import dataclasses
 import numpy as np
 import pytest
 from recipes import PLAIN
+from rescale import rescale_streams
 
+from mixnet_tf.data.calibration import CalibrationSet
+from mixnet_tf.deploy.deploy import deploy_model
 from mixnet_tf.errors import DeployError
+from mixnet_tf.litert.convert import convert
 from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.litert.runtime import LiteModel
 from mixnet_tf.quantization.backends import to_int8
-from mixnet_tf.quantization.fallback import block_names, float_blocks_for, rank_blocks
+from mixnet_tf.quantization.fallback import float_blocks_for, rank_blocks
+from mixnet_tf.quantization.float_ops import parts
 from mixnet_tf.quantization.recipe import Recipe
 from mixnet_tf.quantization.steps import calibrate
 from mixnet_tf.quantization.types import Calibrated
+from mixnet_tf.saving import load_model
 
 BACKEND = "litert-quantizer"
 
@@ -33,9 +39,45 @@ def power_ratio(wanted: np.ndarray, reached: np.ndarray) -> float:
 
 
 def test_blocks_are_named_in_graph_order(tiny, nano_float32):
-    assert block_names(tiny("residual")) == ("stem", "stage1_block1", "stage1_block2")
-    nano = block_names(FlatGraph(nano_float32.read_bytes()))
-    assert nano[0] == "stem" and nano[-1] == "last_conv" and "stage2_block2" in nano and len(nano) == 7
+    assert list(parts(tiny("residual"))) == ["stem", "stage1_block1", "stage1_block2", "head"]
+    nano = list(parts(FlatGraph(nano_float32.read_bytes())))
+    assert nano[0] == "stem" and nano[-2:] == ["last_conv", "head"] and "stage2_block2" in nano and len(nano) == 8
+
+
+def rounded(values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+    """Round to the 256 steps of a range."""
+    low, high = limits
+    step = (high - low) / 255
+    zero = round(-128 - low / step)
+    return (np.clip(np.round(values / step) + zero, -128, 127) - zero) * step
+
+
+def check_that_only_input_and_output_are_rounded(calibrated: Calibrated, images: list) -> None:
+    graph, ranges = calibrated.equalized, calibrated.ranges
+    made = to_int8(graph, ranges, BACKEND, list(parts(graph)))
+    assert [op.name for op in made.ops if op.name.endswith("QUANTIZE")] == ["DEQUANTIZE", "QUANTIZE"]
+    limits, step = ranges[graph.outputs[0]], np.ptp(ranges[graph.outputs[0]]) / 255
+    floats, mixed = LiteModel(graph.content()), LiteModel(made.content())
+    for image in images:
+        exact = floats.run(rounded(image, ranges[graph.inputs[0]]).astype(np.float32))[0]
+        wanted = np.clip(exact, rounded(np.array(-np.inf), limits), rounded(np.array(np.inf), limits))
+        assert np.abs(mixed.run(image.astype(np.float32))[0] - wanted).max() <= 0.501 * step
+
+
+def test_with_everything_in_float_only_input_and_output_are_rounded(calibrated, patches, nano_float32, digits):
+    check_that_only_input_and_output_are_rounded(calibrated, patches)
+    images = list(CalibrationSet.choose(digits, image_size=32, count=20))
+    check_that_only_input_and_output_are_rounded(calibrate(FlatGraph(nano_float32.read_bytes()), PLAIN, images), images)
+
+
+@pytest.mark.slow
+def test_it_does_not_matter_how_the_function_is_written(trained_nano, digits):
+    """The channels of a stream differ by a factor of a thousand: where it is rounded at one scale, most is lost."""
+    twin = rescale_streams(load_model(trained_nano), spread=2.0)
+    graph = convert(deploy_model(twin, image_size=32), image_size=32)
+    graph.input_format = "pixels"
+    images = list(CalibrationSet.choose(digits, image_size=32, count=60))
+    check_that_only_input_and_output_are_rounded(calibrate(graph, PLAIN, images), images)
 
 
 def test_blocks_are_ranked_by_what_each_alone_regains(calibrated, patches):
@@ -45,7 +87,7 @@ def test_blocks_are_ranked_by_what_each_alone_regains(calibrated, patches):
     def snr(*blocks: str) -> float:
         return power_ratio(wanted, outputs(to_int8(calibrated.equalized, calibrated.ranges, BACKEND, blocks), patches))
 
-    assert sorted(row.block for row in ranked) == ["stage1_block1", "stage1_block2", "stem"]
+    assert sorted(row.block for row in ranked) == ["head", "stage1_block1", "stage1_block2", "stem"]
     assert [row.gain_db for row in ranked] == sorted((row.gain_db for row in ranked), reverse=True)
     for row in ranked:
         assert row.snr_db == pytest.approx(snr(row.block)) and row.gain_db == pytest.approx(row.snr_db - snr())
@@ -54,8 +96,6 @@ def test_blocks_are_ranked_by_what_each_alone_regains(calibrated, patches):
 @pytest.fixture
 def nano(nano_float32, digits) -> tuple[Calibrated, list[np.ndarray]]:
     """The trained network without equalization, its stages quantized to a sixteenth of the steps; and its judges."""
-    from mixnet_tf.data.calibration import CalibrationSet
-
     images = list(CalibrationSet.choose(digits, image_size=32, count=40))
     made = calibrate(FlatGraph(nano_float32.read_bytes()), PLAIN, images)
     factors = {i: 16 if "/stage2_" in made.reference.name(i) else 1 for i in made.ranges}

@@ -1,12 +1,15 @@
 """Input and output types of an int8 graph: the same numbers in another type."""
 
+import keras
 import numpy as np
 import pytest
 
 from mixnet_tf.errors import DeployError, MixNetError
+from mixnet_tf.litert.convert import convert
 from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.litert.packing import pack
 from mixnet_tf.litert.runtime import LiteModel
+from mixnet_tf.quantization.backends import to_int8
 from mixnet_tf.quantization.io_types import set_types
 
 MEAN, STD = np.array((0.485, 0.456, 0.406)), np.array((0.229, 0.224, 0.225))
@@ -125,3 +128,19 @@ def test_pixels_of_other_than_three_channels_are_refused(fixtures):
     graph = FlatGraph((fixtures / "ops" / "int8_swish.tflite").read_bytes())
     with pytest.raises(DeployError, match="input: pixels need a model of RGB images, found 8 channels"):
         set_types(graph, "uint8", "int8")
+
+
+def test_every_output_keeps_its_own_scale():
+    image = keras.Input((4, 4, 3), batch_size=1)
+    first = keras.layers.Conv2D(2, 1, name="first", bias_initializer="ones")(image)
+    second = keras.layers.Conv2D(2, 1, name="second", bias_initializer="ones")(first)
+    graph = convert(keras.Model(image, [second, first]), image_size=4)
+    assert [named.name for named in graph.model.signatureDefs[0].outputs] == [b"first", b"second"]  # it sorts them
+    ranges = dict.fromkeys(graph.float_tensors(), (-1.0, 1.0)) | {graph.outputs[0]: (-8.0, 8.0)}
+    int8 = to_int8(graph, ranges, "litert-quantizer")
+    wanted = LiteModel(int8.content()).run(np.ones((1, 4, 4, 3), np.float32))
+    set_types(int8, "float32", "uint8")
+    model = LiteModel(int8.content())
+    assert [details["quantization"][0] for details in model.outputs] == pytest.approx([16 / 255, 2 / 255])
+    for output, reached in zip(wanted, model.run(np.ones((1, 4, 4, 3), np.float32)), strict=True):
+        np.testing.assert_array_equal(reached, output)
