@@ -1,0 +1,100 @@
+"""How far `inspect --cost` is from the emulated Cortex-A76, on networks that nothing was fitted on."""
+
+import dataclasses
+import random
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import networks
+import numpy as np
+from counting_marks import count_many
+from cutting import alike, cut
+from measuring import table
+
+from mixnet_tf.costs.ledger import Ledger, ledger
+from mixnet_tf.costs.table import load_costs
+from mixnet_tf.litert.flatgraph import FlatGraph
+from mixnet_tf.litert.op_table import inspect_model
+
+FOREIGN = ("MobileNetV2", "MobileNetV3-Large", "EfficientNet-B0", "ConvNeXt-Tiny")
+SMALL = {"ConvNeXt-Tiny": 96}
+"""Networks at another image size than 224: emulating them takes long."""
+
+SAMPLE = 60
+"""Operators of each file that are cut out; no two are alike."""
+
+
+def build(folder: Path) -> None:
+    """Write the files of all networks that are not there yet."""
+    for size in "SML":
+        name = f"MixNet-{size}"
+        if not (folder / f"{name}_deploy_int8.tflite").exists():
+            model = networks.mixnet(size)
+            networks.write_plain(model, name, folder)
+            for dtype in networks.PLAIN_RECIPES:
+                networks.write(model, dtype, folder / f"{name}_deploy_{dtype}.tflite")
+    for name in FOREIGN:
+        networks.SIZE = SMALL.get(name, 224)
+        if not (folder / f"{name}_plain_int8.tflite").exists():
+            networks.write_plain(networks.foreign(name), name, folder)
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """What is predicted for a file, and what was counted: in all, and for some of its operators."""
+
+    name: str
+    predicted: Ledger
+    counted: int
+    ops: tuple[tuple[str, float | None, int], ...]
+
+    @property
+    def errors(self) -> np.ndarray:
+        """The relative errors of the operators that the table knows."""
+        return np.array([abs(guess / number - 1) for _, guess, number in self.ops if guess is not None])
+
+
+def check(arm: Path, paths: Sequence[Path]) -> list[Check]:
+    """Count files and a sample of their operators, and predict both."""
+    totals = count_many(arm, paths, runs=1)
+    return [_check(arm, path, totals[path]) for path in paths]
+
+
+def _check(arm: Path, path: Path, total: int) -> Check:
+    graph, base = FlatGraph.read(path), load_costs().graph
+    rows = ledger(graph, {op.index for op in inspect_model(path).outside})
+    kinds = {alike(graph, row.index): row for row in rows.ops if row.instructions != 0}
+    sample = random.Random(0).sample(list(kinds.values()), min(SAMPLE, len(kinds)))
+    with tempfile.TemporaryDirectory() as folder:
+        files = {row.index: Path(folder, f"{row.index}.tflite") for row in sample}
+        for index, file in files.items():
+            file.write_bytes(cut(graph, index))
+        numbers = count_many(arm, list(files.values()))
+    ops = [(row.name, row.instructions, max(1, round(numbers[files[row.index]] - base))) for row in sample]
+    return Check(path.stem, rows, total, tuple(ops))
+
+
+def markdown(checks: Sequence[Check]) -> str:
+    """Return the table of the README."""
+    head = [
+        "network",
+        "graph",
+        "type",
+        "counted",
+        "predicted",
+        "error",
+        "single operators",
+        "within 15 %",
+        "median",
+        "unknown",
+    ]
+    lines = []
+    for row in checks:
+        network, graph, dtype = row.name.rsplit("_", 2)
+        network += f", {SMALL[network]} px" if network in SMALL else ""
+        cells = [network, graph, dtype, f"{row.counted / 1e6:.1f} M", f"{row.predicted.instructions / 1e6:.1f} M"]
+        cells += [f"{row.predicted.instructions / row.counted - 1:+.1%}", str(len(row.ops))]
+        cells += [f"{np.mean(row.errors < 0.15):.0%}", f"{np.median(row.errors):.1%}"]
+        lines.append([*cells, ", ".join(row.predicted.unknown) or "–"])
+    return table(head, lines)
