@@ -5,6 +5,7 @@ It counts instructions, one thread. A count is no latency: use it as a ratio of 
 
 import collections
 import dataclasses
+import itertools
 import math
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -109,7 +110,7 @@ def ledger(graph: FlatGraph, outside: Collection[int] = ()) -> Ledger:
     return Ledger(
         core=costs.core,
         litert=costs.litert,
-        instructions=costs.graph + sum(row.instructions or 0 for row in rows),
+        instructions=costs.graph + _switches(rows, outside) * costs.switch + sum(row.instructions or 0 for row in rows),
         unknown=tuple(sorted({row.name for row in rows if row.instructions is None})),
         kinds=dict(sorted(kinds.items(), key=lambda pair: -pair[1])),
         blocks=_summed((row.block, row.instructions) for row in rows),
@@ -118,6 +119,13 @@ def ledger(graph: FlatGraph, outside: Collection[int] = ()) -> Ledger:
         cliffs=wastes(graph, costs),
         ops=tuple(rows),
     )
+
+
+def _switches(rows: Iterable[OpCost], outside: Collection[int]) -> int:
+    """Return how often a run of XNNPACK's operators begins again."""
+    runs = [row.index not in outside for row in rows]
+    starts = sum(b and not a for a, b in itertools.pairwise([False, *runs]))
+    return max(0, starts - 1)
 
 
 def _summed(pairs: Iterable[tuple[str, float | None]]) -> dict[str, float]:

@@ -20,6 +20,7 @@ class CostTable:
         core: the processor.
         litert: the version of LiteRT whose kernels were measured.
         graph: instructions per inference that belong to no operator.
+        switch: instructions from an operator of XNNPACK to one of LiteRT's own, and back.
 
     Example:
         >>> costs = load_costs()
@@ -31,6 +32,7 @@ class CostTable:
         self.core: str = content["core"]
         self.litert: str = content["litert"]
         self.graph: float = content["graph"]
+        self.switch: float = content["switch"]
         self.kernels: dict[str, list[float]] = content["kernels"]
 
     def instructions(self, work: Work | None) -> float | None:

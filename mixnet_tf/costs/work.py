@@ -41,11 +41,21 @@ class _Tile:
 
 
 _TILES = {"float32": _Tile(6, 8, 1), "int8": _Tile(4, 16, 4)}
+_NARROW = _Tile(4, 2, 1)
+"""Of float32, for outputs that do not fill the tiles."""
+
+_GROUPED = _Tile(4, 8, 1)
 _VECTORS = {"float32": (8, 4), "int8": (16, 8), "uint8": (16, 8)}
 """Values that a loop over a vector takes at once, and those that the loop over its rest takes."""
 
 _TAPS = {"float32": (3, 4, 9, MAX_TAPS), "int8": (3, 9, MAX_TAPS)}
 """The depthwise kernels."""
+
+_SUMS = {"float32": (16, 4), "int8": (32, 8)}
+"""As _VECTORS, of the kernels that sum up an image; they read seven pixels at a time."""
+
+OWN = "LiteRT's own kernel"
+"""What runs an operator that XNNPACK does not take."""
 
 _CLAMPED = (1, 2, 3)
 """Fused activations: ReLU, ReLU from -1 to 1, ReLU6."""
@@ -67,11 +77,13 @@ def work(graph: FlatGraph, op: Op, delegated: bool = True) -> Work | None:
     dtypes = [graph.tensor(index).dtype for index in (*op.inputs[:1], *op.outputs[:1])]
     if len(dtypes) < 2 or any(0 in graph.shape(index) for index in (*op.inputs, *op.outputs) if index >= 0):
         return None
-    if not delegated:
-        return Work(f"{op.name} {' to '.join(dict.fromkeys(dtypes))}, LiteRT's own kernel", (1, _size(graph, op)))
-    if op.name not in KINDS or dtypes[1] not in _TILES:
-        return None
-    return KINDS[op.name](graph, op, dtypes[1])
+    known = op.name in KINDS and dtypes[1] in _TILES
+    if delegated:
+        return KINDS[op.name](graph, op, dtypes[1]) if known else None
+    counted = KINDS[op.name](graph, op, dtypes[1]) if known and op.name in _SHAPED else None
+    if counted is not None:
+        return Work(f"{counted.kernel}, {OWN}", counted.counts)
+    return Work(f"{op.name} {' to '.join(dict.fromkeys(dtypes))}, {OWN}", (1, _size(graph, op)))
 
 
 def fused_pads(graph: FlatGraph) -> set[int]:
@@ -106,10 +118,13 @@ def _parts(values: int, dtype: str) -> Counts:
 def _matrix(rows: int, inputs: int, outputs: int, dtype: str, *, groups: int = 1, taps: int = 1) -> tuple[str, Counts]:
     """Return the kernel of a matrix product, and how often its loops run."""
     tile = _TILES[dtype]
-    narrow = dtype == "float32" and (outputs < 8 or -(-outputs // 2) * 2 != -(-outputs // 8) * 8)
-    high, columns = (1 if rows == 1 else tile.rows), (2 if narrow else tile.columns)
-    calls = groups * -(-rows // high)
-    tiles = calls * -(-outputs // columns)
+    narrow = dtype == "float32" and groups == 1 and (outputs < 8 or -(-outputs // 2) * 2 != -(-outputs // 8) * 8)
+    if narrow:
+        tile = _NARROW
+    elif dtype == "float32" and groups > 1 and taps > 1:
+        tile = _GROUPED
+    calls = groups * -(-rows // (1 if rows == 1 else tile.rows))
+    tiles = calls * -(-outputs // tile.columns)
     name = f"{'one row, ' if rows == 1 else ''}{'2 columns, ' if narrow else ''}{dtype}"
     depth = tiles * taps * -(-inputs // tile.depth)
     return name, (1, calls, tiles, tiles * taps, depth) if taps > 1 else (1, calls, tiles, depth)
@@ -209,9 +224,10 @@ def _mean(graph: FlatGraph, op: Op, dtype: str) -> Work | None:
         return Work(f"{op.name} over channels, {dtype}", (1, rows, *(rows * part for part in _parts(shape[-1], dtype))))
     if len(shape) != 4 or axes != {1, 2}:
         return None
-    pixels, parts = shape[1] * shape[2], _parts(shape[3], dtype)
-    blocks = -(-pixels // 7)  # the kernel reads seven rows at a time
-    return Work(f"{op.name} over an image, {dtype}", (1, *parts, *(blocks * part for part in parts)))
+    whole, part = _SUMS[dtype]
+    pixels, parts = shape[1] * shape[2], (shape[3] // whole, -(-(shape[3] % whole) // part))
+    reads = -(-pixels // 7)
+    return Work(f"{op.name} over an image, {dtype}", (1, *parts, *(reads * part for part in parts)))
 
 
 def _join(graph: FlatGraph, op: Op, dtype: str) -> Work:
@@ -247,9 +263,12 @@ def _copies(name: str, pieces: Sequence[tuple[int, int]], dtype: str) -> Work:
 
 
 def _pad(graph: FlatGraph, op: Op, dtype: str) -> Work:
-    result = graph.shape(op.outputs[0])
-    rows = math.prod(result[:-1])
-    return Work(f"PAD {dtype}", (1, rows, rows * (result[-1] * BYTES[dtype] // 16), rows * float(result[-1] % 4 > 0)))
+    """Each pixel of the source is copied between its neighbours' paddings, if any; rows of padding are filled."""
+    source, result = graph.shape(op.inputs[0]), graph.shape(op.outputs[0])
+    copied, filled, size = math.prod(source[:-1]), math.prod(result[:-1]), BYTES[dtype]
+    padded = math.prod(source[:-2]) * result[-2] if len(result) > 1 else 1
+    vectors = (pixels * (result[-1] * size // 16) for pixels in (copied, filled - copied))
+    return Work(f"PAD {dtype}", (1, copied, padded - copied, filled - padded, *vectors))
 
 
 def _reshape(graph: FlatGraph, op: Op, dtype: str) -> Work:
@@ -263,6 +282,9 @@ def _pool(graph: FlatGraph, op: Op, dtype: str) -> Work:
     passes = 1 + max(0, -(-(taps - 9) // 8))
     return Work(f"{op.name} {dtype}", (1, pixels, pixels * passes * vectors))
 
+
+_SHAPED = ("CONCATENATION", "AVERAGE_POOL_2D", "MAXIMUM", "MINIMUM", "SQUARED_DIFFERENCE", "ADD", "MUL", "SUB")
+"""Operators on whose shapes the work of LiteRT's own kernels depends, too; that of others is by value."""
 
 KINDS: Mapping[str, Callable[[FlatGraph, Op, str], Work | None]] = {
     "CONV_2D": _convolution,

@@ -26,10 +26,16 @@ def count_many(arm: Path, models: Sequence[Path], runs: int = 3) -> dict[Path, i
 def _group(arm: Path, library: Path, models: Sequence[Path], runs: int) -> dict[Path, int]:
     out = library.parent / "marks.txt"
     env = os.environ | {"PYTHONHASHSEED": "0", "QEMU_OPTS": f"-plugin {library}", "MARKS_OUT": str(out)}
-    command = [arm / "python", HERE / "invoke_marked.py", str(runs), *models]
+    command = [
+        arm / "python",
+        HERE / "invoke_marked.py",
+        str(runs),
+        models[0],
+        *models,
+    ]  # the first pays for what all share
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"the emulated run failed ({done.returncode}): {done.stderr[-1000:]}")
     marks = [int(line) for line in out.read_text().split()]
     spans = [after - before for before, after in zip(marks[::2], marks[1::2], strict=True)]
-    return {model: min(spans[i * runs : (i + 1) * runs]) for i, model in enumerate(models)}
+    return {model: min(spans[i * runs : (i + 1) * runs]) for i, model in enumerate(models, start=1)}

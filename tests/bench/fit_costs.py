@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 from counting_marks import count_many
-from micro import binary
+from micro import chain
 from micro_cases import cases
 from scipy.optimize import nnls
 
-from mixnet_tf.costs.work import Work, work
+from mixnet_tf.costs.work import OWN, Work, work
 from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.litert.op_table import inspect_model
 
@@ -66,23 +66,26 @@ def fit(works: Sequence[Work], instructions: Sequence[float]) -> list[float]:
 
 def table(arm: Path, keep: Path | None) -> tuple[dict, dict[str, list[float]]]:
     """Return the table of costs, and the relative errors of each kernel on what it is fitted on."""
-    chain = [binary("ADD", (1, 1, 1, 16), (1, 1, 1, 16), "float32", times=times) for times in (1, 2)]
+    chains = [
+        chain(*names) for names in (("ADD",), ("ADD", "ADD"), ("RELU",), ("RELU", "RELU"), ("ADD", "RELU", "ADD"))
+    ]
     contents = list(cases())
-    *instructions, one, two = counted(arm, [*contents, *chain], keep)
-    base = 2 * one - two
+    *instructions, add, adds, relu, relus, mixed = counted(arm, [*contents, *chains], keep)
+    base, own_base = 2 * add - adds, 2 * relu - relus
+    switch = mixed - adds - (relu - own_base)
     groups: Mapping[str, list[tuple[Work, float]]] = collections.defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
         for content, number in zip(contents, instructions, strict=True):
             job = work_of(content, Path(folder))
             if job is not None:
-                groups[job.kernel].append((job, max(number - base, 1)))
+                groups[job.kernel].append((job, max(number - (own_base if job.kernel.endswith(OWN) else base), 1)))
     kernels = {kernel: fit(*zip(*rows, strict=True)) for kernel, rows in sorted(groups.items())}
     errors = {
         kernel: [sum(np.multiply(kernels[kernel], job.counts)) / number - 1 for job, number in rows]
         for kernel, rows in groups.items()
     }
     version = importlib.metadata.version("ai-edge-litert")
-    return {"core": "Cortex-A76", "litert": version, "graph": base, "kernels": kernels}, errors
+    return {"core": "Cortex-A76", "litert": version, "graph": base, "switch": switch, "kernels": kernels}, errors
 
 
 def main() -> None:
@@ -92,7 +95,7 @@ def main() -> None:
     args = parser.parse_args()
     content, errors = table(args.arm, args.keep)
     lines = ",\n".join(f"    {json.dumps(name)}: {json.dumps(row)}" for name, row in content["kernels"].items())
-    head = ", ".join(f'"{key}": {json.dumps(content[key])}' for key in ("core", "litert", "graph"))
+    head = ", ".join(f'"{key}": {json.dumps(content[key])}' for key in ("core", "litert", "graph", "switch"))
     TABLE.write_text(f'{{\n  {head},\n  "kernels": {{\n{lines}\n  }}\n}}\n')
     for kernel, row in sorted(errors.items()):
         print(f"{kernel:60} {len(row):4} graphs, mean {np.mean(np.abs(row)):6.1%}, worst {max(row, key=abs):+.1%}")

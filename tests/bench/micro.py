@@ -194,19 +194,27 @@ def binary(
     constant: bool = False,
     *,
     clamped: bool = False,
-    times: int = 1,
 ) -> bytes:
-    """Return a graph of one operator of two operands, the second a constant perhaps; or a chain of them."""
+    """Return a graph of one operator of two operands, the second a constant perhaps."""
     graph = Micro()
     make = getattr(schema, f"{_camel(name)}OptionsT", lambda: None)
     options = make()
     if clamped:
         options.fusedActivationFunction = schema.ActivationFunctionType.RELU
-    x = y = graph.tensor(a, dtype)
+    x = graph.tensor(a, dtype)
     z = graph.constant(b, dtype) if constant else graph.tensor(b, dtype)
-    for _ in range(times):
-        y = graph.op(name, [y, z], np.broadcast_shapes(tuple(a), tuple(b)), dtype, options)
+    y = graph.op(name, [x, z], np.broadcast_shapes(tuple(a), tuple(b)), dtype, options)
     return graph.content([x] if constant else [x, z], [y])
+
+
+def chain(*names: str) -> bytes:
+    """Return a graph of operators on 16 int8 values: ADD with the input, XNNPACK's, or RELU, which is not."""
+    graph = Micro()
+    x = y = graph.tensor((1, 1, 1, 16), "int8")
+    for name in names:
+        inputs, options = ([y, x], schema.AddOptionsT()) if name == "ADD" else ([y], None)
+        y = graph.op(name, inputs, (1, 1, 1, 16), "int8", options)
+    return graph.content([x], [y])
 
 
 def unary(name: str, shape: Sequence[int], dtypes: tuple[str, str], options: Any = None) -> bytes:
