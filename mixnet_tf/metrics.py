@@ -78,6 +78,15 @@ def image_signal_to_noise(reference: np.ndarray, outputs: np.ndarray) -> tuple[f
     return (median if math.isfinite(median) else None), (low if math.isfinite(low) else None)
 
 
+def mebibytes(size: int | None) -> str:
+    """Return a size in memory; a dash for one that is not known.
+
+    >>> mebibytes(19922944), mebibytes(None)
+    ('19.0', '–')
+    """
+    return "–" if size is None else f"{size / 2**20:.1f}"
+
+
 def decibels(ratio: float | None) -> str:
     """Return a signal-to-noise ratio as people write it; None is no difference.
 

@@ -5,7 +5,7 @@ import dataclasses
 from typing import Any
 
 from mixnet_tf.commands.arguments import count, threads
-from mixnet_tf.commands.output import mebibytes, show_table
+from mixnet_tf.commands.output import show_table
 
 HELP = "time .tflite files in turns on LiteRT, and their start and memory"
 
@@ -34,6 +34,8 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def show(result: list[dict[str, Any]]) -> None:
+    from mixnet_tf.metrics import mebibytes
+
     times = ("min_ms", "median_ms", "p95_ms")
     rows = [
         (

@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mixnet_tf.commands.output import mebibytes, say, show_table
+from mixnet_tf.commands.output import say, show_table
 
 
 def show_cost(cost: Mapping[str, Any]) -> None:
     """Print a ledger: totals, kinds, blocks, cliffs."""
+    from mixnet_tf.metrics import mebibytes
+
     say(
         f"{cost['instructions'] / 1e6:.1f} M instructions per image, predicted: {cost['core']}, one thread, "
         f"LiteRT {cost['litert']}. No latency: use it as a ratio."

@@ -82,15 +82,6 @@ def shape_text(sizes: Sequence[int]) -> str:
     return "x".join(str(size) for size in sizes)
 
 
-def mebibytes(size: int | None) -> str:
-    """Return a size in memory; a dash for one that is not known.
-
-    >>> mebibytes(19922944), mebibytes(None)
-    ('19.0', '–')
-    """
-    return "–" if size is None else f"{size / 2**20:.1f}"
-
-
 def snr_text(snr_db: float | None, measured: str) -> str:
     """Return the signal-to-noise ratio of what was measured, logits perhaps, in words; None is no difference."""
     return f"equal {measured}" if snr_db is None else f"SNR of the {measured} {snr_db:.1f} dB"

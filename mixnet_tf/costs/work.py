@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from mixnet_tf.deploy.kernels import MAX_TAPS
 from mixnet_tf.litert.flatgraph import FlatGraph, Op
+from mixnet_tf.litert.op_table import is_dynamic
 
 Counts = tuple[float, ...]
 
@@ -66,7 +67,7 @@ def work(graph: FlatGraph, op: Op, delegated: bool = True) -> Work | None:
 
     Args:
         graph: the operator's.
-        op: with shapes that do not change.
+        op: of the graph.
         delegated: XNNPACK runs it, and not LiteRT's own kernel.
 
     Example:
@@ -74,9 +75,17 @@ def work(graph: FlatGraph, op: Op, delegated: bool = True) -> Work | None:
         >>> work(graph, graph.ops[1])                                                            # doctest: +SKIP
         Work(kernel='CONV_2D 3x3 int8', counts=(1, 64, 64, 576, 576))
     """
-    dtypes = [graph.tensor(index).dtype for index in (*op.inputs[:1], *op.outputs[:1])]
-    if len(dtypes) < 2 or any(0 in graph.shape(index) for index in (*op.inputs, *op.outputs) if index >= 0):
+    tensors = [index for index in (*op.inputs, *op.outputs) if index >= 0]
+    if not op.inputs or not op.outputs or is_dynamic(graph, op) or any(0 in graph.shape(index) for index in tensors):
         return None
+    try:
+        return _work(graph, op, delegated)
+    except (IndexError, KeyError, ValueError, TypeError, AttributeError, ZeroDivisionError):
+        return None  # shapes or options that no kernel of the table takes
+
+
+def _work(graph: FlatGraph, op: Op, delegated: bool) -> Work | None:
+    dtypes = [graph.tensor(index).dtype for index in (op.inputs[0], op.outputs[0])]
     known = op.name in KINDS and dtypes[1] in _TILES
     if delegated:
         return KINDS[op.name](graph, op, dtypes[1]) if known else None
@@ -92,13 +101,15 @@ def fused_pads(graph: FlatGraph) -> set[int]:
     for op in graph.ops:
         for index in op.inputs:
             readers.setdefault(index, []).append(op)
-    return {i for i, op in enumerate(graph.ops) if _is_fused_pad(graph, op, readers.get(op.outputs[0], []))}
+    return {i for i, op in enumerate(graph.ops) if _is_fused_pad(graph, op, readers)}
 
 
-def _is_fused_pad(graph: FlatGraph, op: Op, reading: Sequence[Op]) -> bool:
-    if op.name != "PAD" or len(reading) != 1 or op.outputs[0] in graph.outputs or not graph.is_constant(op.inputs[1]):
+def _is_fused_pad(graph: FlatGraph, op: Op, readers: Mapping[int, Sequence[Op]]) -> bool:
+    if op.name != "PAD" or op.outputs[0] in graph.outputs or not graph.is_constant(op.inputs[1]):
         return False
-    (reader,) = reading
+    if len(readers.get(op.outputs[0], ())) != 1:
+        return False
+    (reader,) = readers[op.outputs[0]]
     pads = graph.constant(op.inputs[1])
     only_image = pads.shape == (4, 2) and not pads[[0, 3]].any()
     return only_image and reader.name in ("CONV_2D", "DEPTHWISE_CONV_2D") and reader.options.padding == 1  # VALID
