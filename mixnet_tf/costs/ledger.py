@@ -12,8 +12,9 @@ from pathlib import Path
 
 from mixnet_tf.costs.blocks import blocks_of
 from mixnet_tf.costs.cliffs import Waste, wastes
+from mixnet_tf.costs.fusion import fused_followers, fused_pads
 from mixnet_tf.costs.table import load_costs
-from mixnet_tf.costs.work import BYTES, fused_pads, work
+from mixnet_tf.costs.work import BYTES, work
 from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.litert.op_table import inspect_model
 
@@ -26,7 +27,7 @@ class OpCost:
         index: its place in the graph.
         name: as in ``CONV_2D``.
         block: the part of the network.
-        instructions: predicted; 0 for what is part of the next operator, None for what the table does not know.
+        instructions: predicted; 0 for what is part of another operator, None for what the table does not know.
         moved_bytes: of its inputs and outputs that are computed.
         weight_bytes: of its constants.
     """
@@ -93,7 +94,8 @@ def ledger(graph: FlatGraph, outside: Collection[int] = ()) -> Ledger:
         graph: with shapes that do not change.
         outside: indices of the operators that XNNPACK does not run.
     """
-    costs, fused, blocks = load_costs(), fused_pads(graph) - set(outside), blocks_of(graph)
+    costs, blocks, pads = load_costs(), blocks_of(graph), fused_pads(graph) - set(outside)
+    fused = pads | (fused_followers(graph) - set(outside))
     rows = [
         OpCost(
             index=i,
@@ -105,7 +107,7 @@ def ledger(graph: FlatGraph, outside: Collection[int] = ()) -> Ledger:
         )
         for i, op in enumerate(graph.ops)
     ]
-    peak_bytes, peak_op = _peak(graph, fused)
+    peak_bytes, peak_op = _peak(graph, pads)
     kinds = _summed((row.name, row.instructions) for row in rows)
     return Ledger(
         core=costs.core,

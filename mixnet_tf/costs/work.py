@@ -95,26 +95,6 @@ def _work(graph: FlatGraph, op: Op, delegated: bool) -> Work | None:
     return Work(f"{op.name} {' to '.join(dict.fromkeys(dtypes))}, {OWN}", (1, _size(graph, op)))
 
 
-def fused_pads(graph: FlatGraph) -> set[int]:
-    """Return the indices of the PADs that XNNPACK makes part of the one convolution that reads them."""
-    readers: dict[int, list[Op]] = {}
-    for op in graph.ops:
-        for index in op.inputs:
-            readers.setdefault(index, []).append(op)
-    return {i for i, op in enumerate(graph.ops) if _is_fused_pad(graph, op, readers)}
-
-
-def _is_fused_pad(graph: FlatGraph, op: Op, readers: Mapping[int, Sequence[Op]]) -> bool:
-    if op.name != "PAD" or op.outputs[0] in graph.outputs or not graph.is_constant(op.inputs[1]):
-        return False
-    if len(readers.get(op.outputs[0], ())) != 1:
-        return False
-    (reader,) = readers[op.outputs[0]]
-    pads = graph.constant(op.inputs[1])
-    only_image = pads.shape == (4, 2) and not pads[[0, 3]].any()
-    return only_image and reader.name in ("CONV_2D", "DEPTHWISE_CONV_2D") and reader.options.padding == 1  # VALID
-
-
 def _size(graph: FlatGraph, op: Op) -> int:
     return math.prod(graph.shape(op.outputs[0]))
 
@@ -294,7 +274,7 @@ def _pool(graph: FlatGraph, op: Op, dtype: str) -> Work:
     return Work(f"{op.name} {dtype}", (1, pixels, pixels * passes * vectors))
 
 
-_SHAPED = ("CONCATENATION", "AVERAGE_POOL_2D", "MAXIMUM", "MINIMUM", "SQUARED_DIFFERENCE", "ADD", "MUL", "SUB")
+_SHAPED = ("CONCATENATION", "SPLIT", "AVERAGE_POOL_2D", "MAXIMUM", "MINIMUM", "SQUARED_DIFFERENCE", "ADD", "MUL", "SUB")
 """Operators on whose shapes the work of LiteRT's own kernels depends, too; that of others is by value."""
 
 KINDS: Mapping[str, Callable[[FlatGraph, Op, str], Work | None]] = {

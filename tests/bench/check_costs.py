@@ -2,13 +2,12 @@
 
 import dataclasses
 import random
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import networks
 import numpy as np
-from counting_marks import count_many
+from counting_marks import counted
 from cutting import alike, cut
 from measuring import table
 
@@ -21,12 +20,12 @@ FOREIGN = ("MobileNetV2", "MobileNetV3-Large", "EfficientNet-B0", "ConvNeXt-Tiny
 SMALL = {"ConvNeXt-Tiny": 96}
 """Networks at another image size than 224: emulating them takes long."""
 
-SAMPLE = 60
+SAMPLE = 30
 """Operators of each file that are cut out; no two are alike."""
 
 
-def build(folder: Path) -> None:
-    """Write the files of all networks that are not there yet."""
+def build(folder: Path) -> list[Path]:
+    """Write the files of all networks that are not there yet; return all of them."""
     for size in "SML":
         name = f"MixNet-{size}"
         if not (folder / f"{name}_deploy_int8.tflite").exists():
@@ -38,6 +37,7 @@ def build(folder: Path) -> None:
         networks.SIZE = SMALL.get(name, 224)
         if not (folder / f"{name}_plain_int8.tflite").exists():
             networks.write_plain(networks.foreign(name), name, folder)
+    return sorted(folder.glob("*.tflite"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,24 +55,23 @@ class Check:
         return np.array([abs(guess / number - 1) for _, guess, number in self.ops if guess is not None])
 
 
-def check(arm: Path, paths: Sequence[Path]) -> list[Check]:
+def check(arm: Path, paths: Sequence[Path], keep: Path | None) -> list[Check]:
     """Count files and a sample of their operators, and predict both."""
-    totals = count_many(arm, paths, runs=1)
-    return [_check(arm, path, totals[path]) for path in paths]
-
-
-def _check(arm: Path, path: Path, total: int) -> Check:
-    graph, base = FlatGraph.read(path), load_costs().graph
-    rows = ledger(graph, {op.index for op in inspect_model(path).outside})
-    kinds = {alike(graph, row.index): row for row in rows.ops if row.instructions != 0}
-    sample = random.Random(0).sample(list(kinds.values()), min(SAMPLE, len(kinds)))
-    with tempfile.TemporaryDirectory() as folder:
-        files = {row.index: Path(folder, f"{row.index}.tflite") for row in sample}
-        for index, file in files.items():
-            file.write_bytes(cut(graph, index))
-        numbers = count_many(arm, list(files.values()))
-    ops = [(row.name, row.instructions, max(1, round(numbers[files[row.index]] - base))) for row in sample]
-    return Check(path.stem, rows, total, tuple(ops))
+    totals = counted(arm, [path.read_bytes() for path in paths], keep, runs=1)
+    base, rows, contents = load_costs().graph, [], []
+    for path in paths:
+        graph = FlatGraph.read(path)
+        costs = ledger(graph, {op.index for op in inspect_model(path).outside})
+        kinds = {alike(graph, op.index): op for op in costs.ops if op.instructions != 0}
+        sample = random.Random(0).sample(list(kinds.values()), min(SAMPLE, len(kinds)))
+        rows.append((costs, sample))
+        contents += [cut(graph, op.index) for op in sample]
+    numbers = iter(counted(arm, contents, keep))
+    checks = []
+    for path, total, (costs, sample) in zip(paths, totals, rows, strict=True):
+        ops = tuple((op.name, op.instructions, max(1, round(next(numbers) - base))) for op in sample)
+        checks.append(Check(path.stem, costs, total, ops))
+    return checks
 
 
 def markdown(checks: Sequence[Check]) -> str:

@@ -5,7 +5,7 @@ import copy
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from mixnet_tf.costs.work import fused_pads
+from mixnet_tf.costs.fusion import fused_pads
 from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.litert.packing import Buffer, pack
 

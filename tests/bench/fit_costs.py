@@ -1,50 +1,35 @@
 """Fits the table of `inspect --cost`: instructions per loop of each kernel on an emulated Cortex-A76.
 
-    python tests/bench/fit_costs.py --arm ARM64 [--keep COUNTS.json]
+    python tests/bench/fit_costs.py --arm ARM64 [--keep COUNTS.json] [--readme tflite/README.md [--files FOLDER]]
 
 Graphs of one operator each (micro_cases.py) are counted, and the counts of each kernel are fitted by its loops
-(mixnet_tf/costs/work.py): the factors are not negative, and the sum of squares of relative errors is the least.
+(mixnet_tf/costs/work.py): the factors are not negative, and the sum of squares of relative errors is the least. With
+--readme, the predictions for whole networks and for some of their operators, cut out, are compared with counts. Counting
+all takes an hour; --keep and --files keep what was counted and the networks' files for the next run.
 """
 
 import argparse
 import collections
-import hashlib
 import importlib.metadata
 import json
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from counting_marks import count_many
+from check_costs import build, check, markdown
+from counting_marks import counted
+from measuring import replace_tables
 from micro import chain
 from micro_cases import cases
 from scipy.optimize import nnls
 
+from mixnet_tf.costs.table import load_costs
 from mixnet_tf.costs.work import OWN, Work, work
 from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.litert.op_table import inspect_model
 
 TABLE = Path(__file__).resolve().parents[2] / "mixnet_tf" / "costs" / "cortex_a76.json"
-
-
-def counted(arm: Path, contents: Sequence[bytes], keep: Path | None) -> list[int]:
-    """Count graphs, but for those whose count a file keeps."""
-    names = [hashlib.sha256(content).hexdigest() for content in contents]
-    known: dict[str, int] = json.loads(keep.read_text()) if keep and keep.exists() else {}
-    new = {name: content for name, content in zip(names, contents, strict=True) if name not in known}
-    with tempfile.TemporaryDirectory() as folder:
-        paths = {name: Path(folder, f"{name}.tflite") for name in new}
-        for name, path in paths.items():
-            path.write_bytes(new[name])
-        if new:
-            print(f"{len(new)} graphs to count", file=sys.stderr)
-            numbers = count_many(arm, list(paths.values()))
-            known |= {name: numbers[path] for name, path in paths.items()}
-    if keep:
-        keep.write_text(json.dumps(known))
-    return [known[name] for name in names]
 
 
 def work_of(content: bytes, folder: Path) -> Work | None:
@@ -92,6 +77,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arm", type=Path, required=True, metavar="ARM64")
     parser.add_argument("--keep", type=Path, metavar="COUNTS.json", help="counts of an earlier run, and of this one")
+    parser.add_argument("--readme", type=Path, help="check the predictions, and write the table there")
+    parser.add_argument("--files", type=Path, metavar="FOLDER", help="of the networks' files; made where missing")
     args = parser.parse_args()
     content, errors = table(args.arm, args.keep)
     lines = ",\n".join(f"    {json.dumps(name)}: {json.dumps(row)}" for name, row in content["kernels"].items())
@@ -99,6 +86,11 @@ def main() -> None:
     TABLE.write_text(f'{{\n  {head},\n  "kernels": {{\n{lines}\n  }}\n}}\n')
     for kernel, row in sorted(errors.items()):
         print(f"{kernel:60} {len(row):4} graphs, mean {np.mean(np.abs(row)):6.1%}, worst {max(row, key=abs):+.1%}")
+    if args.readme:
+        load_costs.cache_clear()
+        with tempfile.TemporaryDirectory() as folder:
+            files = build(args.files or Path(folder))
+            replace_tables(args.readme, "fit_costs.py", markdown(check(args.arm, files, args.keep)))
 
 
 if __name__ == "__main__":

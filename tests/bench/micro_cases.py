@@ -166,6 +166,7 @@ def _images(dtype: str) -> Iterator[bytes]:
             yield joined([(1, 1, 1, channels)] * count, dtype)
         for parts in (2, 4):
             yield parted(shape, parts, dtype)
+        yield parted((*shape[:3], 5 * channels), 5, dtype)
         yield with_numbers("RESHAPE", shape, (1, side * side * channels), [[1, side * side * channels]], dtype)
         for window in (Window((3, 3), 2), Window((2, 2), 2)):
             yield pool("MAX_POOL_2D", (side, side), channels, window, dtype)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from bench.micro import Micro, Window, binary, conv, dense, depthwise, joined, parted, unary, with_numbers
 
-from mixnet_tf.costs.work import Work, fused_pads, work
+from mixnet_tf.costs.fusion import fused_pads
+from mixnet_tf.costs.work import Work, work
 from mixnet_tf.litert.flatgraph import FlatGraph
 
 
