@@ -5,9 +5,12 @@ from typing import Any
 
 from mixnet_tf.commands.output import say, show_table
 
+CURE = "Export the .keras file: its deploy graph has each as a sum of small ones."
+
 
 def show_cost(cost: Mapping[str, Any]) -> None:
     """Print a ledger: totals, kinds, blocks, cliffs."""
+    from mixnet_tf.deploy.kernels import MAX_TAPS
     from mixnet_tf.metrics import mebibytes
 
     say(
@@ -16,11 +19,12 @@ def show_cost(cost: Mapping[str, Any]) -> None:
     )
     if cost["unknown"]:
         count = sum(op["instructions"] is None for op in cost["ops"])
-        say(f"not known, and not in any sum: {', '.join(cost['unknown'])} ({count} ops)")
+        say(f"not known, and in no sum: {', '.join(cost['unknown'])} ({count} of {len(cost['ops'])} ops)")
     say(f"{mebibytes(cost['peak_bytes'])} MiB of activations at the most, at op {cost['peak_op']}")
-    for cliff in cost["cliffs"]:
-        height, width = cliff["kernel"]
-        say(f"op {cliff['index']}: {height}x{width} depthwise wastes {cliff['wasted'] / 1e6:.1f} M. {cliff['cure']}")
+    if cost["cliffs"]:
+        wasted = sum(cliff["wasted"] for cliff in cost["cliffs"])
+        places = ", ".join(str(cliff["index"]) for cliff in cost["cliffs"])
+        say(f"depthwise kernels above {MAX_TAPS} taps waste {wasted / 1e6:.1f} M of them (ops {places}). {CURE}")
     show_shares("kind", cost["kinds"])
     show_shares("block", cost["blocks"])
 

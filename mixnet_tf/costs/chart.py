@@ -30,6 +30,7 @@ def save_chart(ledger: Ledger, path: Path) -> None:
         left = [start + width for start, width in zip(left, widths, strict=True)]
     axes.set_yticks(range(len(blocks)), [short(block) for block in blocks])
     axes.invert_yaxis()
+    axes.margins(x=0.02)
     axes.set(
         xlabel=f"million instructions per image, predicted for a {ledger.core}; {ledger.instructions / 1e6:.1f} in all"
     )

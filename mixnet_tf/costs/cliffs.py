@@ -17,13 +17,13 @@ class Waste:
         index: its place in the graph.
         kernel: height and width.
         wasted: instructions, predicted, above those of the form in pieces.
-        cure: what to do.
+        pieces: of at most 25 taps, whose sum it is; the deploy graph of ``export`` has them.
     """
 
     index: int
     kernel: tuple[int, int]
     wasted: float
-    cure: str
+    pieces: int
 
 
 def wastes(graph: FlatGraph, costs: CostTable) -> tuple[Waste, ...]:
@@ -48,5 +48,5 @@ def _waste(graph: FlatGraph, index: int, op: Op, costs: CostTable) -> Waste | No
         index=index,
         kernel=(height, width),
         wasted=dear - sum(number for number in cheap if number is not None),
-        cure=f"export the .keras file: the deploy graph writes it as {len(pieces)} pieces of at most {MAX_TAPS} taps",
+        pieces=len(pieces),
     )

@@ -25,7 +25,7 @@ class CostTable:
     Example:
         >>> costs = load_costs()
         >>> round(costs.instructions(Work("LOGISTIC int8", (1, 65536))), -4)
-        40000
+        40000.0
     """
 
     def __init__(self, content: Mapping):

@@ -4,8 +4,8 @@
 
 Graphs of one operator each (micro_cases.py) are counted, and the counts of each kernel are fitted by its loops
 (mixnet_tf/costs/work.py): the factors are not negative, and the sum of squares of relative errors is the least. With
---readme, the predictions for whole networks and for some of their operators, cut out, are compared with counts. Counting
-all takes an hour; --keep and --files keep what was counted and the networks' files for the next run.
+--readme, the predictions for whole networks and for some of their operators, cut out, are compared with counts. All of
+it takes an hour; --keep and --files keep what was counted and the networks' files for the next run.
 """
 
 import argparse
