@@ -12,8 +12,8 @@ from mixnet_tf.litert.neighbours import readers, writers
 
 _CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
 _CLAMPS = ("RELU", "RELU6", "RELU_N1_TO_1")
-_TABLES = ("LOGISTIC", "TANH", "ELU", "HARD_SWISH", "GELU", "ABS", "NEG", "EXP")
-"""Functions of one int8 value."""
+_TABLES = ("LOGISTIC", "TANH")
+"""Functions of one int8 value that XNNPACK computes by a table."""
 
 
 def fused_pads(graph: FlatGraph) -> set[int]:

@@ -20,7 +20,7 @@ FOREIGN = ("MobileNetV2", "MobileNetV3-Large", "EfficientNet-B0", "ConvNeXt-Tiny
 SMALL = {"ConvNeXt-Tiny": 96}
 """Networks at another image size than 224: emulating them takes long."""
 
-SAMPLE = 30
+SAMPLE = 20
 """Operators of each file that are cut out; no two are alike."""
 
 

@@ -13,7 +13,7 @@ from mixnet_tf.litert.packing import Buffer, pack
 def cut(graph: FlatGraph, index: int) -> bytes:
     """Return a file of one operator, with the PAD that XNNPACK makes part of it."""
     operators, subgraph = graph.model.subgraphs[0].operators, graph.model.subgraphs[0]
-    writers = {op.outputs[0]: i for i, op in enumerate(graph.ops) if i in fused_pads(graph)}
+    writers = {graph.ops[i].outputs[0]: i for i in fused_pads(graph)}
     chosen = [*(writers[t] for t in graph.ops[index].inputs[:1] if t in writers), index]
     ops = [graph.ops[i] for i in chosen]
     used = list(dict.fromkeys(t for op in ops for t in (*op.inputs, *op.outputs) if t >= 0))

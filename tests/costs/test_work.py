@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from bench.micro import Micro, Window, binary, conv, dense, depthwise, joined, parted, unary, with_numbers
 
-from mixnet_tf.costs.fusion import fused_pads
+from mixnet_tf.costs.fusion import fused_followers, fused_pads
 from mixnet_tf.costs.work import Work, work
 from mixnet_tf.litert.flatgraph import FlatGraph
 
@@ -104,3 +104,34 @@ def test_a_pad_with_one_convolution_is_part_of_it():
 def test_a_pad_of_the_output_stays():
     graph = FlatGraph(CASES["pad"][0])
     assert np.array_equal(graph.constant(graph.ops[0].inputs[1])[1], [1, 1]) and fused_pads(graph) == set()
+
+
+@pytest.mark.parametrize(
+    ("names", "dtype", "fused"),
+    [
+        (("LOGISTIC", "MUL"), "int8", {1}),
+        (("LOGISTIC", "MUL"), "float32", set()),
+        (("TANH", "ADD"), "int8", {1}),
+        (("RESHAPE", "MUL"), "int8", set()),
+    ],
+)
+def test_a_function_of_one_int8_value_is_one_table(names, dtype, fused):
+    """Counted on the emulated core: x * sigmoid(x) of 4,096 values takes 2,581 in int8, and sigmoid alone 2,539."""
+    graph, shape = Micro(), (1, 1, 1, 64)
+    x = graph.tensor(shape, dtype)
+    inner = graph.op(names[0], [x], shape, dtype)
+    outer = graph.op(names[1], [x, inner], shape, dtype)
+    assert fused_followers(FlatGraph(graph.content([x], [outer]))) == fused
+    assert fused_followers(FlatGraph(graph.content([x], [outer, inner]))) == set()  # somebody wants the inner one
+
+
+@pytest.mark.parametrize(("dtype", "fused"), [("float32", {1}), ("int8", set())])
+def test_a_clamp_is_part_of_a_float_convolution(dtype, fused):
+    """Counted on the emulated core: 20,935 with and without RELU6 in float32; 8,070 and 75,998 in int8."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    graph, shape = Micro(), (1, 7, 7, 32)
+    x = graph.tensor(shape, dtype)
+    inputs = [x, graph.weights((32, 1, 1, 32), dtype), graph.bias(32, dtype)]
+    y = graph.op("CONV_2D", inputs, shape, dtype, Window().options(schema.Conv2DOptionsT()))
+    assert fused_followers(FlatGraph(graph.content([x], [graph.op("RELU6", [y], shape, dtype)]))) == fused

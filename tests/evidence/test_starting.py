@@ -25,7 +25,7 @@ def test_the_median_of_three_processes_of_each_file_in_turns(nano_float32, nano_
 def test_a_file_needs_memory_for_itself_and_its_tensors(nano_float32):
     (start,) = start_up([nano_float32])
     assert 0 < start.start_ms < 60_000
-    assert start.peak_bytes is None or nano_float32.stat().st_size < start.peak_bytes < 200 * 2**20
+    assert start.peak_bytes is None or nano_float32.stat().st_size < start.peak_bytes < 20 * 2**20
 
 
 def test_a_file_that_is_none(tmp_path):
