@@ -17,6 +17,7 @@ setup(
         "mixnet_tf": ["py.typed"],
         "mixnet_tf.evidence": ["*.css", "*.jinja"],
         "mixnet_tf.data": ["*.txt"],
+        "mixnet_tf.costs": ["*.json"],
         "mixnet_tf.configs": ["*.yaml"],
         "mixnet_tf.recipes": ["*.yaml"],
         "mixnet_tf.web": ["*.html", "*.css", "*.js", "*.svg", "*.json"],

@@ -43,7 +43,9 @@ _HOME = {
     "verify": "bundles.verification",
     "run_pipeline": "pipeline",
     "inspect_model": "litert.op_table",
+    "cost_model": "costs.ledger",
     "benchmark": "evidence.benchmark",
+    "start_up": "evidence.starting",
 }
 __all__ = sorted(_HOME)
 __version__ = "0.1.0"

@@ -128,6 +128,15 @@ def output_errors(names: Sequence[str], batches: Iterable[tuple[Outputs, Outputs
     return tuple(errors)
 
 
+def mebibytes(size: int | None) -> str:
+    """Return a size in memory; a dash for one that is not known.
+
+    >>> mebibytes(19922944), mebibytes(None)
+    ('19.0', '–')
+    """
+    return "–" if size is None else f"{size / 2**20:.1f}"
+
+
 def decibels(ratio: float | None) -> str:
     """Return a signal-to-noise ratio as people write it; None is no difference.
 

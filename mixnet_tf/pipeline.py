@@ -24,6 +24,7 @@ from mixnet_tf.evidence.evaluation import outputs_of, score, with_distance
 from mixnet_tf.evidence.mistakes import mistaken_pictures, worst_confusions
 from mixnet_tf.evidence.report import write_report
 from mixnet_tf.evidence.results import ModelResult, Report
+from mixnet_tf.evidence.starting import start_up
 from mixnet_tf.exporting import export
 from mixnet_tf.float_graphs import KerasSource
 from mixnet_tf.metrics import class_scores, count_confusion
@@ -206,14 +207,16 @@ def _measure(reference: Path, files: Sequence[Path], data: ImageData) -> Measure
     evaluation = score(str(reference), "test", expected, labels, data.class_names)
     results = [ModelResult(file=reference.name, size_bytes=reference.stat().st_size, evaluation=evaluation)]
     classifiers, outputs = [], []
-    for path, latency in zip(files, benchmark(files), strict=True):
+    for path, latency, start in zip(files, benchmark(files), start_up(files), strict=True):
         classifiers.append(open_classifier(path))
         outputs.append(outputs_of(classifiers[-1], data, "test")[0])
         evaluation = score(str(path), "test", outputs[-1], labels, data.class_names)
         _, wanted, given = alike(keras_model, classifiers[-1], expected, outputs[-1])
         evaluation = with_distance(evaluation, given, str(reference), wanted)
         size = path.stat().st_size
-        results.append(ModelResult(file=path.name, size_bytes=size, evaluation=evaluation, latency=latency))
+        results.append(
+            ModelResult(file=path.name, size_bytes=size, evaluation=evaluation, latency=latency, start=start)
+        )
     return Measured(
         results=tuple(results),
         comparison=compare_outputs(classifiers[0], classifiers[-1], outputs[0], outputs[-1], labels, split="test"),

@@ -11,7 +11,18 @@ PACKAGE = ROOT / "mixnet_tf"
 ROOMS = [
     *("errors", "files", "quiet", "progress", "environment", "download", "checks", "npz", "schema", "scaling"),
     *("config", "counting", "metrics", "data", "sublayers", "layers", "optimizer", "weights", "model", "saving"),
-    *("training", "deploy", "guard", "litert", "quantization", "float_graphs", "evidence", "exporting", "bundles"),
+    *(
+        "training",
+        "deploy",
+        "guard",
+        "litert",
+        "quantization",
+        "float_graphs",
+        "evidence",
+        "costs",
+        "exporting",
+        "bundles",
+    ),
     *("pipeline", "demo", "commands", "cli", "__main__"),
 ]
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -25,7 +25,7 @@ USED_BY_OTHERS = {
     "pytest-cov", "pytest-xdist",  # by pytest
 }  # fmt: skip
 WITHOUT_TENSORFLOW = ["predict", "Predictor", "evaluate", "compare", "benchmark", "inspect_model", "bundle", "verify"]
-WITHOUT_TENSORFLOW += ["load_config", "load_data"]
+WITHOUT_TENSORFLOW += ["load_config", "load_data", "cost_model", "start_up"]
 """Functions that must run a ``.tflite`` with the dependencies alone; so must the commands, which ``cli`` imports."""
 
 

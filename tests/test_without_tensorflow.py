@@ -55,6 +55,7 @@ def works(data, nano_float32, nano_int8, nano_mobile, tmp_path_factory) -> list[
         ["list"],
         ["summary", "mixnet_s"],
         ["inspect", models[1]],
+        ["inspect", models[1], "--cost"],
         ["benchmark", *models, "--rounds", "1"],
         ["evaluate", models[1], "--data", npz],
         ["evaluate", models[0], "--data", str(data / "folder")],
@@ -81,6 +82,7 @@ def fails(data, trained_nano, nano_int8, nano_float32, nano_mobile) -> list[tupl
         ("TensorFlow", ["import-weights", "w.npz", "--config", "mixnet_nano", "--output", str(data / "new.keras")]),
         ("TensorFlow", ["predict", str(trained_nano), picture]),
         ("matplotlib", ["predict", str(nano_mobile), picture, "--save-plot", str(data / "new.png")]),
+        ("matplotlib", ["inspect", str(nano_int8), "--save-plot", str(data / "new.png")]),
         ("scikit-learn", ["evaluate", str(nano_int8), "--data", "digits"]),
     ]
 

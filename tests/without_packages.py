@@ -47,6 +47,8 @@ def call_functions(float32: str, int8: str, data: str) -> dict[str, Any]:
         "evaluate": dataclasses.asdict(mixnet_tf.evaluate(int8, pair)),
         "compare": dataclasses.asdict(mixnet_tf.compare(float32, int8, data)),
         "benchmark": [latency.path for latency in mixnet_tf.benchmark([float32, int8], rounds=1)],
+        "cost_model": mixnet_tf.cost_model(int8).instructions,
+        "start_up": [start.path for start in mixnet_tf.start_up([int8])],
         "inspect_model": dataclasses.asdict(mixnet_tf.inspect_model(int8)),
         "load_config": mixnet_tf.to_dict(mixnet_tf.load_config("mixnet_s")),
         "preprocess_input": mixnet_tf.preprocess_input(pair[0]).mean(),

@@ -7,7 +7,7 @@ from typing import Any
 from mixnet_tf.commands.arguments import count, threads
 from mixnet_tf.commands.output import show_table
 
-HELP = "time .tflite files in turns on LiteRT"
+HELP = "time .tflite files in turns on LiteRT, and their start and memory"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,14 +25,26 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
 
     with step("load LiteRT"):
         from mixnet_tf.evidence.benchmark import benchmark
+        from mixnet_tf.evidence.starting import start_up
 
     latencies = benchmark(args.models, num_threads=args.threads, rounds=args.rounds)
-    return [dataclasses.asdict(latency) for latency in latencies]
+    starts = start_up(args.models, num_threads=args.threads)
+    pairs = zip(latencies, starts, strict=True)
+    return [dataclasses.asdict(latency) | dataclasses.asdict(start) for latency, start in pairs]
 
 
 def show(result: list[dict[str, Any]]) -> None:
+    from mixnet_tf.metrics import mebibytes
+
     times = ("min_ms", "median_ms", "p95_ms")
     rows = [
-        (latency["path"], *(f"{latency[name]:.2f}" for name in times), f"{latency['ratio']:.2f}") for latency in result
+        (
+            row["path"],
+            *(f"{row[name]:.2f}" for name in times),
+            f"{row['ratio']:.2f}",
+            f"{row['start_ms']:.0f}",
+            mebibytes(row["peak_bytes"]),
+        )
+        for row in result
     ]
-    show_table(("model", "min ms", "median ms", "p95 ms", "ratio to the first"), rows)
+    show_table(("model", "min ms", "median ms", "p95 ms", "ratio to the first", "first result ms", "memory MiB"), rows)

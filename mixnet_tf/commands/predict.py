@@ -31,12 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> list[dict[str, Any]]:
-    from mixnet_tf.evidence.prediction import Predictor, check_plot, pictures, save_plot
+    from mixnet_tf.evidence.prediction import Predictor, check_pictures_plot, pictures, save_plot
     from mixnet_tf.files import whole_file
     from mixnet_tf.progress.steps import counted
 
     model, names = to_measure(args.model), pictures(args.images)
-    check_plot(args.save_plot, len(names), overwrite=args.overwrite)
+    check_pictures_plot(args.save_plot, len(names), overwrite=args.overwrite)
     load_tensorflow_for(model)
     predictor = Predictor(model, image_size=args.image_size, labels=args.labels, input_format=args.input_format)
     shown = counted(names, "look at the pictures", len(names), "picture")

@@ -5,7 +5,8 @@ import dataclasses
 from typing import Any
 
 from mixnet_tf.commands.arguments import add_config, add_image_size, count
-from mixnet_tf.commands.output import say, shape_text, show_table
+from mixnet_tf.commands.costs import show_cost
+from mixnet_tf.commands.output import load_tensorflow, say, shape_text, show_table
 from mixnet_tf.data.choices import IMAGE_SIZE
 
 HELP = "show stages, parameters and MACs"
@@ -16,6 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_image_size(parser, str(IMAGE_SIZE))
     help_text = "number of classes (default: %(default)s)"
     parser.add_argument("--classes", type=count, default=1000, metavar="N", help=help_text)
+    help_text = "build the deploy graph, and predict its instructions on a phone's core; needs TensorFlow"
+    parser.add_argument("--cost", action="store_true", help=help_text)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -24,7 +27,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     config, size = load_config(args.config), args.image_size or IMAGE_SIZE
     stages = count_stages(config, image_size=(size, size), classes=args.classes)
-    return {
+    result = {
         "name": config.name,
         "image_size": size,
         "classes": args.classes,
@@ -32,6 +35,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "macs": sum(stage.macs for stage in stages),
         "stages": [dataclasses.asdict(stage) for stage in stages],
     }
+    if args.cost:
+        load_tensorflow()
+        from mixnet_tf.costs.network import cost_network
+
+        ledgers = cost_network(config, image_size=size, classes=args.classes)
+        result["costs"] = {dtype: dataclasses.asdict(ledger) for dtype, ledger in ledgers.items()}
+    return result
 
 
 def show(result: dict[str, Any]) -> None:
@@ -53,3 +63,7 @@ def show(result: dict[str, Any]) -> None:
     show_table(("stage", "blocks", "output", "channels", "kernels", "parameters", "MACs"), rows)
     say()
     say("MACs of convolutions and fully connected layers; parameters are the trainable ones.")
+    for dtype, cost in result.get("costs", {}).items():
+        say()
+        say(f"deploy graph, {dtype}:")
+        show_cost(cost)

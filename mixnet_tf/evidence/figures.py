@@ -7,7 +7,27 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from mixnet_tf.errors import printable
+from mixnet_tf.errors import MixNetError, printable
+from mixnet_tf.files import check_free
+
+PLOT_SUFFIXES = (".png", ".jpg", ".svg", ".pdf")
+
+
+def check_plot(path: Path | None, *, overwrite: bool) -> None:
+    """Refuse a plot that cannot be written, before the work begins.
+
+    Args:
+        path: of the plot; None for none.
+        overwrite: whether it may replace a file.
+
+    Raises:
+        MixNetError: another suffix, or a file that exists.
+    """
+    if path is None:
+        return
+    if path.suffix.lower() not in PLOT_SUFFIXES:
+        raise MixNetError(f"{path}: a plot is one of {', '.join(PLOT_SUFFIXES)}")
+    check_free(path, overwrite=overwrite)
 
 
 def short(name: str, length: int = 40) -> str:

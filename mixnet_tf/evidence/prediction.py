@@ -16,15 +16,13 @@ from mixnet_tf.data.labels import read_labels
 from mixnet_tf.data.pixels import evaluation_pixels
 from mixnet_tf.errors import DataError, MixNetError, printable
 from mixnet_tf.evidence.classifier import fit_size, open_classifier
-from mixnet_tf.evidence.figures import new_grid, save_figure
-from mixnet_tf.files import check_free
+from mixnet_tf.evidence.figures import check_plot, new_grid, save_figure
 
 if TYPE_CHECKING:  # a .tflite does without Keras
     import keras
 
 TOP = 5
 MOST_PLOTTED = 24
-PLOT_SUFFIXES = (".png", ".jpg", ".svg", ".pdf")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -135,7 +133,7 @@ def pictures(names: Sequence[str]) -> list[str]:
     return paths
 
 
-def check_plot(path: Path | None, count: int, *, overwrite: bool) -> None:
+def check_pictures_plot(path: Path | None, count: int, *, overwrite: bool) -> None:
     """Refuse a plot that cannot be drawn, before the work begins.
 
     Args:
@@ -143,13 +141,9 @@ def check_plot(path: Path | None, count: int, *, overwrite: bool) -> None:
         count: of the pictures.
         overwrite: whether it may replace a file.
     """
-    if path is None:
-        return
-    if path.suffix.lower() not in PLOT_SUFFIXES:
-        raise MixNetError(f"{path}: a plot is one of {', '.join(PLOT_SUFFIXES)}")
-    if count > MOST_PLOTTED:
+    check_plot(path, overwrite=overwrite)
+    if path is not None and count > MOST_PLOTTED:
         raise MixNetError(f"{path}: a plot shows {MOST_PLOTTED} pictures at most, found {count}")
-    check_free(path, overwrite=overwrite)
 
 
 def save_plot(rows: Sequence[tuple[str, Sequence[Prediction]]], path: Path) -> None:

@@ -13,7 +13,7 @@ from mixnet_tf.evidence.markdown import code, escaped
 from mixnet_tf.evidence.mistakes import Picture
 from mixnet_tf.evidence.results import ModelResult, Report
 from mixnet_tf.files import whole_files
-from mixnet_tf.metrics import decibels
+from mixnet_tf.metrics import decibels, mebibytes
 
 _NAMED_CLASSES = 30  # more do not fit beside a confusion plot
 
@@ -80,18 +80,19 @@ def _weakest(report: Report) -> list[str]:
 
 def markdown_table(results: Sequence[ModelResult]) -> list[str]:
     """Return the lines of the table of results."""
-    header = "| file | size | top-1 | top-5 | agreement | SNR | median latency | ratio |"
-    return [header, "|---" * 8 + "|", *(_row(result) for result in results)]
+    header = "| file | size | top-1 | top-5 | agreement | SNR | median latency | ratio | first result | memory |"
+    return [header, "|---" * 10 + "|", *(_row(result) for result in results)]
 
 
 def _row(result: ModelResult) -> str:
-    measured, latency = result.evaluation, result.latency
+    measured, latency, start = result.evaluation, result.latency, result.start
     cells = [escaped(result.file), f"{result.size_bytes / 1e6:.2f} MB", f"{measured.top1:.2%}", f"{measured.top5:.2%}"]
     if measured.agreement is None:  # the reference itself
         cells += ["", ""]
     else:
         cells += [f"{measured.agreement:.2%}", decibels(measured.snr_db)]
     cells += [f"{latency.median_ms:.2f} ms", f"{latency.ratio:.2f}"] if latency else ["", ""]
+    cells += [f"{start.start_ms:.0f} ms", f"{mebibytes(start.peak_bytes)} MiB"] if start else ["", ""]
     return f"| {' | '.join(cells)} |"
 
 

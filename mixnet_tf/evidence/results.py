@@ -15,6 +15,7 @@ from mixnet_tf.evidence.comparison import Comparison
 from mixnet_tf.evidence.diagnosis import BlockError
 from mixnet_tf.evidence.evaluation import Evaluation
 from mixnet_tf.evidence.mistakes import Confusion
+from mixnet_tf.evidence.starting import Start
 from mixnet_tf.evidence.verdict import Facts, Verdict, judge
 from mixnet_tf.metrics import Accuracy, ClassScore, paired_loss, wilson
 
@@ -24,6 +25,7 @@ class ModelResult:
     """One model file of a report: its size, accuracy on the test split, and latency (``.tflite`` only).
 
     Attributes:
+        start: time and memory until its first result (``.tflite`` only).
         top1: with its interval.
     """
 
@@ -31,6 +33,7 @@ class ModelResult:
     size_bytes: int
     evaluation: Evaluation
     latency: Latency | None = None
+    start: Start | None = None
     top1: Accuracy = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:

@@ -194,7 +194,7 @@ def _has_mixed_types(graph: FlatGraph, op: Op) -> bool:
     return op.name in _CONVOLUTIONS and _dtype(graph, op) == "float32" and _reads(graph, op)[1] == "int8"
 
 
-def _is_dynamic(graph: FlatGraph, op: Op) -> bool:
+def is_dynamic(graph: FlatGraph, op: Op) -> bool:
     """Say whether a tensor of an operator has a size that is known only when the graph runs."""
     signatures = [graph.tensors[index].shapeSignature for index in (*op.inputs, *op.outputs) if index >= 0]
     return any(signature is not None and -1 in signature for signature in signatures)
@@ -218,11 +218,11 @@ _REASONS: tuple[tuple[Callable[[FlatGraph, Op], bool], str], ...] = (
     (lambda graph, op: op.name == "SPLIT" and len(op.outputs) > 4, "more than 4 outputs"),
     (lambda graph, op: op.name == "SPLIT_V", "XNNPACK has SPLIT, with equal parts, and no SPLIT_V"),
     (
-        lambda graph, op: op.name == "STRIDED_SLICE" and not _is_dynamic(graph, op),
+        lambda graph, op: op.name == "STRIDED_SLICE" and not is_dynamic(graph, op),
         "takes every n-th value, or drops an axis",
     ),
     (
-        lambda graph, op: _is_dynamic(graph, op),
+        lambda graph, op: is_dynamic(graph, op),
         "a shape is not static: convert with a fixed batch and image size",
     ),
     (lambda graph, op: True, "XNNPACK does not take this op with these types or arguments"),

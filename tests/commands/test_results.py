@@ -127,14 +127,53 @@ def test_inspect_shows_what_int8_input_means(job, capsys):
     assert line in shown(capsys, "inspect", result)
 
 
+def test_inspect_predicts_costs(job, fixtures, tmp_path, capsys):
+    path = job / "model_int8.tflite"
+    result = results(capsys, "inspect", path, "--cost", "--save-plot", tmp_path / "costs.svg")
+    cost = result["cost"]
+    keys = {"core", "litert", "instructions", "unknown", "kinds", "blocks", "peak_bytes", "peak_op", "cliffs", "ops"}
+    assert set(cost) == keys and [op["name"] for op in cost["ops"]] == [op["name"] for op in result["ops"]]
+    assert set(cost["ops"][0]) == {"index", "name", "block", "instructions", "moved_bytes", "weight_bytes"}
+    assert "stage2_block1" in (tmp_path / "costs.svg").read_text() and "CONV_2D" in (tmp_path / "costs.svg").read_text()
+    text = shown(capsys, "inspect", result)
+    assert f"\n{cost['instructions'] / 1e6:.1f} M instructions per image, predicted: Cortex-A76, one thread" in text
+    assert "cost" not in results(capsys, "inspect", path)
+    assert "exists already" in refused(capsys, "inspect", path, "--save-plot", tmp_path / "costs.svg")
+    assert "a plot is one of .png" in refused(capsys, "inspect", path, "--save-plot", tmp_path / "costs.txt")
+
+
+def test_inspect_names_cliffs_and_what_it_does_not_know(fixtures, capsys):
+    result = results(capsys, "inspect", fixtures / "ops" / "float32_depthwise_7x7.tflite", "--cost")
+    (cliff,) = result["cost"]["cliffs"]
+    assert f"waste {cliff['wasted'] / 1e6:.1f} M of them (ops {cliff['index']})" in shown(capsys, "inspect", result)
+    assert main(["inspect", str(fixtures / "ops" / "float32_cumsum.tflite"), "--cost", "--ops"]) == 0
+    text = capsys.readouterr().out
+    assert "not known, and in no sum: CUMSUM (1 of 3 ops)" in text
+    (row,) = [line for line in text.splitlines() if "1 CUMSUM" in line]
+    assert row.rstrip().endswith("unknown")
+
+
+@pytest.mark.slow
+def test_summary_predicts_costs(capsys):
+    result = results(capsys, "summary", "mixnet_nano", "--classes", 10, "--image-size", 32, "--cost")
+    assert list(result["costs"]) == ["float32", "int8"]
+    floats, ints = (cost["instructions"] for cost in result["costs"].values())
+    assert ints < floats
+    text = shown(capsys, "summary", result)
+    assert "deploy graph, int8:" in text and f"{ints / 1e6:.1f} M instructions per image" in text
+
+
 def test_benchmark(job, capsys):
     files = [str(job / f"model_{name}.tflite") for name in ("float32", "int8")]
     rows = results(capsys, "benchmark", *files, "--rounds", 3, "--threads", 2)
-    assert [list(row) for row in rows] == [["path", "min_ms", "median_ms", "p95_ms", "ratio"]] * 2
+    assert [list(row) for row in rows] == [
+        ["path", "min_ms", "median_ms", "p95_ms", "ratio", "start_ms", "peak_bytes"]
+    ] * 2
     assert [row["path"] for row in rows] == files
     assert all(0 < row["min_ms"] <= row["median_ms"] <= row["p95_ms"] for row in rows) and rows[0]["ratio"] == 1
+    assert all(row["start_ms"] > 0 for row in rows)
     text = shown(capsys, "benchmark", rows)
-    assert all(file in text for file in files)
+    assert all(file in text for file in files) and "first result ms" in text
 
 
 def test_export_of_a_float_tflite(job, tmp_path, capsys):

@@ -19,6 +19,7 @@ from mixnet_tf.evidence.evaluation import Evaluation
 from mixnet_tf.evidence.mistakes import Confusion
 from mixnet_tf.evidence.report import markdown_report, markdown_table, write_report
 from mixnet_tf.evidence.results import ModelResult, Report
+from mixnet_tf.evidence.starting import Start
 from mixnet_tf.metrics import ClassScore
 
 FLOAT = Evaluation(
@@ -35,6 +36,7 @@ INT8 = Evaluation(
     agreement=0.625,
     snr_db=31.26,
 )
+START = Start(path="run/model_int8.tflite", start_ms=9.6, peak_bytes=19 * 2**20)
 LATENCY = Latency(path="run/model_int8.tflite", min_ms=1.0, median_ms=1.255, p95_ms=2.0, ratio=0.514)
 REPORT = Report(
     model="tiny",
@@ -45,7 +47,7 @@ REPORT = Report(
     epochs=3,
     results=(
         ModelResult(file="model.keras", size_bytes=1_234_000, evaluation=FLOAT),
-        ModelResult(file="model_int8.tflite", size_bytes=98_760, evaluation=INT8, latency=LATENCY),
+        ModelResult(file="model_int8.tflite", size_bytes=98_760, evaluation=INT8, latency=LATENCY, start=START),
     ),
     classes=(
         ClassScore(name="cat", count=4, precision=1.0, recall=0.5, f1=2 / 3),
@@ -72,11 +74,11 @@ def test_table_by_hand():
     exact = dataclasses.replace(INT8, agreement=1.0, snr_db=None)
     results = (*REPORT.results, ModelResult(file="same.tflite", size_bytes=0, evaluation=exact, latency=LATENCY))
     assert markdown_table(results) == [
-        "| file | size | top-1 | top-5 | agreement | SNR | median latency | ratio |",
-        "|---|---|---|---|---|---|---|---|",
-        "| model.keras | 1.23 MB | 87.50% | 100.00% |  |  |  |  |",
-        "| model_int8.tflite | 0.10 MB | 75.00% | 97.50% | 62.50% | 31.3 dB | 1.25 ms | 0.51 |",
-        "| same.tflite | 0.00 MB | 75.00% | 97.50% | 100.00% | exact | 1.25 ms | 0.51 |",
+        "| file | size | top-1 | top-5 | agreement | SNR | median latency | ratio | first result | memory |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+        "| model.keras | 1.23 MB | 87.50% | 100.00% |  |  |  |  |  |  |",
+        "| model_int8.tflite | 0.10 MB | 75.00% | 97.50% | 62.50% | 31.3 dB | 1.25 ms | 0.51 | 10 ms | 19.0 MiB |",
+        "| same.tflite | 0.00 MB | 75.00% | 97.50% | 100.00% | exact | 1.25 ms | 0.51 |  |  |",
     ]
 
 

@@ -154,7 +154,7 @@ def _written(random: Random, folder: Path, *patterns: str) -> str:
 def inspect(random: Random, folder: Path) -> Case:
     """List the ops of a damaged file."""
     path = _written(random, folder, "tiny/*.tflite", "ops/*.tflite", "odd/*.tflite")
-    return Case(["inspect", path, *(["--json"] * random.randrange(2))])
+    return Case(["inspect", path, *(["--json"] * random.randrange(2)), *(["--cost"] * random.randrange(2))])
 
 
 def benchmark(random: Random, folder: Path) -> Case:

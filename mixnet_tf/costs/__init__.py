@@ -1,0 +1,1 @@
+"""What each operator of a ``.tflite`` costs on a phone's core, predicted without one."""
