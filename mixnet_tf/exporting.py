@@ -20,7 +20,7 @@ from mixnet_tf.evidence.benchmark import benchmark
 from mixnet_tf.evidence.diagnosis import check_reportable, diagnosis_files, write_diagnosis
 from mixnet_tf.files import check_free, check_suffix, whole_files
 from mixnet_tf.float_graphs import GRAPHS, KerasSource, TfliteSource
-from mixnet_tf.litert.description import About, classes_of, describe
+from mixnet_tf.litert.description import About, describe
 from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.litert.neighbours import output_names
 from mixnet_tf.litert.runtime import LiteModel
@@ -104,11 +104,11 @@ def export(
     calibration = None if data is None else as_data(data)
     source = _open(model, image_size, graph, input_format)
     _check_classifier(recipe, source)
+    names = _labels(labels, source, calibration, recipe)
     chosen = _choose(calibration, recipe, source.image_size, images, seed)
     float_graph = source.float_graph(recipe, chosen.part(0, _VERIFY_IMAGES) if chosen else [])
     if recipe.scores is not None:
         check_scores(float_graph, recipe.scores, _without_classes(recipe))
-    names = _labels(labels, source, calibration, float_graph, recipe)
     verbatim = not (isinstance(source, KerasSource) or recipe.changes or labels or about)
     if not verbatim:  # else a .tflite is written as it was, byte for byte
         float_graph = _with_logits(float_graph, recipe)
@@ -154,8 +154,8 @@ def _check_classifier(recipe: Recipe, source: KerasSource | TfliteSource) -> Non
     if about_classes and [len(shape) for shape in source.output_shapes] != [2]:
         shapes = ", ".join(map(str, source.output_shapes))
         raise DeployError(
-            f"the model gives {shapes}, and recipe {recipe.name} needs a classifier, with one output (1, classes); "
-            f"take --recipe {_without_classes(recipe)}"
+            f"{source.where}: gives {shapes}, and recipe {recipe.name} needs a classifier, with one output "
+            f"(1, classes); take --recipe {_without_classes(recipe)}"
         )
 
 
@@ -203,24 +203,26 @@ def _labels(
     asked: Sequence[str] | str | Path | None,
     source: KerasSource | TfliteSource,
     data: ImageData | None,
-    graph: FlatGraph,
     recipe: Recipe,
 ) -> tuple[str, ...] | None:
     """Return the names of a classifier's classes; None where nobody tells and the recipe does without."""
-    classes = classes_of(graph)
-    if classes is None:
+    shapes = source.output_shapes
+    if [len(shape) for shape in shapes] != [2]:
         if asked is not None:
-            shapes = [graph.shape(index) for index in graph.outputs]
             raise DeployError(
-                f"labels: the model gives {', '.join(map(str, shapes))}, expected one output (1, classes)"
+                f"labels: {source.where} gives {', '.join(map(str, shapes))}, expected one output (1, classes)"
             )
         return None
+    classes = shapes[0][1]
     if asked is not None:
         return read_labels(asked, classes)
     known = [source.labels, data.class_names if data else None]
     names = next((names for names in known if names is not None and len(names) == classes), None)
     if names is None and recipe.labels:
-        raise DeployError(f"recipe {recipe.name} needs the names of {classes} classes: give --labels labels.txt")
+        raise DeployError(
+            f"recipe {recipe.name} needs the names of {classes} classes: give --labels labels.txt; of a model that "
+            f"gives features, take --recipe {_without_classes(recipe)}"
+        )
     return names
 
 

@@ -40,6 +40,7 @@ class KerasSource:
         input_format: what the model takes for an image, where its layers do not tell.
 
     Attributes:
+        where: its file, or its name.
         about: what the model is called.
         labels: the names of its classes, as far as its file tells.
         crop_fraction: the part of a resized picture that it was trained to see, as far as its run tells.
@@ -69,11 +70,11 @@ class KerasSource:
             raise DeployError(f"{where or model.name}: takes images of any size; give the image size (--image-size)")
         size = model.inputs[0].shape[1:3] if image_size is None else image_size
         self._model, self._graph = at_image_size(model, size), graph
-        self._where = where or model.name
+        self.where = where or model.name
         self.about = About(name=model.name)
         self.labels = None if where is None else labels_beside(where, model.outputs[0].shape[-1])
         self.crop_fraction = None if where is None else crop_beside(where)
-        self.input_format = settle(front_of(model), input_format, self._where)
+        self.input_format = settle(front_of(model), input_format, self.where)
         self.image_size: tuple[int, int] = checked_size(tuple(self._model.inputs[0].shape[1:3]))
         self.output_shapes = [(1, *output.shape[1:]) for output in self._model.outputs]
         self._deployed: dict[str, keras.Model] = {}
@@ -102,7 +103,7 @@ class KerasSource:
     def _deploy(self, target: str, images: Images) -> keras.Model:
         if target not in self._deployed:
             deployed = deploy_model(self._model, image_size=self.image_size, target=target)
-            prepared = [prepare(image, self.input_format, self._where) for image in images]
+            prepared = [prepare(image, self.input_format, self.where) for image in images]
             verify_deploy(self._model, deployed, np.concatenate(prepared) if prepared else None)
             self._deployed[target] = deployed
         return self._deployed[target]
@@ -116,7 +117,7 @@ class TfliteSource:
     def __init__(self, path: Path, image_size: ImageSize | None = None, input_format: str | None = None):
         TRIAL.prepare()
         self._graph = FlatGraph.read(path)
-        self._path, model = path, LiteModel(self._graph)
+        self.where, model = str(path), LiteModel(self._graph)
         self.about = about_of(self._graph) or About(name=path.stem)
         classes = classes_of(self._graph)
         self.labels = labels_of(self._graph) or (None if classes is None else labels_beside(path, classes))
@@ -136,13 +137,13 @@ class TfliteSource:
         graph, size = self._graph, self.image_size
         if {tensor.type for tensor in graph.tensors} & _SMALL_TYPES or recipe.weights == "float16":
             expected = "a .keras file" if recipe.weights == "float16" else "a float32 .tflite or a .keras file"
-            raise DeployError(f"{self._path}: cannot be quantized with recipe {recipe.name}; expected {expected}")
+            raise DeployError(f"{self.where}: cannot be quantized with recipe {recipe.name}; expected {expected}")
         if len(graph.model.subgraphs) != 1:
-            raise DeployError(f"{self._path}: a .tflite with {len(graph.model.subgraphs)} subgraphs, expected one")
+            raise DeployError(f"{self.where}: a .tflite with {len(graph.model.subgraphs)} subgraphs, expected one")
         if recipe.quantized:
             LiteModel(self._graph, num_threads=2, kernels="builtin", keep_tensors=True)  # so it will be calibrated
         if self._wanted_size is not None and checked_size(self._wanted_size) != size:
             raise DeployError(
-                f"{self._path}: takes images of {size[0]} x {size[1]}; the image size of a .tflite is fixed"
+                f"{self.where}: takes images of {size[0]} x {size[1]}; the image size of a .tflite is fixed"
             )
         return graph

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import keras
@@ -385,6 +386,24 @@ def test_a_model_that_ends_in_softmax_is_not_softened_twice(digits, tmp_path):
     np.testing.assert_allclose(keras.ops.softmax(logits), likely, atol=1e-6)
     with pytest.raises(DeployError, match="ends in softmax; expected --scores softmax or logits, found sigmoid"):
         export(source, tmp_path / "s.tflite", recipe="mobile_float32", scores="sigmoid", data=digits)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "labels", "message"),
+    [
+        ("mobile", list("abc"), "labels: found 3, expected 10"),
+        ("mobile_float32", None, "needs the names of 10 classes"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused_before_anything_is_computed(
+    trained_nano, tmp_path, monkeypatch, recipe, labels, message
+):
+    """They were found after minutes."""
+    shutil.copy(trained_nano, tmp_path / "model.keras")  # where no labels lie beside it
+    monkeypatch.setattr("mixnet_tf.float_graphs.deploy_model", None)
+    data = None if recipe == "mobile_float32" else "digits"
+    with pytest.raises(MixNetError, match=message):
+        export(tmp_path / "model.keras", tmp_path / "m.tflite", recipe=recipe, labels=labels, data=data)
 
 
 @pytest.mark.slow
