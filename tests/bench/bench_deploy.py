@@ -11,7 +11,6 @@ peers.sh. --readme replaces the tables between the markers of a file. Weights an
 import argparse
 import json
 import platform
-import re
 import statistics
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from networks import CALIBRATION, PEERS, SIZE, foreign, mixnet, noise, write_pla
 
 from mixnet_tf.deploy.deploy import deploy_model
 from mixnet_tf.deploy.verify import verify_deploy
+from mixnet_tf.environment import processor
 from mixnet_tf.exporting import export
 from mixnet_tf.litert.op_table import inspect_model
 from mixnet_tf.litert.runtime import LiteModel
@@ -149,14 +149,6 @@ def fact_table(results: dict) -> str:
 def markdown(results: dict) -> str:
     machine = f"Measured on {platform.machine()}, {processor()}; {SIZE} px, batch 1, random weights."
     return "\n\n".join([machine, ratio_table(results), file_table(results), fact_table(results)])
-
-
-def processor() -> str:
-    if platform.system() == "Linux" and (
-        line := re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
-    ):
-        return line.group(1)
-    return platform.processor()
 
 
 def run(args: argparse.Namespace, folder: Path) -> dict:

@@ -10,6 +10,7 @@ of int8 logits against the float ones is that of random weights, too: compare th
 
 import argparse
 import json
+import platform
 import statistics
 import sys
 import tempfile
@@ -20,6 +21,7 @@ import numpy as np
 from measuring import instructions, ratio, replace_tables, table, times
 from networks import FOREIGN, SIZE, foreign, images, write
 
+from mixnet_tf.environment import processor
 from mixnet_tf.litert.op_table import inspect_model
 from mixnet_tf.litert.runtime import LiteModel
 from mixnet_tf.metrics import signal_to_noise
@@ -81,7 +83,8 @@ def markdown(results: dict[str, dict]) -> str:
     heads = [f"{key}, {dtype}" for key in KEYS for dtype in ("float32", "int8")]
     costs = table(["plain ÷ deploy", *heads], ratios)
     head = ["network", "graph", "type", *KEYS, "outside the delegate", "cliffs", "SNR, random weights"]
-    return f"{SIZE} px, batch 1, random weights.\n\n{costs}\n\n{table(head, files)}"
+    machine = f"Measured on {platform.machine()}, {processor()}; {SIZE} px, batch 1, random weights."
+    return f"{machine}\n\n{costs}\n\n{table(head, files)}"
 
 
 def main() -> None:
