@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import re
 import math
 import shutil
 
@@ -80,6 +81,8 @@ def test_the_card_has_the_numbers(made, digits):
     assert "ratio, until it covers 32 x 32 (height" in card  # digits are not cropped
     size = (made / "model.tflite").stat().st_size
     assert f"| size | {size / 1e6:.2f} MB |" in card
+    millions = float(re.search(r"\| cost \| (\S+) M instructions per image on a Cortex-A76", card)[1])
+    assert millions == pytest.approx(0.583, abs=0.05)  # counted: tests/bench/count_arm.py
 
 
 def test_a_whole_bundle_is_whole(made, capsys):

@@ -11,6 +11,7 @@ import numpy as np
 
 from mixnet_tf.bundles.manifest import FORMAT, MANIFEST, MODEL, TWIN, read_manifest, sha256
 from mixnet_tf.checks import one_of
+from mixnet_tf.costs.ledger import cost_model
 from mixnet_tf.data.calibration import take_turns
 from mixnet_tf.data.choices import SPLITS
 from mixnet_tf.data.dataset import ImageData
@@ -22,7 +23,7 @@ from mixnet_tf.evidence.classifier import Classifier, check_model, open_classifi
 from mixnet_tf.evidence.evaluation import check_classes, outputs_of
 from mixnet_tf.files import check_name, whole_files
 from mixnet_tf.litert.op_table import ModelTable, inspect_model
-from mixnet_tf.metrics import class_scores, count_confusion, same_class
+from mixnet_tf.metrics import class_scores, count_confusion, mebibytes, same_class
 
 _CARD, _LABELS, _GOLDENS = "README.md", "labels.txt", "goldens"
 _PICTURES = 4
@@ -220,6 +221,7 @@ def _card(measured: Mapping[str, _Measured], data: ImageData, split: str, traine
         crop_fraction=data.crop_fraction,
         measured_on=f"the {split} split of {data.name}",
         trained_on=trained_on,
+        cost=_cost(model.source),
         outputs=model.outputs,
         labels=labels,
         confusion=confusion,
@@ -227,6 +229,15 @@ def _card(measured: Mapping[str, _Measured], data: ImageData, split: str, traine
         agreement=None if twin is None else same_class(twin.outputs, model.outputs),
         twin_outputs=None if twin is None else twin.outputs,
         twin=None if twin is None else twin.table,
+    )
+
+
+def _cost(path: Path) -> str:
+    costs = cost_model(path)
+    missing = f" without {', '.join(costs.unknown)}, whose cost is not known," if costs.unknown else ""
+    return (
+        f"{costs.instructions / 1e6:.1f} M instructions per image{missing} on a {costs.core}, one thread, and "
+        f"{mebibytes(costs.peak_bytes)} MiB of activations at the most; predicted, and no latency"
     )
 
 

@@ -25,6 +25,7 @@ def card_of(table, image_size: tuple[int, int], crop_fraction: float) -> str:
             crop_fraction=crop_fraction,
             measured_on="a test",
             trained_on=None,
+            cost="1 instruction",
             outputs=np.eye(10),
             labels=np.arange(10),
             confusion=np.eye(10, dtype=int),
