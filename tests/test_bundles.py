@@ -3,8 +3,8 @@
 import dataclasses
 import hashlib
 import json
-import re
 import math
+import re
 import shutil
 
 import numpy as np

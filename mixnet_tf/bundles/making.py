@@ -21,6 +21,7 @@ from mixnet_tf.errors import DeployError, MixNetError
 from mixnet_tf.evidence.card import Card, model_card
 from mixnet_tf.evidence.classifier import Classifier, check_model, open_classifier
 from mixnet_tf.evidence.evaluation import check_classes, outputs_of
+from mixnet_tf.evidence.markdown import escaped
 from mixnet_tf.files import check_name, whole_files
 from mixnet_tf.litert.op_table import ModelTable, inspect_model
 from mixnet_tf.metrics import class_scores, count_confusion, mebibytes, same_class
@@ -234,7 +235,7 @@ def _card(measured: Mapping[str, _Measured], data: ImageData, split: str, traine
 
 def _cost(path: Path) -> str:
     costs = cost_model(path)
-    missing = f" without {', '.join(costs.unknown)}, whose cost is not known," if costs.unknown else ""
+    missing = f" without {escaped(', '.join(costs.unknown))}, whose cost is not known," if costs.unknown else ""
     return (
         f"{costs.instructions / 1e6:.1f} M instructions per image{missing} on a {costs.core}, one thread, and "
         f"{mebibytes(costs.peak_bytes)} MiB of activations at the most; predicted, and no latency"

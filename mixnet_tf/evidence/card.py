@@ -23,7 +23,7 @@ class Card:
         crop_fraction: the part of a resized picture that it wants to see.
         measured_on: data set and split, in words.
         trained_on: likewise; None where nobody said.
-        cost: on a phone's core, in words.
+        cost: on a phone's core, in Markdown.
         outputs: of the file, (n, classes).
         labels: of the images, (n,).
         confusion: counts (true class, predicted class).
@@ -89,7 +89,7 @@ def _facts(card: Card) -> list[str]:
         "size": f"{table.size_bytes / 1e6:.2f} MB",
         "operators": f"{len(table.ops)}; outside LiteRT's fast CPU path: {slow or 'none'}; "
         f"without a fast kernel: {len(table.cliffs)}",
-        "cost": escaped(card.cost),
+        "cost": card.cost,
     }
     return ["| | |", "|---|---|", *(f"| {key} | {text} |" for key, text in rows.items() if text)]
 
