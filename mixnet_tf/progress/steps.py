@@ -11,7 +11,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -93,10 +92,11 @@ def _turn(name: str) -> Iterator[bool]:
 
 def _remind(name: str, ended: threading.Event) -> None:
     """Say in a log that a step is still at work."""
-    start, wait = time.monotonic(), _REMIND
+    wait = seconds = _REMIND
     while not ended.wait(wait):
-        line(f"{name}: at work for {time.monotonic() - start:.0f} s")
+        line(f"{name}: at work for {seconds:.0f} s")
         wait *= 2
+        seconds += wait
 
 
 def _refresh(shown: Any, ended: threading.Event) -> None:

@@ -104,7 +104,7 @@ def _moves(graph: FlatGraph, op: Op, norms: np.ndarray) -> np.ndarray:
     """
     kernel = graph.constant(op.inputs[1]).astype(np.float64)
     squares = np.square(kernel.reshape(len(kernel), -1, kernel.shape[-1])).sum(axis=1)
-    channels, still = graph.shape(op.inputs[0])[-1], norms < _FLOOR * np.median(norms)
+    channels, still = graph.shape(op.inputs[0])[-1], norms <= _FLOOR * np.median(norms)
     inverse = np.where(still, 0, 1 / np.square(np.where(still, 1, norms)))  # what never moves cannot be moved far
     if op.name == "DEPTHWISE_CONV_2D":  # (1, written)
         return (squares[0] * inverse).reshape(channels, -1).mean(axis=1)

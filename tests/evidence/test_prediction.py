@@ -42,7 +42,8 @@ def test_what_a_picture_shows(model, photos, digits):
     outputs, right = LiteModel(model)(np.stack(list(split.images[:10]))), 0
     for i in range(10):
         rows = predictor(photos / f"{i}.png")
-        assert rows == [(NAMES[j], pytest.approx(outputs[i, j])) for j in np.argsort(-outputs[i])[:5]]
+        assert [p for _, p in rows] == pytest.approx(np.sort(outputs[i])[:-6:-1])
+        assert all(outputs[i, NAMES.index(name)] == pytest.approx(p) for name, p in rows)  # equal ones in any order
         right += rows[0][0] == NAMES[split.labels[i]]
     assert right >= 9
 

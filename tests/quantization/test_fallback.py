@@ -101,7 +101,14 @@ def nano(nano_float32, digits) -> tuple[Calibrated, list[np.ndarray]]:
     factors = {i: 16 if "/stage2_" in made.reference.name(i) else 1 for i in made.ranges}
     wide = {i: (low * factors[i], high * factors[i]) for i, (low, high) in made.ranges.items()}
     return (
-        Calibrated(reference=made.reference, equalized=made.equalized, ranges=wide, equalization_error=None, notes=()),
+        Calibrated(
+            reference=made.reference,
+            equalized=made.equalized,
+            ranges=wide,
+            emphasis=None,
+            equalization_error=None,
+            notes=(),
+        ),
         images,
     )
 
@@ -141,7 +148,9 @@ def test_an_agreement_that_no_blocks_reach_is_refused(tiny, patches):
     wrong = tiny("classifier")  # as if int8 answered another class, whatever stays in float
     flipped = wrong.constant(wrong.ops[-1].inputs[2]) * -100
     wrong.set_constant(wrong.ops[-1], 2, flipped)
-    other = Calibrated(reference=wrong, equalized=made.equalized, ranges=made.ranges, equalization_error=None, notes=())
+    other = Calibrated(
+        reference=wrong, equalized=made.equalized, ranges=made.ranges, emphasis=None, equalization_error=None, notes=()
+    )
     with pytest.raises(DeployError, match=r"min_agreement 1\.0: with every block in float32 0\.\d+ of 8 images agree"):
         float_blocks_for(asking(1.0), other, BACKEND, [], patches, to_int8(made.equalized, made.ranges, BACKEND))
 
