@@ -5,6 +5,7 @@ import pytest
 
 from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.litert.runtime import LiteModel
+from mixnet_tf.quantization.backends import to_int8
 from mixnet_tf.quantization.emphasis import EMPHASES, best_emphasis
 from mixnet_tf.quantization.io_types import set_types
 from mixnet_tf.quantization.quantize import quantize
@@ -28,7 +29,8 @@ def test_it_is_the_best_on_images_that_do_not_calibrate(graph, images):
     exact = LiteModel(graph)
     medians = {}
     for emphasis in EMPHASES:
-        made = LiteModel(int8_graph(calibrate(graph, RECIPE, images[::2], emphasis), RECIPE, BACKEND, images[::2]))
+        calibrated = calibrate(graph, RECIPE, images[::2], emphasis)
+        made = LiteModel(to_int8(calibrated.equalized, calibrated.ranges, BACKEND))
         ratios = []
         for image in images[1::2]:
             wanted, reached = exact.run(image)[0], made.run(image)[0]
