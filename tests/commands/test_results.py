@@ -235,7 +235,7 @@ def test_export_and_its_report(job, tmp_path, capsys):
     stem = next(tensor for tensor in measured["tensors"] if tensor["block"])
     assert stem["block"] == "stem" and stem["snr_db"] > 30
     gains = [block["gain_db"] for block in measured["sensitivity"]]
-    assert len(gains) == 7 and gains == sorted(gains, reverse=True) and gains[0] > 0
+    assert len(gains) == 8 and gains == sorted(gains, reverse=True) and gains[0] > 0
     assert f"| {measured['sensitivity'][0]['block']} | {gains[0]:+.1f} dB |" in (report / "report.md").read_text()
     assert (report / "report.md").is_file() and (report / "error.png").is_file()
     again = results(capsys, "compare", job / "model_float32.tflite", path, "--data", "digits")
