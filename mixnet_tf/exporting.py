@@ -20,7 +20,7 @@ from mixnet_tf.evidence.benchmark import benchmark
 from mixnet_tf.evidence.diagnosis import check_reportable, diagnosis_files, write_diagnosis
 from mixnet_tf.files import check_free, check_suffix, whole_files
 from mixnet_tf.float_graphs import GRAPHS, KerasSource, TfliteSource
-from mixnet_tf.litert.description import About, describe
+from mixnet_tf.litert.description import About, classes_in, describe
 from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.litert.neighbours import output_names
 from mixnet_tf.litert.runtime import LiteModel
@@ -151,7 +151,7 @@ def _check_request(recipe: Recipe, has_images: bool, output: Path, report: str |
 def _check_classifier(recipe: Recipe, source: KerasSource | TfliteSource) -> None:
     """Refuse a recipe that is about classes for a model that gives none, before anything is computed."""
     about_classes = recipe.scores is not None or recipe.labels or recipe.min_agreement is not None
-    if about_classes and [len(shape) for shape in source.output_shapes] != [2]:
+    if about_classes and classes_in(source.output_shapes) is None:
         shapes = ", ".join(map(str, source.output_shapes))
         raise DeployError(
             f"{source.where}: gives {shapes}, and recipe {recipe.name} needs a classifier, with one output "
@@ -206,14 +206,12 @@ def _labels(
     recipe: Recipe,
 ) -> tuple[str, ...] | None:
     """Return the names of a classifier's classes; None where nobody tells and the recipe does without."""
-    shapes = source.output_shapes
-    if [len(shape) for shape in shapes] != [2]:
+    classes = classes_in(source.output_shapes)
+    if classes is None:
         if asked is not None:
-            raise DeployError(
-                f"labels: {source.where} gives {', '.join(map(str, shapes))}, expected one output (1, classes)"
-            )
+            shapes = ", ".join(map(str, source.output_shapes))
+            raise DeployError(f"labels: {source.where} gives {shapes}, expected one output (1, classes)")
         return None
-    classes = shapes[0][1]
     if asked is not None:
         return read_labels(asked, classes)
     known = [source.labels, data.class_names if data else None]

@@ -73,6 +73,10 @@ def signal_to_noise(reference: np.ndarray, outputs: np.ndarray) -> float | None:
     """
     signal = np.square(reference.astype(np.float64)).sum()
     noise = np.square(reference.astype(np.float64) - outputs).sum()
+    return _ratio(signal, noise)
+
+
+def _ratio(signal: float, noise: float) -> float | None:
     return float(10 * np.log10(signal / noise)) if signal > 0 and noise > 0 else None
 
 
@@ -121,8 +125,7 @@ def output_errors(names: Sequence[str], batches: Iterable[tuple[Outputs, Outputs
     errors = []
     for name, shape, rows in zip(names, shapes, powers, strict=True):
         signal, noise = np.concatenate(rows, axis=1)
-        some = signal.sum() > 0 and noise.sum() > 0
-        overall = float(10 * np.log10(signal.sum() / noise.sum())) if some else None
+        overall = _ratio(signal.sum(), noise.sum())
         median, low = _image_ratios(signal, noise)
         errors.append(OutputError(name=name, shape=shape, snr_db=overall, snr_median_db=median, snr_low_db=low))
     return tuple(errors)

@@ -11,7 +11,7 @@ import numpy as np
 
 from mixnet_tf.bundles.manifest import FORMAT, MANIFEST, MODEL, TWIN, read_manifest, sha256
 from mixnet_tf.checks import one_of
-from mixnet_tf.costs.ledger import cost_model
+from mixnet_tf.costs.ledger import ledger_of
 from mixnet_tf.data.calibration import take_turns
 from mixnet_tf.data.choices import SPLITS
 from mixnet_tf.data.dataset import ImageData
@@ -222,7 +222,7 @@ def _card(measured: Mapping[str, _Measured], data: ImageData, split: str, traine
         crop_fraction=data.crop_fraction,
         measured_on=f"the {split} split of {data.name}",
         trained_on=trained_on,
-        cost=_cost(model.source),
+        cost=_cost(model.table),
         outputs=model.outputs,
         labels=labels,
         confusion=confusion,
@@ -233,8 +233,8 @@ def _card(measured: Mapping[str, _Measured], data: ImageData, split: str, traine
     )
 
 
-def _cost(path: Path) -> str:
-    costs = cost_model(path)
+def _cost(table: ModelTable) -> str:
+    costs = ledger_of(table)
     missing = f" without {escaped(', '.join(costs.unknown))}, whose cost is not known," if costs.unknown else ""
     return (
         f"{costs.instructions / 1e6:.1f} M instructions per image{missing} on a {costs.core}, one thread, and "

@@ -31,11 +31,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     with step("load LiteRT"):
         from mixnet_tf.litert.op_table import inspect_model
 
-    result = dataclasses.asdict(inspect_model(args.model))
+    table = inspect_model(args.model)
+    result = dataclasses.asdict(table)
     if args.cost or args.save_plot:
-        from mixnet_tf.costs.ledger import cost_model
+        from mixnet_tf.costs.ledger import ledger_of
 
-        costs = cost_model(args.model)
+        costs = ledger_of(table)
         result["cost"] = dataclasses.asdict(costs)
         if args.save_plot:
             from mixnet_tf.costs.chart import save_chart

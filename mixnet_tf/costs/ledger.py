@@ -16,7 +16,7 @@ from mixnet_tf.costs.fusion import fused_followers, fused_pads
 from mixnet_tf.costs.table import load_costs
 from mixnet_tf.costs.work import BYTES, work
 from mixnet_tf.litert.flatgraph import FlatGraph
-from mixnet_tf.litert.op_table import inspect_model
+from mixnet_tf.litert.op_table import ModelTable, inspect_model
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,7 +83,11 @@ def cost_model(path: str | Path) -> Ledger:
         >>> round(ledger.instructions / 1e6, 1), ledger.unknown                                  # doctest: +SKIP
         (68.4, ())
     """
-    table = inspect_model(path)
+    return ledger_of(inspect_model(path))
+
+
+def ledger_of(table: ModelTable) -> Ledger:
+    """Return the ledger of a file that ``inspect_model`` has looked at."""
     return ledger(FlatGraph.read(table.path), {op.index for op in table.outside})
 
 

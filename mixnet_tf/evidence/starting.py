@@ -2,10 +2,8 @@
 
 import dataclasses
 import json
-import os
 import statistics
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -73,18 +71,10 @@ def _start(path: str, rows: Sequence[dict[str, float]]) -> Start:
 
 
 def _run(path: str, num_threads: int) -> dict[str, float]:
-    paths = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OPENBLAS_NUM_THREADS": "1"}
-    command = [
-        sys.executable,
-        "-S",
-        "-P",
-        str(_CHILD),
-        path,
-        str(num_threads),
-    ]  # -S: PYTHONPATH says where packages are
+    command, environment = trial.command(_CHILD, path, str(num_threads)), trial.environment()
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=trial.SECONDS, env=os.environ | paths
+            command, capture_output=True, text=True, check=True, timeout=trial.SECONDS, env=environment
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise DeployError(f"{path}: a process to start it in fails ({checks.reason(error)})") from error

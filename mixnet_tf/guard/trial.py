@@ -23,18 +23,27 @@ _NO_END = "takes longer than {} s for one image"
 _CRASH = "LiteRT's runtime crashes on it ({}); it is damaged, needs too much memory, or a feature that LiteRT lacks"
 
 
+def command(script: Path, *arguments: str) -> list[str]:
+    """Return what starts a script of this package in a process of its own; see ``environment``."""
+    return [sys.executable, "-S", "-P", str(script), *arguments]  # -S: PYTHONPATH says already where packages are
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of such a process."""
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OPENBLAS_NUM_THREADS": "1"}
+
+
 class _Child:
     """A process that tries one file after another. It starts while the caller does something else."""
 
     def __init__(self) -> None:
-        paths = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OPENBLAS_NUM_THREADS": "1"}
         self.tried = 0
         self._process = subprocess.Popen(
-            [sys.executable, "-S", "-P", str(_CHILD)],  # -S: PYTHONPATH says already where packages are
+            command(_CHILD),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=os.environ | paths,
+            env=environment(),
         )
         assert self._process.stdin is not None and self._process.stdout is not None
         self._questions, self._answers = self._process.stdin, self._process.stdout

@@ -171,7 +171,15 @@ def labels_of(graph: FlatGraph) -> tuple[str, ...] | None:
 
 def classes_of(graph: FlatGraph) -> int | None:
     """Return how many classes a classifier has; None for what has another output than (1, classes)."""
-    shapes = [graph.shape(index) for index in graph.outputs]
+    return classes_in([graph.shape(index) for index in graph.outputs])
+
+
+def classes_in(shapes: Sequence[Sequence[int]]) -> int | None:
+    """Return the same, given the shapes of all outputs.
+
+    >>> classes_in([(1, 10)]), classes_in([(1, 7, 7, 40)]), classes_in([(1, 10), (1, 4)])
+    (10, None, None)
+    """
     return shapes[0][1] if [len(shape) for shape in shapes] == [2] else None
 
 

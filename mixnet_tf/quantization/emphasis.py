@@ -11,6 +11,7 @@ from mixnet_tf.litert.runtime import LiteModel
 from mixnet_tf.metrics import output_errors
 from mixnet_tf.progress.steps import counted
 from mixnet_tf.quantization.backends import to_int8
+from mixnet_tf.quantization.fallback import EXACT_DB
 from mixnet_tf.quantization.recipe import Recipe
 from mixnet_tf.quantization.steps import calibrate
 from mixnet_tf.quantization.types import Images
@@ -19,7 +20,6 @@ EMPHASES = (0.0, 0.5, 0.7)
 """What is tried; each is the same whatever scales the network came with."""
 
 _IMAGES = 96  # half of them calibrate
-_EXACT_DB = 200.0
 
 
 def best_emphasis(graph: FlatGraph, recipe: Recipe, backend: str, images: Images) -> float:
@@ -47,6 +47,6 @@ def best_emphasis(graph: FlatGraph, recipe: Recipe, backend: str, images: Images
         model = LiteModel(made.content(), num_threads=2)
         names = [graph.name(index) for index in graph.outputs]
         errors = output_errors(names, zip(wanted, map(model.run, judging), strict=True))
-        return statistics.mean(_EXACT_DB if error.snr_median_db is None else error.snr_median_db for error in errors)
+        return statistics.mean(EXACT_DB if error.snr_median_db is None else error.snr_median_db for error in errors)
 
     return max(counted(EMPHASES, "choose the equalization", len(EMPHASES), "form"), key=snr_db)
