@@ -3,7 +3,7 @@
     python tests/bench/draw_costs.py --arm ARM64 --output tflite/accuracy_and_cost.png
 
 ARM64 is an emulated Cortex-A76, see count_arm.py. The counts are kept in a .json beside the picture; without --arm the
-picture is drawn from them. Counting takes about ten minutes.
+picture is drawn from them. Counting takes about half an hour.
 """
 
 import argparse
@@ -23,7 +23,9 @@ PUBLISHED = {
     "MixNet-S": (76.0, "timm, mixnet_s.ft_in1k"),
     "MixNet-M": (77.3, "timm, mixnet_m.ft_in1k"),
     "MixNet-L": (79.0, "timm, mixnet_l.ft_in1k"),
+    "MixNet-XL": (80.5, "timm, mixnet_xl.ra_in1k"),
     "MobileNetV2": (71.3, "keras.applications"),
+    "MobileNetV3-Large": (75.6, "keras.applications"),
     "EfficientNet-B0": (77.1, "keras.applications"),
 }
 """ImageNet top-1 of the float network in percent at 224 px, and who published it."""
@@ -37,15 +39,15 @@ BLUE, GREY, INK = "#1f5fbf", "#8a8f98", "#30343b"
 def measure(arm: Path) -> list[dict]:
     """Count every network as float32 and int8, the MixNets plain and deployed; return a row for each file."""
     from count_arm import count
-    from networks import PEERS, foreign, mixnet, write, write_plain
+    from networks import FOREIGN, foreign, mixnet, write, write_plain
 
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         for name, (top1, source) in PUBLISHED.items():
-            model = foreign(name) if name in PEERS else mixnet(name.removeprefix("MixNet-"))
+            model = foreign(name) if name in FOREIGN else mixnet(name.removeprefix("MixNet-"))
             files = {("plain", dtype): path for dtype, path in write_plain(model, name, folder).items()}
-            for dtype in () if name in PEERS else TYPES:
+            for dtype in () if name in FOREIGN else TYPES:
                 files["deploy", dtype] = write(model, dtype, folder / f"{name}_deploy_{dtype}.tflite")
             counted = count(arm, list(files.values()))
             for (graph, dtype), path in files.items():
@@ -72,8 +74,8 @@ def draw(rows: list[dict], output: Path) -> None:
         axes.set_title(title, loc="left", fontweight="bold", fontsize=10)
         _panel(axes, costs)
     panels[0].set_ylabel("ImageNet top-1 published for the float network, %")
-    panels[0].set(ylim=(70.6, 79.8), xlim=(23, 1500), xscale="log")
-    panels[0].set_xticks(ticks := [25, 50, 100, 200, 400, 800], [str(tick) for tick in ticks])
+    panels[0].set(ylim=(70.6, 81.3), xlim=(23, 2200), xscale="log")
+    panels[0].set_xticks(ticks := [25, 50, 100, 200, 400, 800, 1600], [str(tick) for tick in ticks])
     panels[0].xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
     figure.supxlabel("million instructions per inference on an emulated Cortex-A76, 224 px (log scale)", fontsize=10)
     figure.legend(handles=_legend(), loc="outside upper center", ncols=3, frameon=False)

@@ -47,7 +47,7 @@ def noise(folder: Path) -> ImageData:
 
 
 def mixnet(size: str) -> keras.Model:
-    """Return MixNet-`size` (S, M or L), giving logits."""
+    """Return MixNet-`size` (S, M, L or XL), giving logits."""
     keras.utils.set_random_seed(0)
     return _randomized(create_model(f"mixnet_{size.lower()}", input_shape=(SIZE, SIZE, 3), classifier_activation=None))
 
