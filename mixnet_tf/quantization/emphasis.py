@@ -13,8 +13,8 @@ from mixnet_tf.progress.steps import counted
 from mixnet_tf.quantization.backends import to_int8
 from mixnet_tf.quantization.fallback import EXACT_DB
 from mixnet_tf.quantization.recipe import Recipe
-from mixnet_tf.quantization.steps import calibrate
-from mixnet_tf.quantization.types import Images
+from mixnet_tf.quantization.steps import calibrate_each
+from mixnet_tf.quantization.types import Calibrated, Images
 
 EMPHASES = (0.0, 0.5, 0.7)
 """What is tried; each is the same whatever scales the network came with."""
@@ -41,12 +41,13 @@ def best_emphasis(graph: FlatGraph, recipe: Recipe, backend: str, images: Images
     exact = LiteModel(graph.content(), num_threads=2)
     wanted = [exact.run(image) for image in judging]
 
-    def snr_db(emphasis: float) -> float:
-        calibrated = calibrate(graph, recipe, calibrating, emphasis)
+    def snr_db(calibrated: Calibrated) -> float:
         made = to_int8(calibrated.equalized, calibrated.ranges, backend)  # corrected biases would take twice as long
         model = LiteModel(made.content(), num_threads=2)
         names = [graph.name(index) for index in graph.outputs]
         errors = output_errors(names, zip(wanted, map(model.run, judging), strict=True))
         return statistics.mean(EXACT_DB if error.snr_median_db is None else error.snr_median_db for error in errors)
 
-    return max(counted(EMPHASES, "choose the equalization", len(EMPHASES), "form"), key=snr_db)
+    forms = calibrate_each(graph, recipe, calibrating, EMPHASES)
+    reached = [snr_db(form) for form in counted(forms, "choose the equalization", len(forms), "form")]
+    return EMPHASES[reached.index(max(reached))]

@@ -112,15 +112,8 @@ def _moves(graph: FlatGraph, op: Op, norms: np.ndarray) -> np.ndarray:
     return (squares * inverse[:, None]).reshape(groups, -1, kernel.shape[-1]).sum(axis=1).ravel() / len(kernel)
 
 
-def equalize(
-    graph: FlatGraph,
-    extremes: Mapping[int, Extremes],
-    *,
-    streams: bool = True,
-    relu: bool = True,
-    emphasis: float = 0.0,
-) -> tuple[FlatGraph, dict[int, Extremes]]:
-    """Return an equalized copy of a graph, which computes the same up to rounding, and its extremes.
+def equalize(graph: FlatGraph, scale: Mapping[int, np.ndarray]) -> FlatGraph:
+    """Return an equalized copy of a graph, which computes the same up to rounding; its tensors are divided by `scale`.
 
     Given (two channels, of which the second has a hundredth of the first's values):
         x (1, h, w, 3) → conv, kernel (2, 1, 1, 3) → t (1, h, w, 2) → conv, kernel (4, 1, 1, 2) → y (1, h, w, 4)
@@ -130,21 +123,13 @@ def equalize(
 
     Args:
         graph: float; not changed.
-        extremes: of every computed tensor, by index.
-        streams: see ``scales``.
-        relu: see ``scales``.
-        emphasis: see ``scales``.
+        scale: of every computed tensor, by index, from ``scales``.
     """
-    scale = scales(graph, extremes, streams=streams, relu=relu, emphasis=emphasis)
     graph = graph.copy()
     for op in graph.ops:
         if op.name in _KERNELS:
             _rescale(graph, op, scale)
-    return graph, {index: _divided(channels, scale[index]) for index, channels in extremes.items()}
-
-
-def _divided(channels: Extremes, scale: np.ndarray) -> Extremes:
-    return Extremes(low=channels.low / scale, high=channels.high / scale, norm=channels.norm / scale)
+    return graph
 
 
 def _rescale(graph: FlatGraph, op: Op, scale: Mapping[int, np.ndarray]) -> None:

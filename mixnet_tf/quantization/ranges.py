@@ -10,7 +10,7 @@ both counted after the sigmoid or swish that reads the tensor, where one does: f
 clipping there is free.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -30,6 +30,7 @@ PERCENTILE = 0.01
 _BINS = 2048
 _STEPS = 255
 _SHARES = 2.0 ** (-np.arange(25) / 4)  # of the extremes: down to 1/64
+_ONE = np.ones(1)
 _SMALLEST, _LARGEST = 1e-30, 1e30  # beyond, float32's arithmetic overflows
 
 Curve = Callable[[np.ndarray], np.ndarray]
@@ -90,30 +91,40 @@ def constant_tensors(graph: FlatGraph, extremes: dict[int, Extremes]) -> list[st
 
 
 def measure_ranges(
-    graph: FlatGraph, extremes: dict[int, Extremes], images: Iterable[np.ndarray], method: str
-) -> dict[int, tuple[float, float]]:
-    """Return the range (low, high) of every computed tensor, by index.
+    graph: FlatGraph,
+    extremes: Mapping[int, Extremes],
+    images: Iterable[np.ndarray],
+    method: str,
+    scales: Sequence[Mapping[int, np.ndarray]] = ({},),
+) -> list[dict[int, tuple[float, float]]]:
+    """Return the range (low, high) of every computed tensor, by index, for each of the ways to scale the graph.
 
     Args:
         graph: a float ``.tflite``.
         extremes: of this graph, over the same images.
-        images: (1, height, width, channels), pixels or what the graph takes.
+        images: (1, height, width, channels), pixels or what the graph takes; each is run once, whatever the ways.
         method: ``"minmax"``, ``"percentile"``, ``"mse"`` (least squared error over all values) or ``"error"``.
+        scales: by which the channels of tensors are divided, by index; nothing for 1.
     """
+    forms = [{i: channels.divided(scale.get(i, _ONE)) for i, channels in extremes.items()} for scale in scales]
     if method == "minmax":
-        return {i: (float(channels.low.min()), float(channels.high.max())) for i, channels in extremes.items()}
+        return [{i: (float(x.low.min()), float(x.high.max())) for i, x in form.items()} for form in forms]
     model, reading = _keeping_all(graph), readers(graph)
-    histograms = {
-        i: Histogram(
-            channels.low.min(), channels.high.max(), _curve(reading.get(i, []), i) if method == "error" else itself
-        )
-        for i, channels in extremes.items()
-    }
+    histograms: dict[tuple[int, bytes], Histogram] = {}  # ways that scale a tensor alike share one
+    for form, scale in zip(forms, scales, strict=True):
+        for i, x in form.items():
+            curve = _curve(reading.get(i, []), i) if method == "error" else itself
+            histograms.setdefault(_key(i, scale), Histogram(x.low.min(), x.high.max(), curve, scale.get(i, _ONE)))
     for image in images:
         model.run(image)
-        for i, histogram in histograms.items():
+        for (i, _), histogram in histograms.items():
             histogram.add(model.value(i))
-    return {i: _METHODS[method](histogram) for i, histogram in histograms.items()}
+    ranges = {key: _METHODS[method](histogram) for key, histogram in histograms.items()}
+    return [{i: ranges[_key(i, scale)] for i in extremes} for scale in scales]
+
+
+def _key(index: int, scale: Mapping[int, np.ndarray]) -> tuple[int, bytes]:
+    return index, scale[index].tobytes() if index in scale else b""
 
 
 def itself(x: np.ndarray) -> np.ndarray:
@@ -144,9 +155,17 @@ def _curve(ops: list[Op], tensor: int) -> Curve:
 
 
 class Histogram:
-    """Counts of a tensor's values between its extremes, over all images and weighted by each image's inverse power."""
+    """Counts of a tensor's values between its extremes, over all images and weighted by each image's inverse power.
 
-    def __init__(self, low: float, high: float, curve: Curve):
+    Args:
+        low: smallest value, after division by `scale`.
+        high: largest value, likewise.
+        curve: through which the tensor is read.
+        scale: by which the channels are divided.
+    """
+
+    def __init__(self, low: float, high: float, curve: Curve, scale: np.ndarray = _ONE):
+        self._factor = None if (scale == 1).all() else (1 / scale).astype(np.float32)
         self._low, self._high = min(float(low), 0.0), max(float(high), 0.0)  # LiteRT's ranges contain zero
         self._width = max(self._high - self._low, _SMALLEST) / _BINS
         self._centres = self._low + self._width * (np.arange(_BINS) + 0.5)
@@ -156,7 +175,9 @@ class Histogram:
         self._weighted = np.zeros(_BINS)
 
     def add(self, value: np.ndarray) -> None:
-        """Count the values of one image."""
+        """Count the values of one image, not divided yet."""
+        if self._factor is not None:
+            value = value * self._factor
         bins = ((value.ravel() - np.float32(self._low)) * np.float32(1 / self._width)).astype(np.int32)
         counts = np.bincount(np.clip(bins, 0, _BINS - 1), minlength=_BINS)
         self._counts += counts

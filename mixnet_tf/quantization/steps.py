@@ -1,7 +1,8 @@
 """The two halves of the way to int8: a float graph is calibrated, then quantized and corrected."""
 
+import dataclasses
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from mixnet_tf.litert.runtime import LiteModel
 from mixnet_tf.progress.steps import counted, step
 from mixnet_tf.quantization.backends import to_int8
 from mixnet_tf.quantization.bias_correction import correct_biases
-from mixnet_tf.quantization.equalize import equalize
+from mixnet_tf.quantization.equalize import equalize, scales
 from mixnet_tf.quantization.ranges import constant_tensors, measure_extremes, measure_ranges
 from mixnet_tf.quantization.recipe import Recipe
 from mixnet_tf.quantization.types import Calibrated, Images
@@ -28,37 +29,53 @@ _CHECK_IMAGES = 4
 
 
 def calibrate(graph: FlatGraph, recipe: Recipe, images: Images, emphasis: float = 0.0) -> Calibrated:
-    """Equalize a float graph and find the ranges of its tensors.
+    """Equalize a float graph and find the ranges of its tensors; arguments as in ``calibrate_each``."""
+    return calibrate_each(graph, recipe, images, (emphasis,))[0]
+
+
+def calibrate_each(
+    graph: FlatGraph, recipe: Recipe, images: Images, emphases: Sequence[float] = (0.0,)
+) -> list[Calibrated]:
+    """Equalize a float graph and find the ranges of its tensors, for each emphasis; images are run once for all.
 
     Args:
         graph: not changed.
         recipe: how.
         images: to calibrate with.
-        emphasis: of the equalization, see ``equalize``.
+        emphases: of the equalization, see ``scales``.
 
     Raises:
         DeployError: no images, a tensor that is not finite, or an equalization that changes the output.
     """
     extremes = measure_extremes(graph, _counted(images, "find the extremes"))
     notes = [f"tensor {name!r} never changes on the calibration images" for name in constant_tensors(graph, extremes)]
-    equalized, error = graph, None
+    divisors: list[Mapping[int, np.ndarray]] = [{} for _ in emphases]
     if recipe.equalizes:
-        switches = {"streams": recipe.equalize.streams, "relu": recipe.equalize.relu}
-        with step("equalize the channels"):
-            equalized, extremes = equalize(graph, extremes, **switches, emphasis=emphasis)
-        error = _largest_change(graph, equalized, itertools.islice(images, _CHECK_IMAGES))
-    ranges = measure_ranges(equalized, extremes, _counted(images, "choose the ranges"), recipe.ranges)
+        switches = dataclasses.asdict(recipe.equalize)
+        divisors = [scales(graph, extremes, **switches, emphasis=emphasis) for emphasis in emphases]
+    ranges = measure_ranges(graph, extremes, _counted(images, "choose the ranges"), recipe.ranges, divisors)
     if graph.input_format in WHOLE_STEPS:  # then every pixel is an int8 value
         black, white = limits(graph.input_format)
-        ranges[equalized.inputs[0]] = float(black.min()), float(white.max())
-    return Calibrated(
-        reference=graph,
-        equalized=equalized,
-        ranges=ranges,
-        emphasis=emphasis if recipe.equalizes else None,
-        equalization_error=error,
-        notes=tuple(notes),
+        for form in ranges:
+            form[graph.inputs[0]] = float(black.min()), float(white.max())
+    plain = Calibrated(
+        reference=graph, equalized=graph, ranges={}, emphasis=None, equalization_error=None, notes=tuple(notes)
     )
+    forms = [dataclasses.replace(plain, ranges=form) for form in ranges]
+    if not recipe.equalizes:
+        return forms
+    few = list(itertools.islice(images, _CHECK_IMAGES))
+    return [
+        _equalized(dataclasses.replace(form, emphasis=emphasis), divisor, few)
+        for form, emphasis, divisor in zip(forms, emphases, divisors, strict=True)
+    ]
+
+
+def _equalized(form: Calibrated, divisor: Mapping[int, np.ndarray], images: Iterable[np.ndarray]) -> Calibrated:
+    with step("equalize the channels"):
+        graph = equalize(form.reference, divisor)
+    error = _largest_change(form.reference, graph, images)
+    return dataclasses.replace(form, equalized=graph, equalization_error=error)
 
 
 def _counted(images: Images, name: str) -> Iterable[np.ndarray]:

@@ -31,6 +31,10 @@ class Extremes:
     high: np.ndarray
     norm: np.ndarray
 
+    def divided(self, scale: np.ndarray) -> "Extremes":
+        """Return the extremes of the tensor divided by `scale` (channels,), which is positive."""
+        return Extremes(low=self.low / scale, high=self.high / scale, norm=self.norm / scale)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Calibrated:

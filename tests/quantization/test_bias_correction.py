@@ -12,7 +12,7 @@ from mixnet_tf.quantization.ranges import measure_extremes, measure_ranges
 
 
 def quantized(graph: FlatGraph, images: list) -> FlatGraph:
-    ranges = measure_ranges(graph, measure_extremes(graph, images), images, "minmax")
+    ranges = measure_ranges(graph, measure_extremes(graph, images), images, "minmax")[0]
     return to_int8(graph, ranges, "litert-quantizer")
 
 

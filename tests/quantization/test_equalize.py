@@ -36,12 +36,14 @@ def extremes(graph, images):
 
 @pytest.fixture(scope="module")
 def equalized(graph, extremes):
-    return equalize(graph, extremes)
+    """The equalized graph, and the extremes that its tensors should have."""
+    scale = scales(graph, extremes)
+    return equalize(graph, scale), {i: channels.divided(scale[i]) for i, channels in extremes.items()}
 
 
 def assert_equal(graph: FlatGraph, images: list) -> None:
     """Equalize a graph and compare."""
-    twin, _ = equalize(graph, measure_extremes(graph, images))
+    twin = equalize(graph, scales(graph, measure_extremes(graph, images)))
     np.testing.assert_allclose(_outputs(twin, images), _outputs(graph, images), rtol=1e-4, atol=1e-5)
 
 
@@ -82,7 +84,8 @@ def test_two_ways_to_write_a_residual_stream_come_out_the_same(tiny, patches):
     np.testing.assert_allclose(_outputs(twin, patches), _outputs(graph, patches), rtol=1e-4, atol=1e-4)
     for emphasis in (0.0, 0.5, 1.0):
         straight, again = (
-            _kernels(equalize(each, measure_extremes(each, patches), emphasis=emphasis)[0]) for each in (graph, twin)
+            _kernels(equalize(each, scales(each, measure_extremes(each, patches), emphasis=emphasis)))
+            for each in (graph, twin)
         )
         for name, kernel in straight.items():
             np.testing.assert_allclose(again[name], kernel, rtol=1e-4, atol=1e-6)
@@ -95,7 +98,7 @@ def test_two_ways_to_write_a_network_come_out_the_same(trained_nano, graph, imag
     wanted, reached = (np.asarray(each(images[0], training=False)) for each in (model, twin))
     np.testing.assert_allclose(reached, wanted, rtol=1e-3, atol=1e-4)
     rescaled = convert(deploy_model(twin, image_size=32), image_size=32)
-    again, _ = equalize(rescaled, measure_extremes(rescaled, images))
+    again = equalize(rescaled, scales(rescaled, measure_extremes(rescaled, images)))
     straight, kernels = _kernels(equalized[0]), _kernels(again)
     assert len(kernels) > 20
     for name, kernel in straight.items():
@@ -135,7 +138,7 @@ def test_scales_by_hand(tiny, patches):
     scale = scales(graph, extremes)
     np.testing.assert_allclose(scale[hidden], norm, rtol=1e-5)
     assert (scale[graph.inputs[0]] == 1).all() and (scale[graph.outputs[0]] == 1).all()
-    twin, _ = equalize(graph, extremes)
+    twin = equalize(graph, scale)
     np.testing.assert_allclose(twin.constant(twin.ops[0].inputs[1]), kernel / norm[:, None, None, None], rtol=1e-5)
     np.testing.assert_allclose(twin.constant(twin.ops[0].inputs[2]), bias / norm, rtol=1e-5)
     last = graph.constant(graph.ops[1].inputs[1])
@@ -157,8 +160,8 @@ def test_the_norms_that_an_emphasis_leaves_by_hand(emphasis, tiny, patches):
         )
         for channel in range(len(norm))
     ]
-    _, left = equalize(graph, extremes, emphasis=emphasis)
-    np.testing.assert_allclose(left[hidden].norm, np.array(importance) ** emphasis, rtol=1e-5)
+    left = norm / scales(graph, extremes, emphasis=emphasis)[hidden]
+    np.testing.assert_allclose(left, np.array(importance) ** emphasis, rtol=1e-5)
 
 
 def test_every_reader_of_a_stream_makes_it_more_important(tiny, patches):
@@ -179,10 +182,12 @@ def test_a_channel_that_nobody_reads_keeps_finite_weights(tiny, patches):
     kernel = graph.constant(graph.ops[1].inputs[1]).copy()
     kernel[..., 1] = 0
     graph.set_constant(graph.ops[1], 1, kernel)
-    twin, left = equalize(graph, measure_extremes(graph, patches), emphasis=0.7)
+    extremes, hidden = measure_extremes(graph, patches), graph.ops[0].outputs[0]
+    scale = scales(graph, extremes, emphasis=0.7)
+    twin, left = equalize(graph, scale), extremes[hidden].norm / scale[hidden]
     assert all(np.isfinite(kernel).all() for kernel in _kernels(twin).values())
     np.testing.assert_allclose(_outputs(twin, patches), _outputs(graph, patches), rtol=1e-4, atol=1e-5)
-    assert left[graph.ops[0].outputs[0]].norm[1] < left[graph.ops[0].outputs[0]].norm[[0, 2, 3]].min()
+    assert left[1] < left[[0, 2, 3]].min()
 
 
 def test_a_stream_shares_one_scale_and_the_largest_norm_decides(tiny, patches):

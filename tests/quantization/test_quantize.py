@@ -66,10 +66,10 @@ def test_constant_tensors_and_infinities_are_named(tiny, patches):
 
 
 def test_an_equalization_that_changes_the_function_is_refused(tiny, patches, monkeypatch):
-    def wrong(graph, extremes, **switches):
+    def wrong(graph, scale):
         twin = graph.copy()
         twin.set_constant(twin.ops[-1], 2, twin.constant(twin.ops[-1].inputs[2]) + 100)
-        return twin, extremes
+        return twin
 
     monkeypatch.setattr("mixnet_tf.quantization.steps.equalize", wrong)
     with pytest.raises(

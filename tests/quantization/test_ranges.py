@@ -8,6 +8,7 @@ from mixnet_tf.errors import DeployError
 from mixnet_tf.litert.convert import convert
 from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.quantization import ranges
+from mixnet_tf.quantization.equalize import equalize, scales
 from mixnet_tf.quantization.ranges import Histogram, constant_tensors, measure_extremes, measure_ranges, swish
 
 
@@ -40,9 +41,26 @@ def test_ranges_do_not_depend_on_the_order_of_images(graph, images, method):
         extremes = measure_extremes(graph, ordered)
         return {i: channels.norm.tolist() for i, channels in extremes.items()}, measure_ranges(
             graph, extremes, ordered, method
-        )
+        )[0]
 
     assert measured(images) == measured(images[::-1])
+
+
+@pytest.mark.parametrize("method", ["minmax", "percentile", "mse", "error"])
+def test_ranges_of_several_ways_are_those_of_each_way_for_itself(method, tiny, patches):
+    """Found by running every equalized graph; the second way leaves most tensors as they are."""
+    graph = tiny("residual")
+    extremes = measure_extremes(graph, patches)
+    ways = [scales(graph, extremes), scales(graph, extremes, streams=False), {}]
+    found = measure_ranges(graph, extremes, patches, method, ways)
+    for scale, reached in zip(ways, found, strict=True):
+        made = equalize(graph, scale or scales(graph, extremes, streams=False, relu=False))
+        expected = measure_ranges(made, measure_extremes(made, patches), patches, method)[0]
+        assert reached.keys() == expected.keys()
+        for i, limits in expected.items():
+            np.testing.assert_allclose(reached[i], limits, rtol=2e-3, atol=1e-6)
+    streams = [i for i, scale in ways[0].items() if (scale != 1).any()]
+    assert any(np.abs(np.subtract(found[0][i], found[2][i])).max() > 0.1 for i in streams)  # it matters
 
 
 def test_values_that_overflow_are_refused(graph, images):
@@ -65,7 +83,7 @@ def test_one_extreme_image_does_not_decide(graph, images):
     extremes = measure_extremes(graph, images)
     widths = {}
     for method in ("minmax", "error"):
-        low, high = measure_ranges(graph, extremes, images, method)[graph.inputs[0]]
+        low, high = measure_ranges(graph, extremes, images, method)[0][graph.inputs[0]]
         widths[method] = high - low
     assert widths["error"] < widths["minmax"] / 3
 
