@@ -1,4 +1,4 @@
-"""The layers of MixNet: NHWC, built from ``keras.layers`` and ``keras.ops`` only, so they run on any Keras backend.
+"""The layers of MixNet: NHWC, built from ``keras.layers`` and ``keras.ops``, so they run on any Keras backend.
 
 Source of the architecture: MixConv (Tan & Le 2019, arXiv:1907.09595); of the details: NetsPresso Trainer's MixNet.
 """
@@ -10,6 +10,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from mixnet_tf.batch_norm import BatchNormalization
 from mixnet_tf.checks import one_of
 from mixnet_tf.config import squeeze_channels
 from mixnet_tf.sublayers import (
@@ -19,6 +20,7 @@ from mixnet_tf.sublayers import (
     Shape,
     Tensor,
     activation_layer,
+    built,
     conv_initializer,
     needs_explicit_padding,
     pad_symmetric,
@@ -218,7 +220,7 @@ class ConvBatchNorm(Composite):
             name="conv",
             **CONV,
         )
-        self.bn = self.sublayer(keras.layers.BatchNormalization, momentum=0.9, epsilon=1e-5, name="bn")
+        self.bn = self.sublayer(BatchNormalization, momentum=0.9, epsilon=1e-5, name="bn")
         self.act = activation_layer("relu", name="act", dtype=self.dtype_policy)
 
     def build(self, input_shape: Shape) -> None:
@@ -328,14 +330,10 @@ class MixDepthBlock(Composite):
             self.dropout.build(output_shape)
 
     def _batch_norm(self, name: str, shape: Shape) -> keras.layers.Layer:
-        layer = self.sublayer(keras.layers.BatchNormalization, momentum=0.99, epsilon=1e-3, name=name)
-        layer.build(shape)
-        return layer
+        return built(self.sublayer(BatchNormalization, momentum=0.99, epsilon=1e-3, name=name), shape)
 
     def _activation(self, name: str, shape: Shape) -> keras.layers.Layer:
-        layer = activation_layer(self.act_type, name=name, dtype=self.dtype_policy)
-        layer.build(shape)
-        return layer
+        return built(activation_layer(self.act_type, name=name, dtype=self.dtype_policy), shape)
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         x = inputs
