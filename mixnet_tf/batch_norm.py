@@ -17,8 +17,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
     Example:
         >>> layer = BatchNormalization(momentum=0.5)
         >>> maps = layer(keras.ops.reshape(keras.ops.arange(8.0), (2, 2, 2, 1)), training=True)
-        >>> float(layer.moving_mean[0]), float(layer.moving_variance[0])  # halfway from 0 and 1 to 3.5 and 5.25
-        (1.75, 3.125)
+        >>> [round(float(value[0]), 3) for value in layer.non_trainable_variables]  # halfway from 0 and 1 to 3.5 and 5.25
+        [1.75, 3.125]
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:

@@ -87,7 +87,7 @@ def built(layer: keras.layers.Layer, shape: Shape) -> keras.layers.Layer:
     """Return a layer with its weights made for inputs of a shape.
 
     >>> built(keras.layers.Dense(2), (None, 4, 4, 3)).kernel.shape
-    (3, 2)
+    TensorShape([3, 2])
     """
     layer.build(shape)
     return layer
