@@ -240,7 +240,8 @@ def _datasets(
     validation = evaluation_dataset(data, "val", image_size=size, batch_size=training.batch_size)
     classes = len(data.class_names)
     batches, validation = (
-        dataset.map(lambda x, y: (x, keras.ops.one_hot(y, classes))) for dataset in (batches, validation)
+        dataset.map(lambda x, y: (x, y if len(y.shape) == 2 else tf.one_hot(y, classes)))  # shares where mixed
+        for dataset in (batches, validation)
     )
     return batches, validation
 
