@@ -17,7 +17,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     Example:
         >>> layer = BatchNormalization(momentum=0.5)
         >>> maps = layer(keras.ops.reshape(keras.ops.arange(8.0), (2, 2, 2, 1)), training=True)
-        >>> [round(float(value[0]), 3) for value in layer.non_trainable_variables]  # halfway from 0 and 1 to 3.5 and 5.25
+        >>> [round(float(value[0]), 3) for value in layer.non_trainable_variables]  # from 0 and 1 to 3.5 and 5.25
         [1.75, 3.125]
     """
 

@@ -222,6 +222,7 @@ def _block(parts: Mapping[str, Any], name: str, source: Tensor) -> Composite:
         act_type=_act_type(parts["depthwise_act"]),
         se_reduction_ratio=channels / (parts["se_reduce"].filters + 0.5) if "se_reduce" in parts else None,
         dropout_rate=parts["dropout"].rate if "dropout" in parts else 0.0,
+        drop_path=parts["drop_path"].rate if "drop_path" in parts else 0.0,
         padding=_padding(depthwise[0]),
         name=name,
     )

@@ -26,6 +26,7 @@ class TrainingConfig:
         warmup_epochs: how long the learning rate rises.
         ema_epochs: the moving average of the weights looks back about so many epochs. It begins in the last quarter of
             the steps (``AveragingAdamW``).
+        drop_path: see ``create_model``.
         seed: of initialisation, order and augmentation.
 
     Raises:
@@ -56,6 +57,9 @@ class TrainingConfig:
     warmup_epochs: float = dataclasses.field(default=3, metadata={"low": 0, "help": "epochs of linear warm-up"})
     ema_epochs: float = dataclasses.field(
         default=2, metadata={"low": 0, "help": "epochs that the moving average of the weights looks back"}
+    )
+    drop_path: float = dataclasses.field(
+        default=0.0, metadata={"low": 0, "high": 0.99, "help": "share of residual branches left out in the last block"}
     )
     seed: int = dataclasses.field(
         default=0, metadata={"low": 0, "high": 2**32 - 1, "help": "of initialisation, order and augmentation"}

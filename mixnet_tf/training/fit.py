@@ -142,7 +142,8 @@ def train(
         classes, loss = len(data.class_names), config.losses[0]
         datasets = functools.partial(_datasets, data, size, training, augmentation)
         with _how_to_go_on(output):
-            model = _fresh_model(config, classes, size, padding, None if resume else weights)
+            shaping = {"input_shape": (*size, 3), "padding": padding, "drop_path": training.drop_path}
+            model = _fresh_model(config, classes, None if resume else weights, **shaping)
             prepare = functools.partial(_prepare, model, loss, training, steps)
             reached = restore(model, output, phases, steps, prepare) if resume else 0
             if not resume:
@@ -181,10 +182,8 @@ def _how_to_go_on(output: Path) -> Iterator[None]:
 
 
 @step("build the network")
-def _fresh_model(
-    config: ModelConfig, classes: int, size: tuple[int, int], padding: str, weights: str | Path | None
-) -> keras.Model:
-    model = create_model(config, classes=classes, input_shape=(*size, 3), classifier_activation=None, padding=padding)
+def _fresh_model(config: ModelConfig, classes: int, weights: str | Path | None, **shaping: Any) -> keras.Model:
+    model = create_model(config, classes=classes, classifier_activation=None, **shaping)
     if weights is not None:
         load_weights(model, weights, head="fresh")
     return model
