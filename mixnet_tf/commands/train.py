@@ -58,10 +58,12 @@ def _add_fields(parser: argparse.ArgumentParser) -> None:
         for field in dataclasses.fields(cls):
             flags = (f"--{field.name.replace('_', '-')}", *_ALIASES.get(field.name, ()))
             help_text = field.metadata["help"]
-            default = f"{field.default:g}" if cls is TrainingConfig else "what suits the data"
-            help_text += f" (default: {default})"
+            default = field.default if field.type is str else f"{field.default:g}"
+            help_text += f" (default: {default if cls is TrainingConfig else 'what suits the data'})"
             if field.type is bool:
                 parser.add_argument(*flags, action=argparse.BooleanOptionalAction, help=help_text)
+            elif field.type is str:
+                parser.add_argument(*flags, choices=field.metadata["allowed"], help=help_text)
             else:
                 parser.add_argument(*flags, type=_type_of(field), metavar="N", help=help_text)
 

@@ -10,7 +10,7 @@ import keras
 
 from mixnet_tf.errors import MixNetError
 from mixnet_tf.files import whole_file
-from mixnet_tf.optimizer import AveragingAdamW
+from mixnet_tf.optimizer import Averaging, averaging
 from mixnet_tf.progress.steps import bar, line, step
 from mixnet_tf.saving import save_model
 
@@ -91,7 +91,7 @@ class BestModel(keras.callbacks.Callback):
 class RawAccuracy(keras.callbacks.Callback):
     """Adds ``val_accuracy_raw`` to the logs: the top-1 without the average. Stands before those that write the logs.
 
-    Until AveragingAdamW begins its average, that is the top-1 which the epoch's validation gave.
+    Until the optimizer begins its average, that is the top-1 which the epoch's validation gave.
     """
 
     def __init__(self, validation: Any):
@@ -100,8 +100,8 @@ class RawAccuracy(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Validate the weights as the last step left them."""
-        optimizer = self.model.optimizer
-        if isinstance(optimizer, AveragingAdamW) and not optimizer.averages:
+        optimizer = averaging(self.model.optimizer)
+        if isinstance(optimizer, Averaging) and not optimizer.averages:
             logs["val_accuracy_raw"] = logs["val_accuracy"]
             return
         logs["val_accuracy_raw"] = self.model.evaluate(self.validation, verbose=0, return_dict=True)["accuracy"]

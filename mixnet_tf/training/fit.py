@@ -21,13 +21,13 @@ from mixnet_tf.data.sources import Source, as_data
 from mixnet_tf.errors import MixNetError, WriteError
 from mixnet_tf.files import whole_file
 from mixnet_tf.model import ConfigSource, create_model
-from mixnet_tf.optimizer import AveragingAdamW
 from mixnet_tf.progress.steps import step
 from mixnet_tf.saving import load_model, save_model
 from mixnet_tf.sublayers import Composite
 from mixnet_tf.training.callbacks import BestModel, DropoutSeeds, LastModel, Progress, RawAccuracy, StopOnNaN
 from mixnet_tf.training.config import TrainingConfig
 from mixnet_tf.training.freezing import unfreeze as unfreeze_from
+from mixnet_tf.training.optimization import make_optimizer
 from mixnet_tf.training.phases import Phase, plan_phases
 from mixnet_tf.training.range_penalty import penalize_ranges
 from mixnet_tf.training.resume import restore
@@ -49,8 +49,6 @@ from mixnet_tf.weights.loading import load_weights
 _BATCH_NORM_MOMENTUM = 0.9
 """In place of the blocks' 0.99: after the first hundred steps, a third of their statistics would still be the initial 0
 and 1, and no validation would tell anything."""
-
-_AVERAGE_FROM = 0.75  # of the steps, as in stochastic weight averaging
 
 _CONTINUE = "mend that and continue with --resume"
 _TENSORFLOW = (
@@ -198,25 +196,8 @@ def _prepare(model: keras.Model, loss: LossConfig, training: TrainingConfig, ste
             norm.momentum = _BATCH_NORM_MOMENTUM
     if training.range_penalty:
         penalize_ranges(model, training.range_penalty)
-    count = len(phase.epochs) * steps
-    warmup = round(min(training.warmup_epochs, len(phase.epochs) / 2) * steps)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0 if warmup else phase.learning_rate,
-        decay_steps=max(1, count - warmup),
-        warmup_target=phase.learning_rate if warmup else None,
-        warmup_steps=warmup,
-    )
-    optimizer = AveragingAdamW(
-        schedule,
-        average_from=int(_AVERAGE_FROM * count),
-        weight_decay=training.weight_decay,
-        use_ema=True,
-        ema_momentum=max(0.0, 1 - 1 / max(1.0, training.ema_epochs * steps)),
-        name=phase.name,
-    )
-    optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "alpha"])
     model.compile(
-        optimizer,
+        make_optimizer(training, steps, phase),
         keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=loss.label_smoothing),
         metrics=["accuracy"],
         jit_compile=False,  # XLA's depthwise gradients are ten times slower on a CPU
