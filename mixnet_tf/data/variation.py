@@ -1,11 +1,13 @@
-"""What varies a training image once it has its size: random erasing (Zhong et al. 2017, arXiv:1708.04896)."""
+"""What varies a training image once it has its size: RandAugment, and random erasing (arXiv:1708.04896)."""
 
 import math
 
 import numpy as np
+from PIL import Image
 
 from mixnet_tf.data.augmentation import Augmentation
 from mixnet_tf.data.pixels import IMAGENET_MEAN, IMAGENET_STD
+from mixnet_tf.data.rand_augment import rand_augmented
 
 _AREA, _RATIO, _TRIES = (0.02, 1 / 3), math.log(10 / 3), 10
 """timm's: share of the image's area; logarithm of height to width, either way; boxes that are tried, until one fits."""
@@ -16,6 +18,9 @@ _MEAN, _STD = 255 * np.array(IMAGENET_MEAN), 255 * np.array(IMAGENET_STD)  # of 
 def varied(pixels: np.ndarray, augmentation: Augmentation, seed: int) -> np.ndarray:
     """Return uint8 pixels (height, width, 3), varied as the augmentation says; every choice follows from `seed`."""
     random = np.random.default_rng([seed, 0])
+    if augmentation.rand_level:
+        image = Image.fromarray(pixels)
+        pixels = np.asarray(rand_augmented(image, augmentation.rand_level, augmentation.rand_deviation, random))
     return erased(pixels, random) if augmentation.erase and random.random() < augmentation.erase else pixels
 
 

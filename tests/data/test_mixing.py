@@ -41,9 +41,9 @@ def test_labels_have_the_shares_of_the_pixels(name):
     assert kinds >= ({"mixup", "cutmix"} if name == "both" else {name})
 
 
-@pytest.mark.parametrize("name", [*MIXED, "erase"])
+@pytest.mark.parametrize("name", [*MIXED, "erase", "rand_level"])
 def test_an_epoch_is_the_same_in_every_build_and_after_resuming(name):
-    changes = MIXED.get(name, {"erase": 0.5})
+    changes = MIXED.get(name, {name: 0.5})
     data = flat_data(12)
     both = mixed_batches(data, changes, epochs=3)
     assert_same(both, mixed_batches(flat_data(12), changes, epochs=3))
