@@ -108,10 +108,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     with open_run(args.output, resume=args.resume, overwrite=args.overwrite):
         arguments = training_arguments(args, data)
         load_tensorflow()
-        from mixnet_tf.training.fit import check_class_weights, train
+        from mixnet_tf.training.fit import class_weights, train
         from mixnet_tf.training.phases import plan_phases
 
-        check_class_weights(config, data)
+        class_weights(config, data, arguments["training"])
         parts = {"weights": args.weights, "freeze_backbone": args.freeze_backbone, "unfreeze": args.unfreeze}
         plan_phases(config, arguments["training"], **parts)  # its errors, before any image is read
         data = data.checked(*SPLITS)

@@ -13,6 +13,7 @@ from mixnet_tf.files import whole_file
 from mixnet_tf.optimizer import Averaging, averaging
 from mixnet_tf.progress.steps import bar, line, step
 from mixnet_tf.saving import save_model
+from mixnet_tf.training.run_folder import best_epoch
 
 
 class Progress(keras.callbacks.Callback):
@@ -105,6 +106,22 @@ class RawAccuracy(keras.callbacks.Callback):
             logs["val_accuracy_raw"] = logs["val_accuracy"]
             return
         logs["val_accuracy_raw"] = self.model.evaluate(self.validation, verbose=0, return_dict=True)["accuracy"]
+
+
+class Patience(keras.callbacks.Callback):
+    """Ends a run that gets no better. Stands after the one that writes the history, which it goes by."""
+
+    def __init__(self, output: Path, patience: int, first: int):
+        super().__init__()
+        self.output, self.patience, self.first = output, patience, first
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Let this epoch be the last where no more patience is left."""
+        self.model.stop_training = self.ends(epoch)
+
+    def ends(self, epoch: int) -> bool:
+        """Say whether the run ends with an epoch: of those since `first`, the last `patience` were no better."""
+        return bool(self.patience) and epoch - max(best_epoch(self.output)[0], self.first - 1) >= self.patience
 
 
 class LastModel(keras.callbacks.Callback):

@@ -35,6 +35,11 @@ class TrainingConfig:
         base_batch: the batch that `learning_rate` is meant for: of another size, it grows in proportion. 0: never.
         clip_norm: longest gradient of all weights together; a longer one is shortened. 0: never.
         accumulate: batches whose gradients make one step of the optimizer.
+        precision: of what the layers compute. The weights stay float32, and so does the model that the run ends with.
+            With float16, the loss is scaled (``keras.optimizers.LossScaleOptimizer``).
+        patience: the run ends after so many epochs that are no better than the best; with `freeze_epochs`, only those
+            after them count. It may end before the weights are averaged. 0: it never ends early.
+        balance: weight the classes by images / (classes * images of the class), in the loss of training.
         seed: of initialisation, order and augmentation.
 
     Raises:
@@ -87,6 +92,20 @@ class TrainingConfig:
     )
     accumulate: int = dataclasses.field(
         default=1, metadata={"low": 1, "high": 10_000, "help": "batches whose gradients make one step"}
+    )
+    precision: str = dataclasses.field(
+        default="float32",
+        metadata={
+            "allowed": ("float32", "bfloat16", "float16"),
+            "help": "of what the layers compute; weights stay float32",
+        },
+    )
+    patience: int = dataclasses.field(
+        default=0,
+        metadata={"low": 0, "high": 1_000_000, "help": "epochs without a better validation to end after; 0: none"},
+    )
+    balance: bool = dataclasses.field(
+        default=False, metadata={"help": "weight the classes so that all count the same, however many images they have"}
     )
     drop_path: float = dataclasses.field(
         default=0.0, metadata={"low": 0, "high": 0.99, "help": "share of residual branches left out in the last block"}

@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from mixnet_tf.optimizer import Averaging, AveragingAdamW, AveragingRMSprop, AveragingSGD, StepDecay
+from mixnet_tf.optimizer import Averaging, AveragingAdamW, AveragingRMSprop, AveragingSGD, LossScale, StepDecay
 from mixnet_tf.training.config import TrainingConfig
 from mixnet_tf.training.phases import Phase
 
@@ -19,8 +19,8 @@ _OPTIMIZERS: Mapping[str, tuple[Callable[..., Averaging], Mapping[str, Any]]] = 
 """By the name in a TrainingConfig, what takes the steps, and its arguments: those of timm's MixNets for RMSprop."""
 
 
-def make_optimizer(training: TrainingConfig, steps: int, phase: Phase) -> Averaging:
-    """Return the optimizer of a phase; it knows nothing yet.
+def make_optimizer(training: TrainingConfig, steps: int, phase: Phase) -> Any:
+    """Return the optimizer of a phase, with a loss scale around it for float16; it knows nothing yet.
 
     Args:
         training: of the run.
@@ -46,7 +46,7 @@ def make_optimizer(training: TrainingConfig, steps: int, phase: Phase) -> Averag
         **arguments,
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "alpha"])
-    return optimizer
+    return LossScale(optimizer, name=phase.name) if training.precision == "float16" else optimizer
 
 
 def _cosine(training: TrainingConfig, steps: int, peak: float, count: int, warmup: int) -> Any:
