@@ -18,6 +18,7 @@ from mixnet_tf.commands.arguments import (
 from mixnet_tf.commands.output import load_tensorflow, say, show_skipped
 from mixnet_tf.data.augmentation import Augmentation
 from mixnet_tf.data.choices import IMAGE_SIZE, SPLITS
+from mixnet_tf.errors import ConfigError
 from mixnet_tf.training.config import TrainingConfig
 
 if TYPE_CHECKING:  # data needs numpy, which --help does without
@@ -36,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data(parser)
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="the run's folder")
     add_image_size(parser, f"the data's, else {IMAGE_SIZE}")
+    help_text = "a .yaml file, small_data or imagenet: what the flags below say where they are not given"
+    nothing: dict[str, dict] = {"training": {}, "augmentation": {}}
+    parser.add_argument("--training-config", type=_training_file, default=nothing, metavar="FILE", help=help_text)
     _add_fields(parser)
     parser.add_argument("--weights", metavar="FILE", help="start from these weights")
     add_padding(parser)
@@ -50,6 +54,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _block(text: str) -> str | int:
     """Return the name of a block, or a number of blocks."""
     return int(text) if text.isdecimal() and text.isascii() and len(text) < 10 else text
+
+
+def _training_file(text: str) -> dict[str, dict[str, Any]]:
+    """Read a file that says how to train, before anything else is read."""
+    from mixnet_tf.training.files import read_training
+
+    try:
+        return read_training(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _add_fields(parser: argparse.ArgumentParser) -> None:
@@ -85,12 +99,13 @@ def training_arguments(args: argparse.Namespace, data: "ImageData") -> dict[str,
     from mixnet_tf.progress.steps import line
     from mixnet_tf.training.run_folder import holds_run
 
+    said = args.training_config
     if args.resume and not holds_run(args.output):
         line(f"{args.output}: holds no run to resume; starting one")
     return {
         "image_size": args.image_size,
-        "training": TrainingConfig(**_given(TrainingConfig, args)),
-        "augmentation": dataclasses.replace(data.augmentation, **_given(Augmentation, args)),
+        "training": TrainingConfig(**said["training"] | _given(TrainingConfig, args)),
+        "augmentation": dataclasses.replace(data.augmentation, **said["augmentation"] | _given(Augmentation, args)),
         "weights": args.weights,
         "freeze_backbone": args.freeze_backbone,
         "unfreeze": args.unfreeze,
