@@ -62,6 +62,7 @@ def run_pipeline(
     graph: str = "deploy",
     resume: bool = False,
     overwrite: bool = False,
+    profile: int = 0,
 ) -> Report:
     """Train, convert with every recipe, evaluate on the test split, time, and write the report.
 
@@ -82,6 +83,7 @@ def run_pipeline(
         graph: ``"deploy"`` or ``"plain"``, see ``export``.
         resume: continue the run in `output`.
         overwrite: start anew where `output` holds files.
+        profile: batches to profile, see ``train``.
 
     Raises:
         MixNetError: from any step; the steps before it have left whole files.
@@ -111,6 +113,7 @@ def run_pipeline(
             unfreeze=unfreeze,
             resume=resume,
             overwrite=overwrite,
+            profile=profile,
         )
         exported, blocks = _export_all(model, data, output, graph)
         measured = _measure(output / MODEL, [Path(file.path) for file in exported], data)

@@ -46,6 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--freeze-backbone", action="store_true", help="train the head only")
     help_text = "train from this block on, such as stage4, or so many blocks at the end; batch norm stays as it is"
     parser.add_argument("--unfreeze", type=_block, metavar="BLOCK", help=help_text)
+    help_text = "profile N batches for TensorBoard, in DIR/logs"
+    parser.add_argument("--profile", type=integer_from(0, 10_000), default=0, metavar="N", help=help_text)
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--resume", action="store_true", help="continue the run in DIR")
     group.add_argument("--overwrite", action="store_true", help="start anew where DIR holds a run")
@@ -112,6 +114,7 @@ def training_arguments(args: argparse.Namespace, data: "ImageData") -> dict[str,
         "padding": args.padding,
         "resume": args.resume,
         "overwrite": args.overwrite,
+        "profile": args.profile,
     }
 
 

@@ -13,14 +13,16 @@ from mixnet_tf.files import whole_file
 from mixnet_tf.optimizer import Averaging, averaging
 from mixnet_tf.progress.steps import bar, line, step
 from mixnet_tf.saving import save_model
+from mixnet_tf.training.meter import Meter
 from mixnet_tf.training.run_folder import best_epoch
 
 
 class Progress(keras.callbacks.Callback):
     """Shows what an epoch does: its batches, its validation, its files; a line of its results stays."""
 
-    def __init__(self) -> None:
+    def __init__(self, meter: Meter) -> None:
         super().__init__()
+        self.meter = meter
         self._shown = contextlib.ExitStack()
         self._epoch, self._start = "", 0.0
         self._bar: Any = None
@@ -42,7 +44,8 @@ class Progress(keras.callbacks.Callback):
         """Count the batches."""
         if batch == 0:
             self._bar = self._show(bar(self._epoch, self.params["steps"], "batch"))
-        self._bar.set_postfix(loss=f"{logs['loss']:.3f}", refresh=False)
+        speed = {"images/s": f"{self.meter.images_per_second:.0f}", "waiting": f"{self.meter.waited:.0%}"}
+        self._bar.set_postfix(loss=f"{logs['loss']:.3f}", **speed if batch else {}, refresh=False)
         self._bar.update()
 
     def on_test_begin(self, logs: Any = None) -> None:
@@ -55,8 +58,12 @@ class Progress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Say how the epoch went."""
-        seconds = round(time.monotonic() - self._start)
-        line(f"{self._epoch}: loss {logs['loss']:.4f}, top-1 on val {logs['val_accuracy']:.2%}, {seconds} s")
+        seconds, left = round(time.monotonic() - self._start), self.params["epochs"] - epoch - 1
+        results = f"loss {logs['loss']:.4f}, top-1 on val {logs['val_accuracy']:.2%}, {seconds} s"
+        meter, rate = self.meter, float(averaging(self.model.optimizer).learning_rate)
+        speed = f"{meter.images_per_second:.0f} images/s, {meter.waited:.0%} of the time waiting for them"
+        about = f", about {math.ceil(left * seconds / 60)} min left" if left else ""
+        line(f"{self._epoch}: {results}, learning rate {rate:.2g}, {speed}{about}")
 
 
 class DropoutSeeds(keras.callbacks.Callback):

@@ -28,6 +28,7 @@ from mixnet_tf.sublayers import Composite
 from mixnet_tf.training.callbacks import BestModel, DropoutSeeds, LastModel, Patience, Progress, RawAccuracy, StopOnNaN
 from mixnet_tf.training.config import TrainingConfig
 from mixnet_tf.training.freezing import unfreeze as unfreeze_from
+from mixnet_tf.training.meter import Meter
 from mixnet_tf.training.optimization import make_optimizer
 from mixnet_tf.training.phases import Phase, plan_phases
 from mixnet_tf.training.range_penalty import penalize_ranges
@@ -73,6 +74,7 @@ def train(
     unfreeze: str | int | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    profile: int = 0,
 ) -> keras.Model:
     """Train a classifier of `config` on `data` and return it (also saved as ``output/model.keras``).
 
@@ -98,6 +100,7 @@ def train(
             tenth of the learning rate. Needs weights.
         resume: continue the run in `output`; arguments and images must be those of the first start.
         overwrite: start anew where `output` already holds files; those of a run are deleted.
+        profile: as many batches, from the second on, are profiled for TensorBoard, in ``output/logs``.
 
     Returns:
         A model of images (batch, height, width, 3), pixels from 0 to 255.
@@ -153,7 +156,7 @@ def train(
             for phase, epochs in _left(phases, reached, patience):
                 if epochs == phase.epochs:
                     prepare(phase)
-                best = _fit(model, datasets(epochs.start), output, epochs, steps, best, patience)
+                best = _fit(model, datasets(epochs.start), output, epochs, steps, best, patience, profile)
             return _finish(output, data, size, training.batch_size)
 
 
@@ -271,6 +274,7 @@ def _fit(
     steps: int,
     best: float,
     patience: Patience,
+    profile: int = 0,
 ) -> float:
     """Train for `epochs` of `steps` batches each; `best` is the top-1 that a validation must reach to be saved.
 
@@ -278,15 +282,14 @@ def _fit(
         The top-1 that is the best now.
     """
     batches, validation = datasets
-    best_model = BestModel(output / BEST, best)
-    logs = [
-        keras.callbacks.CSVLogger(str(output / HISTORY), append=True),
-        keras.callbacks.TensorBoard(str(output / LOGS)),
-    ]
-    progress = Progress()
+    best_model, meter = BestModel(output / BEST, best), Meter(batches.element_spec[0].shape[0])
+    written = keras.callbacks.CSVLogger(str(output / HISTORY), append=True)
+    profiled = (2, profile + 1) if profile else 0  # not the first batch, which builds the graph
+    board = keras.callbacks.TensorBoard(str(output / LOGS), profile_batch=profiled)
+    progress = Progress(meter)
     try:
         model.fit(
-            batches,
+            meter.watched(batches),
             validation_data=validation,
             steps_per_epoch=steps,
             initial_epoch=epochs.start,
@@ -299,14 +302,14 @@ def _fit(
                 best_model,
                 keras.callbacks.SwapEMAWeights(),
                 RawAccuracy(validation),
-                *logs,
+                *(written, meter, board),  # the history has what a resumed run must have, too
                 StopOnNaN(),
                 LastModel(output / LAST),
                 patience,
             ],
         )
     except BaseException:  # Ctrl-C included: Keras does not tell the callbacks, whose files would stay open
-        for callback in logs:
+        for callback in (written, board):
             with contextlib.suppress(Exception):  # the first error is the one to report
                 callback.on_train_end()
         raise

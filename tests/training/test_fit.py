@@ -243,6 +243,15 @@ def test_a_range_penalty_is_in_the_loss_and_not_in_the_model(config, data, one_e
     assert not model.losses
 
 
+def test_batches_are_profiled_and_the_speed_is_for_tensorboard(config, data, one_epoch, tmp_path, eagerly):
+    train(config, data, tmp_path / "run", training=one_epoch, profile=1)
+    assert list((tmp_path / "run" / "logs").rglob("plugins/profile/*/*.xplane.pb"))
+    (events,) = (tmp_path / "run" / "logs" / "train").glob("events.out.tfevents.*")
+    tags = {value.tag for event in tf.compat.v1.train.summary_iterator(str(events)) for value in event.summary.value}
+    assert {"epoch_images_per_second", "epoch_data_wait", "epoch_learning_rate"} <= tags
+    assert not {"images_per_second", "data_wait"} & history(tmp_path / "run")[0].keys()  # no two runs have the same
+
+
 def test_divergence_is_named_and_leaves_no_model(config, data, tmp_path, eagerly):
     training = TrainingConfig(epochs=2, batch_size=16, learning_rate=1e30, warmup_epochs=0)
     with pytest.raises(MixNetError, match=r"training diverged: the loss is nan at batch .*; lower the learning rate"):
