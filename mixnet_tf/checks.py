@@ -130,16 +130,16 @@ def one_of(name: str, value: object, allowed: Iterable[str]) -> str:
 
 
 def check_fields(settings: Any, prefix: str = "") -> None:
-    """Check the fields of a frozen dataclass, each an int, a float or a bool, and make their values plain Python ones.
+    """Check the fields of a frozen dataclass: ints, floats, bools or names; and make their values plain Python ones.
 
-    The metadata of a field holds its bounds: ``low``, and where there are any ``high`` and ``above``.
+    The metadata of a field holds its bounds, ``low``, ``high`` and ``above``, or the names that are ``allowed``.
 
     Raises:
         ArgumentError: names the field, after `prefix`.
     """
-    by_type: dict[Any, Callable[..., Any]] = {int: integer, float: number, bool: boolean}
+    by_type: dict[Any, Callable[..., Any]] = {int: integer, float: number, bool: boolean, str: one_of}
     for field in dataclasses.fields(settings):
-        bounds = {key: field.metadata[key] for key in ("low", "high", "above") if key in field.metadata}
+        bounds = {key: field.metadata[key] for key in ("low", "high", "above", "allowed") if key in field.metadata}
         value = by_type[field.type](f"{prefix}{field.name}", getattr(settings, field.name), **bounds)
         object.__setattr__(settings, field.name, value)
 

@@ -1,4 +1,4 @@
-"""The layers of MixNet: NHWC, built from ``keras.layers`` and ``keras.ops`` only, so they run on any Keras backend.
+"""The layers of MixNet: NHWC, built from ``keras.layers`` and ``keras.ops``, so they run on any Keras backend.
 
 Source of the architecture: MixConv (Tan & Le 2019, arXiv:1907.09595); of the details: NetsPresso Trainer's MixNet.
 """
@@ -10,6 +10,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from mixnet_tf.batch_norm import BatchNormalization
 from mixnet_tf.checks import one_of
 from mixnet_tf.config import squeeze_channels
 from mixnet_tf.sublayers import (
@@ -19,6 +20,7 @@ from mixnet_tf.sublayers import (
     Shape,
     Tensor,
     activation_layer,
+    built,
     conv_initializer,
     needs_explicit_padding,
     pad_symmetric,
@@ -208,17 +210,10 @@ class ConvBatchNorm(Composite):
         arguments = {"filters": filters, "kernel_size": kernel_size, "strides": strides, "padding": padding}
         super().__init__(arguments, **kwargs)
         self._explicit_padding = needs_explicit_padding(padding, strides)
-        self.conv = self.sublayer(
-            keras.layers.Conv2D,
-            filters,
-            kernel_size,
-            strides=strides,
-            padding="valid" if self._explicit_padding else "same",
-            kernel_initializer=conv_initializer(),
-            name="conv",
-            **CONV,
-        )
-        self.bn = self.sublayer(keras.layers.BatchNormalization, momentum=0.9, epsilon=1e-5, name="bn")
+        pads = {"strides": strides, "padding": "valid" if self._explicit_padding else "same"}
+        settings = CONV | pads | {"kernel_initializer": conv_initializer(), "name": "conv"}
+        self.conv = self.sublayer(keras.layers.Conv2D, filters, kernel_size, **settings)
+        self.bn = self.sublayer(BatchNormalization, momentum=0.9, epsilon=1e-5, name="bn")
         self.act = activation_layer("relu", name="act", dtype=self.dtype_policy)
 
     def build(self, input_shape: Shape) -> None:
@@ -252,6 +247,7 @@ class MixDepthBlock(Composite):
         act_type: activation after expansion and depthwise convolution, and inside SE.
         se_reduction_ratio: block input channels / SE bottleneck channels; None (or at most 1) for no SE.
         dropout_rate: channel dropout on the residual branch, in training, where there is a residual.
+        drop_path: share of the images whose residual branch is left out (stochastic depth), likewise.
         padding: ``"symmetric"`` or ``"same"``, see MixConv2D.
 
     Example:
@@ -261,11 +257,12 @@ class MixDepthBlock(Composite):
     """
 
     filters: int
-    expand_conv: Any = None  # these five where the block has them
+    expand_conv: Any = None  # these six where the block has them
     expand_bn: Any = None
     expand_act: Any = None
     se: Any = None
     dropout: Any = None
+    drop: Any = None
 
     def __init__(
         self,
@@ -279,6 +276,7 @@ class MixDepthBlock(Composite):
         act_type: str = "relu",
         se_reduction_ratio: float | None = None,
         dropout_rate: float = 0.0,
+        drop_path: float = 0.0,
         padding: str = "symmetric",
         **kwargs: Any,
     ) -> None:
@@ -292,6 +290,7 @@ class MixDepthBlock(Composite):
             "act_type": act_type,
             "se_reduction_ratio": se_reduction_ratio,
             "dropout_rate": dropout_rate,
+            "drop_path": drop_path,
             "padding": padding,
         }
         super().__init__(arguments, **kwargs)
@@ -301,41 +300,36 @@ class MixDepthBlock(Composite):
         hidden = in_channels * self.expansion_ratio
         wide, mixed = (*input_shape[:-1], hidden), (*output_shape[:-1], hidden)
         if self.expansion_ratio > 1:
-            self.expand_conv = self.sublayer(GroupedPointwiseConv2D, hidden, self.num_exp_groups, name="expand_conv")
-            self.expand_conv.build(input_shape)
+            self.expand_conv = self._part(
+                "expand_conv", input_shape, GroupedPointwiseConv2D, hidden, self.num_exp_groups
+            )
             self.expand_bn = self._batch_norm("expand_bn", wide)
             self.expand_act = self._activation("expand_act", wide)
-        self.depthwise_conv = self.sublayer(
-            MixConv2D, self.kernel_sizes, self.strides, self.padding, name="depthwise_conv"
+        self.depthwise_conv = self._part(
+            "depthwise_conv", wide, MixConv2D, self.kernel_sizes, self.strides, self.padding
         )
-        self.depthwise_conv.build(wide)
         self.depthwise_bn = self._batch_norm("depthwise_bn", mixed)
         self.depthwise_act = self._activation("depthwise_act", mixed)
         se_channels = squeeze_channels(in_channels, self.se_reduction_ratio)
         if se_channels:
-            self.se = self.sublayer(SqueezeExcite, se_channels, self.act_type, name="se")
-            self.se.build(mixed)
-        self.project_conv = self.sublayer(
-            GroupedPointwiseConv2D, self.filters, self.num_poi_groups, name="project_conv"
-        )
-        self.project_conv.build(mixed)
+            self.se = self._part("se", mixed, SqueezeExcite, se_channels, self.act_type)
+        self.project_conv = self._part("project_conv", mixed, GroupedPointwiseConv2D, self.filters, self.num_poi_groups)
         self.project_bn = self._batch_norm("project_bn", output_shape)
         self.has_residual = self.strides == 1 and in_channels == self.filters
         if self.has_residual and self.dropout_rate:
-            self.dropout = keras.layers.SpatialDropout2D(
-                self.dropout_rate, data_format="channels_last", dtype=self.dtype_policy, name="dropout"
-            )
-            self.dropout.build(output_shape)
+            channels = {"data_format": "channels_last", "dtype": self.dtype_policy, "name": "dropout"}
+            self.dropout = built(keras.layers.SpatialDropout2D(self.dropout_rate, **channels), output_shape)
+        if self.has_residual and self.drop_path:
+            self.drop = self._part("drop_path", output_shape, keras.layers.Dropout, self.drop_path, (None, 1, 1, 1))
+
+    def _part(self, name: str, shape: Shape, *layer: Any, **kwargs: Any) -> keras.layers.Layer:
+        return built(self.sublayer(*layer, name=name, **kwargs), shape)
 
     def _batch_norm(self, name: str, shape: Shape) -> keras.layers.Layer:
-        layer = self.sublayer(keras.layers.BatchNormalization, momentum=0.99, epsilon=1e-3, name=name)
-        layer.build(shape)
-        return layer
+        return self._part(name, shape, BatchNormalization, momentum=0.99, epsilon=1e-3)
 
     def _activation(self, name: str, shape: Shape) -> keras.layers.Layer:
-        layer = activation_layer(self.act_type, name=name, dtype=self.dtype_policy)
-        layer.build(shape)
-        return layer
+        return built(activation_layer(self.act_type, name=name, dtype=self.dtype_policy), shape)
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         x = inputs
@@ -345,6 +339,6 @@ class MixDepthBlock(Composite):
         if self.se is not None:
             x = self.se(x)
         x = self.project_bn(self.project_conv(x), training=training)
-        if self.dropout is not None:
-            x = self.dropout(x, training=training)
+        for dropping in (self.dropout, self.drop):
+            x = x if dropping is None else dropping(x, training=training)
         return inputs + x if self.has_residual else x

@@ -25,7 +25,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from mixnet_tf.checks import complaint, integer, one_of
+from mixnet_tf.checks import complaint, integer, number, one_of
 from mixnet_tf.config import LAST_CONV_FILTERS, HeadParams, ModelConfig, expand_blocks, load_config, scale_channels
 from mixnet_tf.data.choices import IMAGE_SIZE
 from mixnet_tf.data.pixels import IMAGENET_MEAN, IMAGENET_STD
@@ -41,12 +41,13 @@ InputShape = tuple[int | None, int | None, int]
 """(height, width, channels) in pixels, without the batch; None where any size goes."""
 
 
-def _stages(inputs: Tensor, config: ModelConfig, padding: str) -> Iterator[Tensor]:
+def _stages(inputs: Tensor, config: ModelConfig, padding: str, drop_path: float = 0.0) -> Iterator[Tensor]:
     """Yield the output of every stage; the last stage ends with the 1x1 convolution to 1536 channels."""
     backbone = config.architecture.backbone
     params = backbone.params
     stages = expand_blocks(backbone)
     x = ConvBatchNorm(scale_channels(params.stem_channels, params.wid_mul), 3, 2, padding, name="stem")(inputs)
+    rates = iter(np.linspace(0, drop_path, sum(map(len, stages)), endpoint=False).tolist())  # as in timm
     for s, blocks in enumerate(stages, start=1):
         for b, block in enumerate(blocks, start=1):
             x = MixDepthBlock(
@@ -59,6 +60,7 @@ def _stages(inputs: Tensor, config: ModelConfig, padding: str) -> Iterator[Tenso
                 act_type=block.act_type,
                 se_reduction_ratio=block.se_reduction_ratio,
                 dropout_rate=params.dropout_rate,
+                drop_path=next(rates),
                 padding=padding,
                 name=block_name(s, b),
             )(x)
@@ -93,6 +95,7 @@ def create_model(
     padding: str = "symmetric",
     input_tensor: Tensor | None = None,
     include_preprocessing: bool = True,
+    drop_path: float = 0.0,
     name: str | None = None,
 ) -> keras.Model:
     """Build a MixNet classifier, or its backbone, from a configuration.
@@ -110,6 +113,8 @@ def create_model(
         input_tensor: a Keras tensor to use as the input.
         include_preprocessing: the model takes pixels from 0 to 255 and normalizes them; False: it takes what
             ``preprocess_input`` makes of them.
+        drop_path: in training, the residual branch of the last block is left out for nearly so many images (stochastic
+            depth, arXiv:1603.09382), that of the first for none.
         name: name of the model; default: the name in the configuration.
 
     Returns:
@@ -131,7 +136,8 @@ def create_model(
     _check_activation(classifier_activation)
     inputs = _input(input_shape, input_tensor)
     x = _normalized(inputs) if include_preprocessing else inputs
-    *_, x = _stages(x, config, one_of("padding", padding, PADDINGS))
+    drop_path = number("drop_path", drop_path, 0, 0.99)
+    *_, x = _stages(x, config, one_of("padding", padding, PADDINGS), drop_path)
     if include_top:
         x = keras.layers.GlobalAveragePooling2D(data_format="channels_last", name="avg_pool")(x)
         dropout_rate = config.architecture.backbone.params.dropout_rate

@@ -1,4 +1,4 @@
-"""The optimizer of training: AdamW that averages the weights late, when that makes a better network at once."""
+"""The optimizers of training, which average the weights late, and the schedule of learning rates that Keras lacks."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,19 +7,19 @@ import keras
 from keras import ops
 
 
-@keras.saving.register_keras_serializable("mixnet_tf")
-class AveragingAdamW(keras.optimizers.AdamW):
-    """AdamW whose moving average of the weights begins at a step of its own; before, the average is the weights.
+class Averaging(keras.optimizers.Optimizer):
+    """An optimizer whose moving average of the weights begins at a step of its own; before, the average is the weights.
 
     While the learning rate is high, averaged weights do not go with batch norm's statistics, which are those of the
     weights themselves: a validation would tell nothing. Stochastic weight averaging starts late, too (Izmailov et al.
     2018, arXiv:1803.05407). The average begins as the plain mean of all steps from `average_from` on, and forgets older
-    ones as soon as it holds as many as `ema_momentum` looks back on.
+    ones as soon as it holds as many as `ema_momentum` looks back on. A step is a batch, also where several make one
+    update.
 
     Args:
         learning_rate: a number or a schedule.
         average_from: the step that the average begins with, counted from 0.
-        **kwargs: of ``keras.optimizers.AdamW``.
+        **kwargs: of Keras' optimizer.
 
     Example:
         >>> optimizer = AveragingAdamW(average_from=100, use_ema=True, ema_momentum=0.75)
@@ -38,7 +38,7 @@ class AveragingAdamW(keras.optimizers.AdamW):
     @property
     def averages(self) -> bool:
         """Whether the average differs from the weights by now."""
-        return float(self.momentum_at(self.iterations)) > 0
+        return float(self.momentum_at(self._iterations)) > 0
 
     def momentum_at(self, step: Any) -> Any:
         """Return the momentum of the average at a step, counted from 0."""
@@ -46,7 +46,73 @@ class AveragingAdamW(keras.optimizers.AdamW):
         return ops.minimum(count / (count + 1), self.ema_momentum)
 
     def _update_model_variables_moving_average(self, trainable_variables: Sequence[Any]) -> None:
-        momentum = self.momentum_at(self.iterations)
+        momentum = self.momentum_at(self._iterations)
         for variable, average in zip(trainable_variables, self._model_variables_moving_average, strict=True):
             share = ops.cast(momentum, variable.dtype)
             average.assign(share * average + (1 - share) * variable)
+
+
+@keras.saving.register_keras_serializable("mixnet_tf")
+class AveragingAdamW(Averaging, keras.optimizers.AdamW):
+    """AdamW with a late average."""
+
+
+@keras.saving.register_keras_serializable("mixnet_tf")
+class AveragingSGD(Averaging, keras.optimizers.SGD):
+    """Stochastic gradient descent with a late average."""
+
+
+@keras.saving.register_keras_serializable("mixnet_tf")
+class AveragingRMSprop(Averaging, keras.optimizers.RMSprop):
+    """RMSprop with a late average."""
+
+
+@keras.saving.register_keras_serializable("mixnet_tf")
+class LossScale(keras.optimizers.LossScaleOptimizer):
+    """Keras' loss scale for float16, which counts the steps that it leaves out, too: a resumed run goes by them."""
+
+    def apply(self, grads: Any, trainable_variables: Any = None) -> None:
+        """Make a step, unless a gradient is not finite."""
+        super().apply(grads, trainable_variables)
+        self._iterations.assign_add(1)
+
+
+def averaging(optimizer: Any) -> Any:
+    """Return the optimizer inside of a loss scale, or the optimizer itself.
+
+    >>> averaging(LossScale(AveragingSGD(0.1, average_from=3))).average_from
+    3
+    """
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+@keras.saving.register_keras_serializable("mixnet_tf")
+class StepDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """A learning rate that rises linearly, and is multiplied by a factor every so many steps, as timm's.
+
+    Args:
+        peak: the learning rate.
+        factor: what it is multiplied by,
+        every: after so many steps, counted from the first,
+        warmup: where so many steps have gone by in which it rises from zero.
+
+    Example:
+        >>> schedule = StepDecay(0.8, factor=0.5, every=10, warmup=4)
+        >>> [round(float(schedule(step)), 2) for step in (0, 2, 4, 9, 10, 20)]
+        [0.0, 0.4, 0.8, 0.8, 0.4, 0.2]
+    """
+
+    def __init__(self, peak: float, factor: float, every: float, warmup: int) -> None:
+        super().__init__()
+        self.arguments = {"peak": peak, "factor": factor, "every": every, "warmup": warmup}
+
+    def __call__(self, step: Any) -> Any:
+        """Return the learning rate of a step, counted from 0."""
+        peak, factor, every, warmup = self.arguments.values()
+        step = ops.cast(step, "float32")
+        decayed = peak * ops.power(factor, ops.floor(step / every))
+        return ops.where(step < warmup, peak * step / max(1, warmup), decayed)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments, with which ``from_config`` builds the schedule again."""
+        return self.arguments

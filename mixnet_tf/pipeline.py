@@ -32,7 +32,7 @@ from mixnet_tf.model import ConfigSource
 from mixnet_tf.progress.steps import step
 from mixnet_tf.quantization.types import Exported
 from mixnet_tf.training.config import TrainingConfig
-from mixnet_tf.training.fit import check_class_weights, train
+from mixnet_tf.training.fit import class_weights, train
 from mixnet_tf.training.phases import plan_phases
 from mixnet_tf.training.run_folder import BUNDLE, MODEL, best_epoch, open_run, read_curves
 
@@ -62,6 +62,7 @@ def run_pipeline(
     graph: str = "deploy",
     resume: bool = False,
     overwrite: bool = False,
+    profile: int = 0,
 ) -> Report:
     """Train, convert with every recipe, evaluate on the test split, time, and write the report.
 
@@ -82,6 +83,7 @@ def run_pipeline(
         graph: ``"deploy"`` or ``"plain"``, see ``export``.
         resume: continue the run in `output`.
         overwrite: start anew where `output` holds files.
+        profile: batches to profile, see ``train``.
 
     Raises:
         MixNetError: from any step; the steps before it have left whole files.
@@ -95,7 +97,7 @@ def run_pipeline(
     plan_phases(config, training, weights=weights, freeze_backbone=freeze_backbone, unfreeze=unfreeze)  # or its errors
     source, data = data, as_data(data)
     data_source = data_source or (str(source) if isinstance(source, str | Path) else data.name)
-    check_class_weights(config, data)
+    class_weights(config, data, training)  # or its errors
     with open_run(output, resume=resume, overwrite=overwrite):
         data = data.checked(*SPLITS)
         model = train(
@@ -111,6 +113,7 @@ def run_pipeline(
             unfreeze=unfreeze,
             resume=resume,
             overwrite=overwrite,
+            profile=profile,
         )
         exported, blocks = _export_all(model, data, output, graph)
         measured = _measure(output / MODEL, [Path(file.path) for file in exported], data)

@@ -202,14 +202,17 @@ def _count_values(node: yaml.Node, counts: dict[int, int]) -> int:
     return counts[id(node)]
 
 
+_IN_CHECKOUT = {"recipes": "tflite/recipes", "training_configs": "configs/training"}
+
+
 def _resource_folders(kind: str) -> list[Path]:
     """Folders that may hold the shipped `kind` files: beside this module (installed), then the checkout."""
     package = Path(__file__).resolve().parent
-    return [package / kind, package.parent / {"recipes": "tflite/recipes"}.get(kind, kind)]
+    return [package / kind, package.parent / _IN_CHECKOUT.get(kind, kind)]
 
 
 def shipped_files(kind: str) -> dict[str, Path]:
-    """Return the YAML files that come with the package by stem; `kind` is ``"configs"`` or ``"recipes"``."""
+    """Return the YAML files that ship, by stem; `kind` is ``"configs"``, ``"recipes"`` or ``"training_configs"``."""
     paths = {path.stem: path for folder in reversed(_resource_folders(kind)) for path in folder.glob("*.yaml")}
     return dict(sorted(paths.items()))
 

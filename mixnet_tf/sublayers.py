@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 import keras
 from keras import ops
 
+from mixnet_tf.batch_norm import BatchNormalization
 from mixnet_tf.checks import one_of
 
 Tensor: TypeAlias = keras.KerasTensor
@@ -82,6 +83,16 @@ def padded_shape(shape: Shape, size: int) -> Shape:
     return batch, height, width, channels
 
 
+def built(layer: keras.layers.Layer, shape: Shape) -> keras.layers.Layer:
+    """Return a layer with its weights made for inputs of a shape.
+
+    >>> built(keras.layers.Dense(2), (None, 4, 4, 3)).kernel.shape
+    TensorShape([3, 2])
+    """
+    layer.build(shape)
+    return layer
+
+
 class Composite(keras.layers.Layer):
     """A layer made of others: its arguments are attributes and its config; at stride s it gives ceil(size / s) pixels.
 
@@ -127,7 +138,7 @@ class Composite(keras.layers.Layer):
 
     def sublayer(self, layer_class: Callable[..., keras.layers.Layer], *args: Any, **kwargs: Any) -> keras.layers.Layer:
         """Return a new layer that has this one's dtype policy and trainability."""
-        frozen = self._frozen_batch_norm and layer_class is keras.layers.BatchNormalization
+        frozen = self._frozen_batch_norm and layer_class is BatchNormalization
         return layer_class(*args, dtype=self.dtype_policy, trainable=self.trainable and not frozen, **kwargs)
 
     def pointwise(self, filters: int, name: str, use_bias: bool = False) -> keras.layers.Layer:

@@ -10,20 +10,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "mixnet_tf"
 ROOMS = [
     *("errors", "files", "quiet", "progress", "environment", "download", "checks", "npz", "schema", "scaling"),
-    *("config", "counting", "metrics", "data", "sublayers", "layers", "optimizer", "weights", "model", "saving"),
-    *(
-        "training",
-        "deploy",
-        "guard",
-        "litert",
-        "quantization",
-        "float_graphs",
-        "evidence",
-        "costs",
-        "exporting",
-        "bundles",
-    ),
-    *("pipeline", "demo", "commands", "cli", "__main__"),
+    *("config", "counting", "metrics", "data", "batch_norm", "sublayers", "layers", "optimizer", "weights", "model"),
+    *("saving", "training", "deploy", "guard", "litert", "quantization", "float_graphs", "evidence", "costs"),
+    *("exporting", "bundles", "pipeline", "demo", "commands", "cli", "__main__"),
 ]
 FILES = sorted(PACKAGE.rglob("*.py"))
 

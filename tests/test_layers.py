@@ -240,6 +240,20 @@ def test_parts_follow_the_policy_and_the_freezing_of_their_layer(layer):
     assert not any(part.trainable for part in convolutions)
 
 
+def test_drop_path_leaves_whole_branches_out_and_scales_the_rest():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 3, 3, 4)).astype(np.float32)
+    block = layers.MixDepthBlock(4, [3], drop_path=0.25)
+    branch = np.asarray(block(x)) - x
+    for norm in block.batch_norms:
+        norm.trainable = False  # so that training changes nothing else
+    trained = np.asarray(block(x, training=True)) - x
+    dropped = ~trained.any(axis=(1, 2, 3))
+    assert 0.19 < dropped.mean() < 0.31 and branch.any(axis=(1, 2, 3)).all()
+    np.testing.assert_allclose(trained[~dropped], branch[~dropped] / 0.75, atol=1e-5)
+    assert layers.MixDepthBlock(4, [3], strides=2, drop_path=0.25)(x[:1], training=True).shape == (1, 2, 2, 4)
+
+
 @pytest.mark.parametrize(
     ("name", "block"),
     [

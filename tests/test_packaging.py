@@ -14,7 +14,11 @@ import pytest
 from mixnet_tf.schema import shipped_files
 
 ROOT = Path(__file__).resolve().parents[1]
-YAML_FOLDERS = {"configs": ROOT / "configs", "recipes": ROOT / "tflite" / "recipes"}
+YAML_FOLDERS = {
+    "configs": ROOT / "configs",
+    "training_configs": ROOT / "configs" / "training",
+    "recipes": ROOT / "tflite" / "recipes",
+}
 PAGE = ROOT / "tflite" / "web"
 
 

@@ -18,6 +18,7 @@ from mixnet_tf.commands.arguments import (
 from mixnet_tf.commands.output import load_tensorflow, say, show_skipped
 from mixnet_tf.data.augmentation import Augmentation
 from mixnet_tf.data.choices import IMAGE_SIZE, SPLITS
+from mixnet_tf.errors import ConfigError
 from mixnet_tf.training.config import TrainingConfig
 
 if TYPE_CHECKING:  # data needs numpy, which --help does without
@@ -36,12 +37,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data(parser)
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="the run's folder")
     add_image_size(parser, f"the data's, else {IMAGE_SIZE}")
+    help_text = "a .yaml file, small_data or imagenet: what the flags below say where they are not given"
+    nothing: dict[str, dict] = {"training": {}, "augmentation": {}}
+    parser.add_argument("--training-config", type=_training_file, default=nothing, metavar="FILE", help=help_text)
     _add_fields(parser)
     parser.add_argument("--weights", metavar="FILE", help="start from these weights")
     add_padding(parser)
     parser.add_argument("--freeze-backbone", action="store_true", help="train the head only")
     help_text = "train from this block on, such as stage4, or so many blocks at the end; batch norm stays as it is"
     parser.add_argument("--unfreeze", type=_block, metavar="BLOCK", help=help_text)
+    help_text = "profile N batches for TensorBoard, in DIR/logs"
+    parser.add_argument("--profile", type=integer_from(0, 10_000), default=0, metavar="N", help=help_text)
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--resume", action="store_true", help="continue the run in DIR")
     group.add_argument("--overwrite", action="store_true", help="start anew where DIR holds a run")
@@ -52,16 +58,28 @@ def _block(text: str) -> str | int:
     return int(text) if text.isdecimal() and text.isascii() and len(text) < 10 else text
 
 
+def _training_file(text: str) -> dict[str, dict[str, Any]]:
+    """Read a file that says how to train, before anything else is read."""
+    from mixnet_tf.training.files import read_training
+
+    try:
+        return read_training(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _add_fields(parser: argparse.ArgumentParser) -> None:
     """Add a flag for each field of TrainingConfig and of Augmentation; None where it is not given."""
     for cls in (TrainingConfig, Augmentation):
         for field in dataclasses.fields(cls):
             flags = (f"--{field.name.replace('_', '-')}", *_ALIASES.get(field.name, ()))
             help_text = field.metadata["help"]
-            default = f"{field.default:g}" if cls is TrainingConfig else "what suits the data"
-            help_text += f" (default: {default})"
+            default = field.default if field.type is str else f"{field.default:g}"
+            help_text += f" (default: {default if cls is TrainingConfig else 'what suits the data'})"
             if field.type is bool:
                 parser.add_argument(*flags, action=argparse.BooleanOptionalAction, help=help_text)
+            elif field.type is str:
+                parser.add_argument(*flags, choices=field.metadata["allowed"], help=help_text)
             else:
                 parser.add_argument(*flags, type=_type_of(field), metavar="N", help=help_text)
 
@@ -83,18 +101,20 @@ def training_arguments(args: argparse.Namespace, data: "ImageData") -> dict[str,
     from mixnet_tf.progress.steps import line
     from mixnet_tf.training.run_folder import holds_run
 
+    said = args.training_config
     if args.resume and not holds_run(args.output):
         line(f"{args.output}: holds no run to resume; starting one")
     return {
         "image_size": args.image_size,
-        "training": TrainingConfig(**_given(TrainingConfig, args)),
-        "augmentation": dataclasses.replace(data.augmentation, **_given(Augmentation, args)),
+        "training": TrainingConfig(**said["training"] | _given(TrainingConfig, args)),
+        "augmentation": dataclasses.replace(data.augmentation, **said["augmentation"] | _given(Augmentation, args)),
         "weights": args.weights,
         "freeze_backbone": args.freeze_backbone,
         "unfreeze": args.unfreeze,
         "padding": args.padding,
         "resume": args.resume,
         "overwrite": args.overwrite,
+        "profile": args.profile,
     }
 
 
@@ -106,10 +126,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     with open_run(args.output, resume=args.resume, overwrite=args.overwrite):
         arguments = training_arguments(args, data)
         load_tensorflow()
-        from mixnet_tf.training.fit import check_class_weights, train
+        from mixnet_tf.training.fit import class_weights, train
         from mixnet_tf.training.phases import plan_phases
 
-        check_class_weights(config, data)
+        class_weights(config, data, arguments["training"])
         parts = {"weights": args.weights, "freeze_backbone": args.freeze_backbone, "unfreeze": args.unfreeze}
         plan_phases(config, arguments["training"], **parts)  # its errors, before any image is read
         data = data.checked(*SPLITS)

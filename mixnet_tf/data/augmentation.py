@@ -14,6 +14,12 @@ class Augmentation:
             4/3 of the result's. A crop that would stick out is cut off at the image's edge.
         flip: mirror half of the images left to right.
         jitter: largest relative change of brightness, contrast and saturation.
+        rand_level: strength of RandAugment, from 0 (none) to 10; 9 is timm's for MixNet, without colour jitter.
+        rand_deviation: standard deviation of that strength.
+        erase: how many of the images lose a rectangle to noise (random erasing), as a fraction.
+        mixup: each image is blended with another of its batch, by a share from Beta(mixup, mixup); 0: none is.
+        cutmix: each image gets a rectangle of another; its area is a share from Beta(cutmix, cutmix). With both, half
+            of the batches are blended.
     """
 
     min_area: float = dataclasses.field(
@@ -23,6 +29,26 @@ class Augmentation:
     jitter: float = dataclasses.field(
         default=0.2, metadata={"low": 0, "high": 1, "help": "strength of the colour jitter"}
     )
+    rand_level: float = dataclasses.field(
+        default=0.0, metadata={"low": 0, "high": 10, "help": "strength of RandAugment; 0: none"}
+    )
+    rand_deviation: float = dataclasses.field(
+        default=0.5, metadata={"low": 0, "high": 10, "help": "standard deviation of that strength"}
+    )
+    erase: float = dataclasses.field(
+        default=0.0, metadata={"low": 0, "high": 1, "help": "part of the images that lose a rectangle to noise"}
+    )
+    mixup: float = dataclasses.field(
+        default=0.0, metadata={"low": 0, "high": 100, "help": "blend images in pairs, by Beta(N, N); 0: never"}
+    )
+    cutmix: float = dataclasses.field(
+        default=0.0, metadata={"low": 0, "high": 100, "help": "paste a part of another image, by Beta(N, N); 0: never"}
+    )
 
     def __post_init__(self) -> None:
         checks.check_fields(self, "augmentation.")
+
+    @property
+    def mixes(self) -> bool:
+        """Whether an image has more than one class."""
+        return bool(self.mixup or self.cutmix)

@@ -5,6 +5,7 @@ before, so a resumed run sees exactly what an uninterrupted one sees. Importing 
 """
 
 import contextlib
+import functools
 import math
 import os
 import re
@@ -21,7 +22,9 @@ from mixnet_tf import checks
 from mixnet_tf.data.augmentation import Augmentation
 from mixnet_tf.data.choices import SPLITS
 from mixnet_tf.data.dataset import ImageData, Split
+from mixnet_tf.data.mixing import mixed
 from mixnet_tf.data.pixels import DRAWS, evaluation_pixels, pixels_to_decode, training_pixels
+from mixnet_tf.data.variation import varied
 from mixnet_tf.errors import DataError
 
 
@@ -103,7 +106,8 @@ def training_dataset(
         augmentation: instead of the one that suits `data`.
 
     Returns:
-        tf.data.Dataset of (images, labels): uint8 pixels (batch, height, width, 3), int32 (batch,). It has
+        tf.data.Dataset of (images, labels): uint8 pixels (batch, height, width, 3); int32 (batch,), or where images are
+        mixed the float32 shares of their classes (batch, classes). It has
         ``steps_per_epoch(...) * (epochs - first_epoch)`` batches.
 
     Raises:
@@ -123,28 +127,38 @@ def training_dataset(
     batch_size = min(batch_size, len(split))
     labels, at_least = tf.constant(split.labels), pixels_to_decode(image_size, augmentation)
 
-    def plan_epoch(epoch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        random = np.random.default_rng([seed, int(epoch)])
-        order = random.permutation(len(split))
-        return order, random.random((len(split), DRAWS), np.float32)[order]
-
-    def read(index: np.ndarray, draws: np.ndarray) -> np.ndarray:
-        return training_pixels(split.open(int(index), at_least=at_least), (height, width), augmentation, draws)
+    def read(index: np.ndarray, draws: np.ndarray, image_seed: np.ndarray) -> np.ndarray:
+        image = split.open(int(index), at_least=at_least)
+        return varied(training_pixels(image, (height, width), augmentation, draws), augmentation, int(image_seed))
 
     def plan(epoch: Any) -> Any:
-        order, draws = tf.numpy_function(plan_epoch, [epoch], [tf.int64, tf.float32])
-        order, draws = tf.ensure_shape(order, [len(split)]), tf.ensure_shape(draws, [len(split), DRAWS])
-        return tf.data.Dataset.from_tensor_slices((order, draws)).take(steps * batch_size)
+        drawn = functools.partial(_plan_epoch, len(split), seed)
+        planned = tf.numpy_function(drawn, [epoch], [tf.int64, tf.float32, tf.int64])
+        shaped = map(tf.ensure_shape, planned, ([len(split)], [len(split), DRAWS], [len(split)]))
+        return tf.data.Dataset.from_tensor_slices(tuple(shaped)).take(steps * batch_size)
 
-    def load(index: Any, draws: Any) -> Any:
-        image = tf.ensure_shape(tf.numpy_function(read, [index, draws], tf.uint8), [height, width, 3])
-        return image, tf.gather(labels, index)
+    def load(index: Any, draws: Any, image_seed: Any) -> Any:
+        image = tf.ensure_shape(tf.numpy_function(read, [index, draws, image_seed], tf.uint8), [height, width, 3])
+        return image, tf.gather(labels, index), image_seed
+
+    def finish(images: Any, classes: Any, seeds: Any) -> Any:
+        shares = tf.one_hot(classes, len(data.class_names))
+        return mixed(images, shares, seeds[0], augmentation) if augmentation.mixes else (images, classes)
 
     dataset = tf.data.Dataset.range(first_epoch, epochs).flat_map(plan)
     dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     dataset = dataset.batch(batch_size, drop_remainder=True)
+    dataset = dataset.map(finish, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps * max(0, epochs - first_epoch)))
     return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def _plan_epoch(count: int, seed: int, epoch: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the order of an epoch's images, and of each its draws and a seed."""
+    random = np.random.default_rng([seed, int(epoch)])
+    order = random.permutation(count)
+    draws = random.random((count, DRAWS), np.float32)
+    return order, draws[order], random.integers(2**62, size=count)[order]
 
 
 def evaluation_batches(

@@ -12,13 +12,13 @@ import keras
 import numpy as np
 from keras.src.applications.convnext import LayerScale
 
+from mixnet_tf.batch_norm import builtin_class
 from mixnet_tf.deploy.chunks import FLOAT32
 from mixnet_tf.deploy.emitter import Emitter, Pads
 from mixnet_tf.deploy.kernels import same_padding
 from mixnet_tf.sublayers import Tensor
 
-_NOTHING = np.ones(1), np.zeros(1)
-"""The scale and the shift that change nothing."""
+_NOTHING = np.ones(1), np.zeros(1)  # the scale and the shift that change nothing
 
 
 # -- layers with a kernel -------------------------------------------------------------------------------------------
@@ -210,7 +210,7 @@ def scale_and_shift(layer: Any) -> tuple[np.ndarray, np.ndarray]:
     >>> [values.tolist() for values in scale_and_shift(keras.layers.Rescaling(1 / 4, offset=-1))]
     [0.25, -1.0]
     """
-    scale, shift = _SCALES[type(layer)](layer)
+    scale, shift = _SCALES[builtin_class(layer)](layer)
     return np.asarray(scale, np.float64), np.asarray(shift, np.float64)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from mixnet_tf.batch_norm import builtin_class
 from mixnet_tf.errors import DeployError
 from mixnet_tf.sublayers import Tensor
 
@@ -74,7 +75,7 @@ def check_builtin(layer: keras.layers.Layer, hint: str = "") -> None:
     Raises:
         DeployError: it is not one of Keras', or a Lambda.
     """
-    if not type(layer).__module__.startswith("keras.") or isinstance(layer, keras.layers.Lambda):
+    if not builtin_class(layer).__module__.startswith("keras.") or isinstance(layer, keras.layers.Lambda):
         raise DeployError(
             f"layer {layer.name!r} is a {type(layer).__name__}; expected MixNet's layers and Keras' built-in ones{hint}"
         )
@@ -92,7 +93,7 @@ def copied(layer: keras.layers.Layer, hint: str = "", **changes: object) -> Call
         DeployError: the layer holds something that Keras cannot copy.
     """
     try:
-        twin = type(layer).from_config(layer.get_config() | changes)
+        twin = builtin_class(layer).from_config(layer.get_config() | changes)
     except (TypeError, ValueError) as error:  # Keras', of a function that is not registered
         what = f"layer {layer.name!r} ({type(layer).__name__})"
         raise DeployError(f"{what} holds custom code; expected Keras' own functions{hint}") from error

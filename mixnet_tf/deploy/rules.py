@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from mixnet_tf.batch_norm import builtin_class
 from mixnet_tf.deploy import builtin
 from mixnet_tf.deploy.chunks import FLOAT32, fill, output_name, spread
 from mixnet_tf.deploy.emitter import Emitter, Pads
@@ -278,5 +279,5 @@ def rule_of(layer: Any, x: Any) -> Callable[..., Tensor] | None:
     """Return the function of (emitter, layer, input, name) that emits what a layer becomes; None where it may stay."""
     if type(layer) in RULES:
         return RULES[type(layer)]
-    rule, fits = builtin.RULES.get(type(layer), (None, None))
+    rule, fits = builtin.RULES.get(builtin_class(layer), (None, None))
     return rule if rule is not None and fits is not None and fits(layer, x) else None

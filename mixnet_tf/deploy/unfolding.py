@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+from mixnet_tf.batch_norm import builtin_class
 from mixnet_tf.config import ACTIVATIONS
 from mixnet_tf.deploy.graphs import IDLE, check_builtin, check_float, copied, functional, rewired
 from mixnet_tf.layers import BLOCK, ConvBatchNorm, MixDepthBlock
@@ -221,6 +222,7 @@ def _block(parts: Mapping[str, Any], name: str, source: Tensor) -> Composite:
         act_type=_act_type(parts["depthwise_act"]),
         se_reduction_ratio=channels / (parts["se_reduce"].filters + 0.5) if "se_reduce" in parts else None,
         dropout_rate=parts["dropout"].rate if "dropout" in parts else 0.0,
+        drop_path=parts["drop_path"].rate if "drop_path" in parts else 0.0,
         padding=_padding(depthwise[0]),
         name=name,
     )
@@ -243,4 +245,4 @@ def _meaning(step: tuple[Any, tuple[Any, ...]]) -> tuple[Any, ...]:
     operation, places = step
     config = operation.get_config()
     fields = {key: value for key, value in config.items() if key not in _FREE and not key.endswith(IDLE)}
-    return type(operation), json.dumps(fields, sort_keys=True, default=str), places  # a file makes tuples lists
+    return builtin_class(operation), json.dumps(fields, sort_keys=True, default=str), places  # files have lists only

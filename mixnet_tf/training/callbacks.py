@@ -10,16 +10,19 @@ import keras
 
 from mixnet_tf.errors import MixNetError
 from mixnet_tf.files import whole_file
-from mixnet_tf.optimizer import AveragingAdamW
+from mixnet_tf.optimizer import Averaging, averaging
 from mixnet_tf.progress.steps import bar, line, step
 from mixnet_tf.saving import save_model
+from mixnet_tf.training.meter import Meter
+from mixnet_tf.training.run_folder import best_epoch
 
 
 class Progress(keras.callbacks.Callback):
     """Shows what an epoch does: its batches, its validation, its files; a line of its results stays."""
 
-    def __init__(self) -> None:
+    def __init__(self, meter: Meter) -> None:
         super().__init__()
+        self.meter = meter
         self._shown = contextlib.ExitStack()
         self._epoch, self._start = "", 0.0
         self._bar: Any = None
@@ -41,7 +44,8 @@ class Progress(keras.callbacks.Callback):
         """Count the batches."""
         if batch == 0:
             self._bar = self._show(bar(self._epoch, self.params["steps"], "batch"))
-        self._bar.set_postfix(loss=f"{logs['loss']:.3f}", refresh=False)
+        speed = {"images/s": f"{self.meter.images_per_second:.0f}", "waiting": f"{self.meter.waited:.0%}"}
+        self._bar.set_postfix(loss=f"{logs['loss']:.3f}", **speed if batch else {}, refresh=False)
         self._bar.update()
 
     def on_test_begin(self, logs: Any = None) -> None:
@@ -54,8 +58,12 @@ class Progress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Say how the epoch went."""
-        seconds = round(time.monotonic() - self._start)
-        line(f"{self._epoch}: loss {logs['loss']:.4f}, top-1 on val {logs['val_accuracy']:.2%}, {seconds} s")
+        seconds, left = round(time.monotonic() - self._start), self.params["epochs"] - epoch - 1
+        results = f"loss {logs['loss']:.4f}, top-1 on val {logs['val_accuracy']:.2%}, {seconds} s"
+        meter, rate = self.meter, float(averaging(self.model.optimizer).learning_rate)
+        speed = f"{meter.images_per_second:.0f} images/s, {meter.waited:.0%} of the time waiting for them"
+        about = f", about {math.ceil(left * seconds / 60)} min left" if left else ""
+        line(f"{self._epoch}: {results}, learning rate {rate:.2g}, {speed}{about}")
 
 
 class DropoutSeeds(keras.callbacks.Callback):
@@ -91,7 +99,7 @@ class BestModel(keras.callbacks.Callback):
 class RawAccuracy(keras.callbacks.Callback):
     """Adds ``val_accuracy_raw`` to the logs: the top-1 without the average. Stands before those that write the logs.
 
-    Until AveragingAdamW begins its average, that is the top-1 which the epoch's validation gave.
+    Until the optimizer begins its average, that is the top-1 which the epoch's validation gave.
     """
 
     def __init__(self, validation: Any):
@@ -100,11 +108,27 @@ class RawAccuracy(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Validate the weights as the last step left them."""
-        optimizer = self.model.optimizer
-        if isinstance(optimizer, AveragingAdamW) and not optimizer.averages:
+        optimizer = averaging(self.model.optimizer)
+        if isinstance(optimizer, Averaging) and not optimizer.averages:
             logs["val_accuracy_raw"] = logs["val_accuracy"]
             return
         logs["val_accuracy_raw"] = self.model.evaluate(self.validation, verbose=0, return_dict=True)["accuracy"]
+
+
+class Patience(keras.callbacks.Callback):
+    """Ends a run that gets no better. Stands after the one that writes the history, which it goes by."""
+
+    def __init__(self, output: Path, patience: int, first: int):
+        super().__init__()
+        self.output, self.patience, self.first = output, patience, first
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Let this epoch be the last where no more patience is left."""
+        self.model.stop_training = self.ends(epoch)
+
+    def ends(self, epoch: int) -> bool:
+        """Say whether the run ends with an epoch: of those since `first`, the last `patience` were no better."""
+        return bool(self.patience) and epoch - max(best_epoch(self.output)[0], self.first - 1) >= self.patience
 
 
 class LastModel(keras.callbacks.Callback):

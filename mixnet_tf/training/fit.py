@@ -4,11 +4,12 @@ import contextlib
 import dataclasses
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from mixnet_tf import checks
@@ -21,13 +22,14 @@ from mixnet_tf.data.sources import Source, as_data
 from mixnet_tf.errors import MixNetError, WriteError
 from mixnet_tf.files import whole_file
 from mixnet_tf.model import ConfigSource, create_model
-from mixnet_tf.optimizer import AveragingAdamW
 from mixnet_tf.progress.steps import step
 from mixnet_tf.saving import load_model, save_model
 from mixnet_tf.sublayers import Composite
-from mixnet_tf.training.callbacks import BestModel, DropoutSeeds, LastModel, Progress, RawAccuracy, StopOnNaN
+from mixnet_tf.training.callbacks import BestModel, DropoutSeeds, LastModel, Patience, Progress, RawAccuracy, StopOnNaN
 from mixnet_tf.training.config import TrainingConfig
 from mixnet_tf.training.freezing import unfreeze as unfreeze_from
+from mixnet_tf.training.meter import Meter
+from mixnet_tf.training.optimization import make_optimizer
 from mixnet_tf.training.phases import Phase, plan_phases
 from mixnet_tf.training.range_penalty import penalize_ranges
 from mixnet_tf.training.resume import restore
@@ -49,8 +51,6 @@ from mixnet_tf.weights.loading import load_weights
 _BATCH_NORM_MOMENTUM = 0.9
 """In place of the blocks' 0.99: after the first hundred steps, a third of their statistics would still be the initial 0
 and 1, and no validation would tell anything."""
-
-_AVERAGE_FROM = 0.75  # of the steps, as in stochastic weight averaging
 
 _CONTINUE = "mend that and continue with --resume"
 _TENSORFLOW = (
@@ -74,6 +74,7 @@ def train(
     unfreeze: str | int | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    profile: int = 0,
 ) -> keras.Model:
     """Train a classifier of `config` on `data` and return it (also saved as ``output/model.keras``).
 
@@ -99,6 +100,7 @@ def train(
             tenth of the learning rate. Needs weights.
         resume: continue the run in `output`; arguments and images must be those of the first start.
         overwrite: start anew where `output` already holds files; those of a run are deleted.
+        profile: as many batches, from the second on, are profiled for TensorBoard, in ``output/logs``.
 
     Returns:
         A model of images (batch, height, width, 3), pixels from 0 to 255.
@@ -119,7 +121,7 @@ def train(
     size = checks.image_size((data.image_size or IMAGE_SIZE) if image_size is None else image_size)
     augmentation = augmentation or data.augmentation
     weights = weights or config.checkpoint.path
-    check_class_weights(config, data)
+    class_weights(config, data, training)  # its errors, before any image is read
     with open_run(output, resume=resume, overwrite=overwrite):
         data = data.checked(*SPLITS)
         request = {
@@ -140,27 +142,39 @@ def train(
         steps = steps_per_epoch(data, batch_size=training.batch_size)
         keras.utils.set_random_seed(training.seed)
         classes, loss = len(data.class_names), config.losses[0]
-        datasets = functools.partial(_datasets, data, size, training, augmentation)
+        weighted = class_weights(config, data, training)
+        datasets = functools.partial(_datasets, data, size, training, augmentation, weighted)
         with _how_to_go_on(output):
-            model = _fresh_model(config, classes, size, padding, None if resume else weights)
+            shaping = {"input_shape": (*size, 3), "padding": padding, "drop_path": training.drop_path}
+            model = _fresh_model(config, classes, None if resume else weights, training.precision, **shaping)
             prepare = functools.partial(_prepare, model, loss, training, steps)
             reached = restore(model, output, phases, steps, prepare) if resume else 0
             if not resume:
                 start_run(output, request)
             best = cut_history(output, reached)
-            for phase in phases:
-                if epochs := phase.epochs[max(0, reached - phase.epochs.start) :]:
-                    if epochs == phase.epochs:
-                        prepare(phase)
-                    best = _fit(model, loss, datasets(epochs.start), output, epochs, steps, best)
+            patience = Patience(output, training.patience, phases[-1].epochs.start)
+            for phase, epochs in _left(phases, reached, patience):
+                if epochs == phase.epochs:
+                    prepare(phase)
+                best = _fit(model, datasets(epochs.start), output, epochs, steps, best, patience, profile)
             return _finish(output, data, size, training.batch_size)
 
 
-def check_class_weights(config: ModelConfig, data: ImageData) -> None:
-    """Raise MixNetError where the loss has weights, and not one for each class of the data."""
+def class_weights(config: ModelConfig, data: ImageData, training: TrainingConfig) -> np.ndarray | None:
+    """Return the weight of each class in the loss of training; None where all are 1.
+
+    Raises:
+        MixNetError: the loss has weights, and not one for each class of the data, or the classes are balanced, too.
+    """
     weights, classes = config.losses[0].weight, len(data.class_names)
+    if weights is not None and training.balance:
+        raise MixNetError("balance: found True with losses[0].weight in the configuration, expected one of the two")
     if weights is not None and len(weights) != classes:
         raise MixNetError(f"losses[0].weight: found {len(weights)} numbers, expected one for each of {classes} classes")
+    if training.balance:
+        labels = data.splits["train"].labels
+        weights = tuple(len(labels) / classes / np.maximum(1, np.bincount(labels, minlength=classes)))
+    return None if weights is None else np.array(weights, np.float32)
 
 
 @contextlib.contextmanager
@@ -182,9 +196,14 @@ def _how_to_go_on(output: Path) -> Iterator[None]:
 
 @step("build the network")
 def _fresh_model(
-    config: ModelConfig, classes: int, size: tuple[int, int], padding: str, weights: str | Path | None
+    config: ModelConfig, classes: int, weights: str | Path | None, precision: str = "float32", **shaping: Any
 ) -> keras.Model:
-    model = create_model(config, classes=classes, input_shape=(*size, 3), classifier_activation=None, padding=padding)
+    policy = keras.config.dtype_policy()
+    try:
+        keras.config.set_dtype_policy(policy if precision == "float32" else f"mixed_{precision}")
+        model = create_model(config, classes=classes, classifier_activation=None, **shaping)
+    finally:
+        keras.config.set_dtype_policy(policy)
     if weights is not None:
         load_weights(model, weights, head="fresh")
     return model
@@ -199,25 +218,8 @@ def _prepare(model: keras.Model, loss: LossConfig, training: TrainingConfig, ste
             norm.momentum = _BATCH_NORM_MOMENTUM
     if training.range_penalty:
         penalize_ranges(model, training.range_penalty)
-    count = len(phase.epochs) * steps
-    warmup = round(min(training.warmup_epochs, len(phase.epochs) / 2) * steps)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0 if warmup else phase.learning_rate,
-        decay_steps=max(1, count - warmup),
-        warmup_target=phase.learning_rate if warmup else None,
-        warmup_steps=warmup,
-    )
-    optimizer = AveragingAdamW(
-        schedule,
-        average_from=int(_AVERAGE_FROM * count),
-        weight_decay=training.weight_decay,
-        use_ema=True,
-        ema_momentum=max(0.0, 1 - 1 / max(1.0, training.ema_epochs * steps)),
-        name=phase.name,
-    )
-    optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "alpha"])
     model.compile(
-        optimizer,
+        make_optimizer(training, steps, phase),
         keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=loss.label_smoothing),
         metrics=["accuracy"],
         jit_compile=False,  # XLA's depthwise gradients are ten times slower on a CPU
@@ -225,9 +227,17 @@ def _prepare(model: keras.Model, loss: LossConfig, training: TrainingConfig, ste
 
 
 def _datasets(
-    data: ImageData, size: tuple[int, int], training: TrainingConfig, augmentation: Augmentation, first_epoch: int
+    data: ImageData,
+    size: tuple[int, int],
+    training: TrainingConfig,
+    augmentation: Augmentation,
+    weights: np.ndarray | None,
+    first_epoch: int,
 ) -> tuple[Any, Any]:
-    """Return the batches to train on, of all epochs from the first, and those to validate with; labels one-hot."""
+    """Return the batches to train on, of all epochs from the first, and those to validate with; labels one-hot.
+
+    Where the classes have weights, each image to train on has that of its class, or of its classes by their shares.
+    """
     batches = training_dataset(
         data,
         image_size=size,
@@ -240,20 +250,31 @@ def _datasets(
     validation = evaluation_dataset(data, "val", image_size=size, batch_size=training.batch_size)
     classes = len(data.class_names)
     batches, validation = (
-        dataset.map(lambda x, y: (x, keras.ops.one_hot(y, classes))) for dataset in (batches, validation)
+        dataset.map(lambda x, y: (x, y if len(y.shape) == 2 else tf.one_hot(y, classes)))  # shares where mixed
+        for dataset in (batches, validation)
     )
+    if weights is not None:
+        batches = batches.map(lambda x, y: (x, y, tf.linalg.matvec(y, weights)))
     return batches, validation
+
+
+def _left(phases: Sequence[Phase], reached: int, patience: Patience) -> Iterator[tuple[Phase, range]]:
+    """Yield the phases of a run that go on after `reached` epochs, with the epochs to come; none where it is to end."""
+    for phase in phases if not reached or not patience.ends(reached - 1) else ():
+        if epochs := phase.epochs[max(0, reached - phase.epochs.start) :]:
+            yield phase, epochs
 
 
 @lost_images("; put it back, and continue with --resume")
 def _fit(
     model: keras.Model,
-    loss: LossConfig,
     datasets: tuple[Any, Any],
     output: Path,
     epochs: range,
     steps: int,
     best: float,
+    patience: Patience,
+    profile: int = 0,
 ) -> float:
     """Train for `epochs` of `steps` batches each; `best` is the top-1 that a validation must reach to be saved.
 
@@ -261,20 +282,18 @@ def _fit(
         The top-1 that is the best now.
     """
     batches, validation = datasets
-    best_model = BestModel(output / BEST, best)
-    logs = [
-        keras.callbacks.CSVLogger(str(output / HISTORY), append=True),
-        keras.callbacks.TensorBoard(str(output / LOGS)),
-    ]
-    progress = Progress()
+    best_model, meter = BestModel(output / BEST, best), Meter(batches.element_spec[0].shape[0])
+    written = keras.callbacks.CSVLogger(str(output / HISTORY), append=True)
+    profiled = (2, profile + 1) if profile else 0  # not the first batch, which builds the graph
+    board = keras.callbacks.TensorBoard(str(output / LOGS), profile_batch=profiled)
+    progress = Progress(meter)
     try:
         model.fit(
-            batches,
+            meter.watched(batches),
             validation_data=validation,
             steps_per_epoch=steps,
             initial_epoch=epochs.start,
             epochs=epochs.stop,
-            class_weight=dict(enumerate(loss.weight)) if loss.weight else None,
             shuffle=False,
             verbose=0,
             callbacks=[
@@ -283,13 +302,14 @@ def _fit(
                 best_model,
                 keras.callbacks.SwapEMAWeights(),
                 RawAccuracy(validation),
-                *logs,
+                *(written, meter, board),  # the history has what a resumed run must have, too
                 StopOnNaN(),
                 LastModel(output / LAST),
+                patience,
             ],
         )
     except BaseException:  # Ctrl-C included: Keras does not tell the callbacks, whose files would stay open
-        for callback in logs:
+        for callback in (written, board):
             with contextlib.suppress(Exception):  # the first error is the one to report
                 callback.on_train_end()
         raise
@@ -299,9 +319,21 @@ def _fit(
 
 
 def _finish(output: Path, data: ImageData, size: tuple[int, int], batch_size: int) -> keras.Model:
-    model = load_model(output / BEST)
+    model = _in_float32(load_model(output / BEST))
     settle_statistics(model, data, image_size=size, batch_size=batch_size)
     save_model(model, output / MODEL)
     with whole_file(output / LABELS) as part:
         part.write_text("\n".join(data.class_names) + "\n", encoding="utf-8")
     return model
+
+
+def _in_float32(model: keras.Model) -> keras.Model:
+    """Return the model, or where layers of it compute in half precision one of the same weights that does not."""
+    if all(layer.compute_dtype == "float32" for layer in model.layers):
+        return model
+    whole = {"dtype": "float32"}
+    twin = keras.models.clone_model(
+        model, clone_function=lambda layer: type(layer).from_config(layer.get_config() | whole)
+    )
+    twin.set_weights(model.get_weights())
+    return twin

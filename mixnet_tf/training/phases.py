@@ -54,7 +54,7 @@ def plan_phases(
         range(4, 10) 0.0002 stage4
     """
     freeze_backbone = freeze_backbone or config.freeze_backbone
-    rate, whole, first = training.learning_rate, range(training.epochs), training.freeze_epochs
+    rate, whole, first = training.peak_rate, range(training.epochs), training.freeze_epochs
     if freeze_backbone and unfreeze is not None:
         raise MixNetError("freeze_backbone and unfreeze: found both, expected one: the first trains the head alone")
     if first and unfreeze is None:

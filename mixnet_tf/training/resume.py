@@ -44,7 +44,7 @@ def restore(
     _values(output / BEST, _read(output / BEST), model.weights)  # the run ends with it: known to be whole before
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
-    epochs, rest = divmod(int(model.optimizer.iterations), steps)
+    epochs, rest = divmod(int(model.optimizer._iterations), steps)  # batches: several may be one update
     if rest or not 0 < epochs <= len(phase.epochs):
         raise MixNetError(f"{path}: not from the end of an epoch of this run; start anew with --overwrite")
     if epochs == len(phase.epochs):

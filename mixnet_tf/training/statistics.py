@@ -25,7 +25,7 @@ IMAGES = 1024
 def settle_statistics(model: keras.Model, data: ImageData, *, image_size: ImageSize, batch_size: int) -> bool:
     """Take the statistics of a classifier's batch norms again, and keep them where the validation loss is lower.
 
-    Batch norms that are frozen stay as they are.
+    Batch norms that are frozen stay as they are; nothing is dropped out.
 
     Args:
         model: changed in place; it takes pixels and gives logits.
@@ -45,12 +45,20 @@ def settle_statistics(model: keras.Model, data: ImageData, *, image_size: ImageS
         return False
     before, variables = _loss(model, data, image_size), [[v.numpy() for v in _variables(norm)] for norm in norms]
     momenta = [norm.momentum for norm in norms]
+    drops = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.Dropout)]
+    rates = [drop.rate for drop in drops]
+    for drop in drops:
+        drop.rate = (
+            0  # nothing is dropped at inference; and a file does not keep its seed, so it would be left to chance
+        )
     for count, images in enumerate(_training_images(data, image_size, batch_size)):
         for norm in norms:
             norm.momentum = count / (count + 1)  # the mean of all batches so far
         model(images, training=True)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
+    for drop, rate in zip(drops, rates, strict=True):
+        drop.rate = rate
     kept = _loss(model, data, image_size) < before
     for norm, values in zip(norms, variables, strict=True) if not kept else ():
         for variable, value in zip(_variables(norm), values, strict=True):

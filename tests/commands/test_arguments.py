@@ -87,6 +87,7 @@ def test_flags_become_arguments_of_training(digits, tmp_path):
         "padding": "same",
         "resume": False,
         "overwrite": True,
+        "profile": 0,
     }
     assert train.training_arguments(given, digits) == expected
 

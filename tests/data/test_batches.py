@@ -10,44 +10,18 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from flat_images import PLAIN, assert_same, flat_data, gray_values, train_batches
 from PIL import Image
 
-from mixnet_tf.data.augmentation import Augmentation
 from mixnet_tf.data.batches import evaluation_dataset, lost_images, steps_per_epoch, training_dataset
 from mixnet_tf.data.calibration import CalibrationSet
 from mixnet_tf.data.dataset import ImageData, Split
 from mixnet_tf.data.sources import load_data
 from mixnet_tf.errors import ArgumentError, DataError
 
-PLAIN = Augmentation(min_area=1.0, flip=False, jitter=0.0)
-
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-
-
-def flat_data(count: int, classes: int = 2, side: int = 8) -> ImageData:
-    """Image i of the training split has the gray value i and the label i % classes."""
-    values = np.arange(count, dtype=np.uint8)[:, None, None, None]
-    split = Split(np.tile(values, (1, side, side, 3)), (np.arange(count) % classes).astype(np.int32))
-    return ImageData("flat", tuple("ab"[:classes]), {"train": split, "val": split, "test": split}, image_size=side)
-
-
-def gray_values(images) -> np.ndarray:
-    """Return the mean pixel of each image."""
-    return np.round(np.asarray(images, np.float64).mean((1, 2, 3)), 2)
-
-
-def train_batches(data: ImageData, **changes) -> list[tuple[np.ndarray, np.ndarray]]:
-    arguments = {"image_size": 8, "batch_size": 4, "seed": 0, "first_epoch": 0, "epochs": 2} | changes
-    return [(x.numpy(), y.numpy()) for x, y in training_dataset(data, **arguments)]
-
-
-def assert_same(first: list, second: list) -> None:
-    assert len(first) == len(second)
-    for (x1, y1), (x2, y2) in zip(first, second, strict=True):
-        np.testing.assert_array_equal(x1, x2)
-        np.testing.assert_array_equal(y1, y2)
 
 
 # (width, height) of the image, the asked size, and what timm 1.0.31 resizes to before it crops (crop_pct 0.875)

@@ -172,6 +172,15 @@ def test_dropout_drops_channels_of_residual_branches():
     assert not same(*outputs(builtin, training=True), *outputs(builtin, training=True), 1e-3)
 
 
+def test_drop_path_is_a_layer_and_comes_back():
+    config = backbone(block(out_channels=8, num_blocks=4))
+    model, builtin = check_equal(create_model(config, classes=3, drop_path=0.4))
+    rates = [model.get_layer(f"stage1_block{i}").drop_path for i in (1, 2, 3, 4)]
+    assert rates == pytest.approx([0, 0.1, 0.2, 0.3])  # timm: rate * index / blocks
+    assert builtin.get_layer("stage1_block3_drop_path").rate == pytest.approx(0.2)
+    assert not same(*outputs(builtin, training=True), *outputs(builtin, training=True), 1e-3)
+
+
 def test_what_is_frozen_stays_frozen():
     model = create_model(SMALL, classes=4)
     unfreeze(model, "stage2")

@@ -9,6 +9,7 @@ from mixnet_tf.errors import MixNetError
 from mixnet_tf.optimizer import AveragingAdamW
 from mixnet_tf.training import callbacks
 from mixnet_tf.training.callbacks import BestModel, DropoutSeeds, LastModel, Progress, RawAccuracy, StopOnNaN
+from mixnet_tf.training.meter import Meter
 
 
 @pytest.fixture
@@ -16,10 +17,14 @@ def model() -> keras.Model:
     return keras.Sequential([keras.Input((4,)), keras.layers.Dropout(0.5, seed=7), keras.layers.Dense(2)])
 
 
-def test_a_line_stays_of_every_epoch(capsys, monkeypatch):
+def test_a_line_stays_of_every_epoch(model, capsys, monkeypatch):
     moments = iter([10.0, 22.4, 30.0, 31.0])
     monkeypatch.setattr(callbacks.time, "monotonic", lambda: next(moments))
-    progress = Progress()
+    meter = Meter(32)
+    meter.waited, meter._batches, meter._last = 0.03, 10, 2.0
+    progress = Progress(meter)
+    model.compile(keras.optimizers.SGD(0.0123))
+    progress.set_model(model)
     progress.set_params({"epochs": 3, "steps": 2})
     for epoch, accuracy in ((1, 0.875), (2, 1.0)):  # a resumed run
         progress.on_epoch_begin(epoch)
@@ -29,9 +34,10 @@ def test_a_line_stays_of_every_epoch(capsys, monkeypatch):
         progress.on_test_end()
         progress.on_epoch_end(epoch, {"loss": 0.25, "val_accuracy": accuracy})
     progress.close()
+    speed = "learning rate 0.012, 160 images/s, 3% of the time waiting for them"
     assert capsys.readouterr().err.splitlines() == [
-        "epoch 2/3: loss 0.2500, top-1 on val 87.50%, 12 s",
-        "epoch 3/3: loss 0.2500, top-1 on val 100.00%, 1 s",
+        f"epoch 2/3: loss 0.2500, top-1 on val 87.50%, 12 s, {speed}, about 1 min left",
+        f"epoch 3/3: loss 0.2500, top-1 on val 100.00%, 1 s, {speed}",
     ]
 
 

@@ -243,6 +243,15 @@ def test_a_range_penalty_is_in_the_loss_and_not_in_the_model(config, data, one_e
     assert not model.losses
 
 
+def test_batches_are_profiled_and_the_speed_is_for_tensorboard(config, data, one_epoch, tmp_path, eagerly):
+    train(config, data, tmp_path / "run", training=one_epoch, profile=1)
+    assert list((tmp_path / "run" / "logs").rglob("plugins/profile/*/*.xplane.pb"))
+    (events,) = (tmp_path / "run" / "logs" / "train").glob("events.out.tfevents.*")
+    tags = {value.tag for event in tf.compat.v1.train.summary_iterator(str(events)) for value in event.summary.value}
+    assert {"epoch_images_per_second", "epoch_data_wait", "epoch_learning_rate"} <= tags
+    assert not {"images_per_second", "data_wait"} & history(tmp_path / "run")[0].keys()  # no two runs have the same
+
+
 def test_divergence_is_named_and_leaves_no_model(config, data, tmp_path, eagerly):
     training = TrainingConfig(epochs=2, batch_size=16, learning_rate=1e30, warmup_epochs=0)
     with pytest.raises(MixNetError, match=r"training diverged: the loss is nan at batch .*; lower the learning rate"):
@@ -392,12 +401,12 @@ def test_a_run_that_loses_an_image_says_how_to_go_on(config, tmp_path, split):
     image = keras.Input((8, 8, 3))
     model = keras.Model(image, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(image)), name="small")
     fit._prepare(model, loss, training, 4, Phase(range(1), 0.1, None))
-    datasets = fit._datasets(data, (8, 8), training, data.augmentation, 0)
+    datasets = fit._datasets(data, (8, 8), training, data.augmentation, None, 0)
     lost = Path(data.splits[split].images[0])
     lost.unlink()
     (tmp_path / "run").mkdir()
     with pytest.raises(DataError, match=f"^{lost}: no such file; put it back, and continue with --resume$"):
-        fit._fit(model, loss, datasets, tmp_path / "run", range(1), 4, 0.0)
+        fit._fit(model, datasets, tmp_path / "run", range(1), 4, 0.0, callbacks.Patience(tmp_path / "run", 0, 0))
 
 
 def test_images_of_many_sizes_are_trained_at_224_pixels(config, tmp_path, stop_before_fitting):
@@ -443,6 +452,29 @@ def test_class_weights_count_must_fit(data, tmp_path):
     config["model"]["losses"][0]["weight"] = [1, 2, 3]
     with pytest.raises(MixNetError, match=r"^losses\[0\].weight: found 3 numbers, expected one for each of 2 classes"):
         train(load_config(config), data, tmp_path / "run")
+
+
+def test_balanced_classes_weigh_the_same(config, data):
+    labels = np.array([0] * 30 + [1] * 10, np.int32)
+    split = dataclasses.replace(data.splits["train"], images=data.splits["train"].images[:40], labels=labels)
+    skewed = dataclasses.replace(data, splits={**data.splits, "train": split})
+    weights = fit.class_weights(config, skewed, TrainingConfig(balance=True))
+    np.testing.assert_allclose(weights, [40 / 60, 40 / 20])
+    assert fit.class_weights(config, skewed, TrainingConfig()) is None
+    mixing = dataclasses.replace(data.augmentation, mixup=0.4)
+    training = TrainingConfig(epochs=1, batch_size=40)
+    batches, validation = fit._datasets(skewed, (8, 8), training, mixing, weights, 0)
+    _, shares, each = next(iter(batches))
+    np.testing.assert_allclose(each, np.asarray(shares) @ weights, rtol=1e-6)
+    assert len(np.unique(np.asarray(each).round(4))) > 2 and len(next(iter(validation))) == 2
+
+
+def test_classes_are_not_weighted_twice(data, tmp_path):
+    config = to_dict(load_config(TINY))
+    config["model"]["losses"][0]["weight"] = [1, 2]
+    with pytest.raises(MixNetError, match=r"^balance: found True with losses\[0\].weight in the configuration"):
+        train(load_config(config), data, tmp_path / "run", training=TrainingConfig(balance=True))
+    assert not (tmp_path / "run").exists()
 
 
 def test_class_weights_are_counted_before_an_image_is_read(tmp_path):

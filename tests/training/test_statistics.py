@@ -80,6 +80,16 @@ def test_frozen_batch_norms_stay_as_they_are(data):
     assert float(made.layers[0].moving_mean[0]) == -100
 
 
+def test_nothing_is_dropped_meanwhile(data):
+    """Nor at inference, and a file forgets the seed: a resumed run would have other statistics."""
+    made = model(mean=-100)
+    dropping = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Dropout(0.5), *made.layers])
+    assert settle_statistics(dropping, data, image_size=4, batch_size=100)
+    expected = data.splits["train"].images.astype(np.float64).mean(axis=(0, 1, 2))
+    np.testing.assert_allclose(made.layers[0].moving_mean, expected, rtol=1e-5)
+    assert dropping.layers[0].rate == 0.5
+
+
 def test_fewer_images_than_a_batch(data):
     made = model(mean=-100)
     assert settle_statistics(made, data, image_size=4, batch_size=100)

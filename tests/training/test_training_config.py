@@ -31,6 +31,10 @@ from mixnet_tf.training.config import TrainingConfig
         {"warmup_epochs": None},
         {"warmup_epochs": float("inf")},
         {"ema_epochs": False},
+        {"accumulate": 0},
+        {"clip_norm": -1.0},
+        {"decay_rate": 0},
+        {"drop_path": 1},
         {"freeze_epochs": -1},
         {"freeze_epochs": 1.5},
     ],
@@ -40,6 +44,12 @@ def test_impossible_numbers(wrong):
     with pytest.raises(ArgumentError, match=f"^{name}: found {value!r}, expected an? (integer|number) ") as raised:
         TrainingConfig(**wrong)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["optimizer", "schedule"])
+def test_a_name_that_is_none_of_those_allowed(name):
+    with pytest.raises(ArgumentError, match=rf"^{name}: found 'adm', expected one of \w+, \w+"):
+        TrainingConfig(**{name: "adm"})
 
 
 @pytest.mark.parametrize("freeze_epochs", [3, 4])
@@ -60,7 +70,7 @@ def test_numbers_of_numpy_are_taken_and_can_be_written():
 @pytest.mark.parametrize("cls", [TrainingConfig, Augmentation])
 def test_every_field_says_what_it_is(cls):
     fields = dataclasses.fields(cls)
-    assert all(field.type in (int, float, bool) and field.metadata["help"] for field in fields)
+    assert all(field.type in (int, float, bool, str) and field.metadata["help"] for field in fields)
     assert cls() == cls(**{field.name: field.default for field in fields})
 
 

@@ -1,4 +1,4 @@
-"""Networks and recipes: damaged as text, and valid YAML of the wrong shape, type and size."""
+"""Networks, recipes and how to train: damaged as text, and valid YAML of the wrong shape, type and size."""
 
 import copy
 from pathlib import Path
@@ -127,4 +127,13 @@ def recipe(random: Random, folder: Path) -> Case:
     return Case(["export", str(ROOT / "tests/fixtures/nano.keras"), "--recipe", str(path), "--output", str(output)])
 
 
-READERS = {"config": config, "recipe": recipe}
+def training_config(random: Random, folder: Path) -> Case:
+    """Train as a damaged file says, on images that are missing: it is read before them."""
+    original = random.choice(sorted((ROOT / "configs" / "training").glob("*.yaml"))).read_text()
+    path = folder / "training.yaml"
+    path.write_bytes(_text(random, original))
+    command = ["train", "mixnet_nano", "--data", str(folder / "missing"), "--output", str(folder / "run")]
+    return Case([*command, "--training-config", str(path)])
+
+
+READERS = {"config": config, "recipe": recipe, "training_config": training_config}

@@ -1,0 +1,113 @@
+"""What a step of training costs against timm's, and against Keras' own batch norm: a table of CONTRIBUTING.md.
+
+    python tests/bench/bench_training.py --torch VENV/bin/python [--size 128 ...] [--batch 32] [--width 1.0 ...]
+                                         [--rounds 12] [--steps 1] [--threads 1] [--json] [--readme CONTRIBUTING.md]
+
+VENV has torch and timm; without it timm's rows are left out. MixNet-S with AdamW, label smoothing, an average of the
+weights and the top-1, one process per engine, which take turns. Numbers are seconds of CPU time (user and system), so
+that other work on the machine counts little; believe the ratios, which are of the same round. Their interval is that of
+the median by order statistics, 95 % or more.
+"""
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from measuring import replace_tables, table
+
+HERE = Path(__file__).resolve().parent
+LABELS = {"timm": "timm, eager, channels last", "ours": "mixnet_tf", "keras": "mixnet_tf with Keras' own batch norm"}
+
+
+@contextlib.contextmanager
+def engine(python: str | Path, name: str, *flags: object):
+    """Give a process that trains; it ends with the block."""
+    command = [str(part) for part in (python, HERE / "training_steps.py", name, *flags)]
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "OMP_WAIT_POLICY": "passive"}
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.stdin.close()
+
+
+def ask(process: subprocess.Popen, steps: int) -> dict[str, float]:
+    process.stdin.write(f"{steps}\n")
+    process.stdin.flush()
+    line = process.stdout.readline()
+    if not line:
+        raise SystemExit(f"failed: {' '.join(process.args)}")
+    return json.loads(line)
+
+
+def measure(args: argparse.Namespace, size: int, width: float) -> dict[str, list[dict[str, float]]]:
+    """Return what each engine answers in every round, the first left out."""
+    flags = ["--size", size, "--batch", args.batch, "--width", width, "--threads", args.threads]
+    pythons = {"timm": args.torch, "ours": sys.executable, "keras": sys.executable}
+    with contextlib.ExitStack() as stack:
+        processes = {
+            name: stack.enter_context(engine(python, name, *flags)) for name, python in pythons.items() if python
+        }
+        rounds = [
+            {name: ask(process, args.steps) for name, process in processes.items()} for _ in range(args.rounds + 1)
+        ]
+    return {name: [row[name] for row in rounds[1:]] for name in processes}
+
+
+def interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return the median and the order statistics that hold it with 95 %: of 12 values, the third from either end."""
+    ordered, count, tail, cut = sorted(values), len(values), 0.0, 0
+    while (tail := tail + math.comb(count, cut) / 2**count) < 0.025:
+        cut += 1
+    first = max(0, cut - 1)
+    return statistics.median(ordered), ordered[first], ordered[count - 1 - first]
+
+
+def row(case: str, measured: dict[str, list[dict[str, float]]], name: str) -> list[str]:
+    """Return the cells of an engine."""
+    seconds = [answer["seconds"] for answer in measured[name]]
+    cells = [case, LABELS[name], f"{1e3 * statistics.median(seconds):.0f} ms"]
+    for reference in ("timm", "keras"):
+        pairs = zip(measured.get(reference, ()), seconds, strict=reference in measured) if reference != name else ()
+        ratios = [second / answer["seconds"] for answer, second in pairs]
+        cells.append("{:.2f} ({:.2f} to {:.2f})".format(*interval(ratios)) if ratios else "–")
+    return [*cells, f"{max(answer['megabytes'] for answer in measured[name]):.0f} MB"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--torch", type=Path, help="a Python with torch and timm")
+    parser.add_argument("--size", type=int, nargs="+", default=[128])
+    parser.add_argument("--width", type=float, nargs="+", default=[1.0])
+    for flag, default in (("--batch", 32), ("--rounds", 12), ("--steps", 1), ("--threads", 1)):
+        parser.add_argument(flag, type=int, default=default)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--readme", type=Path)
+    args = parser.parse_args()
+    results: list[dict[str, Any]] = []
+    rows = []
+    for size in args.size:
+        for width in args.width:
+            measured = measure(args, size, width)
+            results.append({"size": size, "width": width, "batch": args.batch, "rounds": measured})
+            case = f"{size} px, width {width:g}, batch {args.batch}"
+            rows += [row(case, measured, name) for name in measured]
+            print(*rows[-len(measured) :], sep="\n", file=sys.stderr, flush=True)
+    text = table(["MixNet-S", "trained by", "CPU time a step", "of timm's", "of Keras'", "peak memory"], rows)
+    print(json.dumps(results) if args.json else text)
+    if args.readme:
+        replace_tables(args.readme, "bench_training.py", text)
+
+
+if __name__ == "__main__":
+    main()
