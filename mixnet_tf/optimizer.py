@@ -6,6 +6,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from mixnet_tf.distribution.processes import processes
+
 
 @keras.saving.register_keras_serializable("mixnet_tf")
 class AveragingAdamW(keras.optimizers.AdamW):
@@ -34,6 +36,10 @@ class AveragingAdamW(keras.optimizers.AdamW):
     def get_config(self) -> dict[str, Any]:
         """Return the arguments, with which ``from_config`` builds the optimizer again."""
         return super().get_config() | {"average_from": self.average_from}
+
+    def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
+        """Take a step along the mean of all processes' gradients."""
+        super().apply(processes().means(grads), trainable_variables)
 
     @property
     def averages(self) -> bool:

@@ -22,6 +22,7 @@ from mixnet_tf.data.augmentation import Augmentation
 from mixnet_tf.data.choices import SPLITS
 from mixnet_tf.data.dataset import ImageData, Split
 from mixnet_tf.data.pixels import DRAWS, evaluation_pixels, pixels_to_decode, training_pixels
+from mixnet_tf.distribution.processes import own_part_of_batches, processes
 from mixnet_tf.errors import DataError
 
 
@@ -93,6 +94,8 @@ def training_dataset(
 ) -> Any:
     """Return the augmented training batches of the epochs `first_epoch` to ``epochs - 1`` as one dataset.
 
+    Where several processes train together, each gets an equal part of every batch, and reads no other image.
+
     Args:
         data: from `load_data`. Its training split is ``checked``, so that a bad image is known now.
         image_size: of the batches, in pixels.
@@ -121,20 +124,24 @@ def training_dataset(
     augmentation = augmentation or data.augmentation
     steps = steps_per_epoch(data, batch_size=batch_size)
     batch_size = min(batch_size, len(split))
+    part = batch_size // processes().count
+    count = steps * part
     labels, at_least = tf.constant(split.labels), pixels_to_decode(image_size, augmentation)
 
     def plan_epoch(epoch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         random = np.random.default_rng([seed, int(epoch)])
         order = random.permutation(len(split))
-        return order, random.random((len(split), DRAWS), np.float32)[order]
+        draws = random.random((len(split), DRAWS), np.float32)
+        order = own_part_of_batches(order[: steps * batch_size], steps)
+        return order, draws[order]
 
     def read(index: np.ndarray, draws: np.ndarray) -> np.ndarray:
         return training_pixels(split.open(int(index), at_least=at_least), (height, width), augmentation, draws)
 
     def plan(epoch: Any) -> Any:
         order, draws = tf.numpy_function(plan_epoch, [epoch], [tf.int64, tf.float32])
-        order, draws = tf.ensure_shape(order, [len(split)]), tf.ensure_shape(draws, [len(split), DRAWS])
-        return tf.data.Dataset.from_tensor_slices((order, draws)).take(steps * batch_size)
+        order, draws = tf.ensure_shape(order, [count]), tf.ensure_shape(draws, [count, DRAWS])
+        return tf.data.Dataset.from_tensor_slices((order, draws))
 
     def load(index: Any, draws: Any) -> Any:
         image = tf.ensure_shape(tf.numpy_function(read, [index, draws], tf.uint8), [height, width, 3])
@@ -142,7 +149,7 @@ def training_dataset(
 
     dataset = tf.data.Dataset.range(first_epoch, epochs).flat_map(plan)
     dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    dataset = dataset.batch(batch_size, drop_remainder=True)
+    dataset = dataset.batch(part, drop_remainder=True)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps * max(0, epochs - first_epoch)))
     return dataset.prefetch(tf.data.AUTOTUNE)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from mixnet_tf.distribution.processes import mean_logs, processes
 from mixnet_tf.errors import MixNetError
 from mixnet_tf.files import whole_file
 from mixnet_tf.optimizer import AveragingAdamW
@@ -59,7 +60,10 @@ class Progress(keras.callbacks.Callback):
 
 
 class DropoutSeeds(keras.callbacks.Callback):
-    """Begins every epoch's dropout where an uninterrupted run would: a seed generator counts its calls."""
+    """Begins every epoch's dropout where an uninterrupted run would: a seed generator counts its calls.
+
+    Of several processes, each counts on from where the one before it ends: their masks differ.
+    """
 
     def __init__(self, steps: int):
         super().__init__()
@@ -67,9 +71,32 @@ class DropoutSeeds(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Set the count of every seed generator to that of the steps before `epoch`."""
+        epochs_before = processes().rank * self.params.get("epochs", 0) + epoch
         for variable in self.model.variables:
             if variable.path.endswith("seed_generator_state"):
-                variable.assign([int(variable[0]), epoch * self.steps])
+                variable.assign([int(variable[0]), epochs_before * self.steps])
+
+
+class WholeLogs(keras.callbacks.Callback):
+    """Turns the loss and the metrics of this process' images into those of all. Stands before all that read them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._validation: dict[str, float] = {}
+
+    def on_test_end(self, logs: Any = None) -> None:
+        """Average what the validation gave."""
+        self._validation = _whole(self.model, logs)
+        logs.update(self._validation)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Average what the training gave, in equal parts; Keras gives this process' validation once more."""
+        logs.update(mean_logs(logs, 1) | {f"val_{name}": value for name, value in self._validation.items()})
+
+
+def _whole(model: keras.Model, logs: Any) -> dict[str, float]:
+    """Return what an evaluation gave over the images of all processes; the loss' mean has counted this one's."""
+    return mean_logs(logs, int(model.metrics[0].count))
 
 
 class BestModel(keras.callbacks.Callback):
@@ -104,7 +131,8 @@ class RawAccuracy(keras.callbacks.Callback):
         if isinstance(optimizer, AveragingAdamW) and not optimizer.averages:
             logs["val_accuracy_raw"] = logs["val_accuracy"]
             return
-        logs["val_accuracy_raw"] = self.model.evaluate(self.validation, verbose=0, return_dict=True)["accuracy"]
+        result = self.model.evaluate(self.validation, verbose=0, return_dict=True)
+        logs["val_accuracy_raw"] = _whole(self.model, result)["accuracy"]
 
 
 class LastModel(keras.callbacks.Callback):

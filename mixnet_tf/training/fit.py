@@ -4,11 +4,13 @@ import contextlib
 import dataclasses
 import functools
 import re
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from mixnet_tf import checks
@@ -18,6 +20,7 @@ from mixnet_tf.data.batches import evaluation_dataset, fingerprint, lost_images,
 from mixnet_tf.data.choices import IMAGE_SIZE, SPLITS
 from mixnet_tf.data.dataset import ImageData
 from mixnet_tf.data.sources import Source, as_data
+from mixnet_tf.distribution.processes import by_first, check_equal, first_only, joined, processes, was_restarted
 from mixnet_tf.errors import MixNetError, WriteError
 from mixnet_tf.files import whole_file
 from mixnet_tf.model import ConfigSource, create_model
@@ -25,9 +28,18 @@ from mixnet_tf.optimizer import AveragingAdamW
 from mixnet_tf.progress.steps import step
 from mixnet_tf.saving import load_model, save_model
 from mixnet_tf.sublayers import Composite
-from mixnet_tf.training.callbacks import BestModel, DropoutSeeds, LastModel, Progress, RawAccuracy, StopOnNaN
+from mixnet_tf.training.callbacks import (
+    BestModel,
+    DropoutSeeds,
+    LastModel,
+    Progress,
+    RawAccuracy,
+    StopOnNaN,
+    WholeLogs,
+)
 from mixnet_tf.training.config import TrainingConfig
 from mixnet_tf.training.freezing import unfreeze as unfreeze_from
+from mixnet_tf.training.parts import check_parts
 from mixnet_tf.training.phases import Phase, plan_phases
 from mixnet_tf.training.range_penalty import penalize_ranges
 from mixnet_tf.training.resume import restore
@@ -120,7 +132,8 @@ def train(
     augmentation = augmentation or data.augmentation
     weights = weights or config.checkpoint.path
     check_class_weights(config, data)
-    with open_run(output, resume=resume, overwrite=overwrite):
+    with joined(), open_run(output, resume=resume or was_restarted(), overwrite=overwrite):
+        check_parts(training, data)
         data = data.checked(*SPLITS)
         request = {
             "config": to_dict(config),
@@ -136,7 +149,8 @@ def train(
             "freeze_backbone": freeze_backbone or config.freeze_backbone,
             "unfreeze": phases[-1].unfreeze,
         }
-        resume = resume and can_continue(output, request)
+        resume = _resumes(output, request, resume, overwrite)
+        check_parts(training, data)  # again: bad images may have been left out
         steps = steps_per_epoch(data, batch_size=training.batch_size)
         keras.utils.set_random_seed(training.seed)
         classes, loss = len(data.class_names), config.losses[0]
@@ -146,14 +160,26 @@ def train(
             prepare = functools.partial(_prepare, model, loss, training, steps)
             reached = restore(model, output, phases, steps, prepare) if resume else 0
             if not resume:
-                start_run(output, request)
-            best = cut_history(output, reached)
+                by_first(lambda: start_run(output, request))
+            best = by_first(lambda: cut_history(output, reached))
+            check_equal("the weights", _checksum(model))
             for phase in phases:
                 if epochs := phase.epochs[max(0, reached - phase.epochs.start) :]:
                     if epochs == phase.epochs:
                         prepare(phase)
                     best = _fit(model, loss, datasets(epochs.start), output, epochs, steps, best)
             return _finish(output, data, size, training.batch_size)
+
+
+def _resumes(output: Path, request: Mapping[str, Any], resume: bool, overwrite: bool) -> bool:
+    """Say whether a run goes on: one that was asked to, or that ``torchrun`` has restarted."""
+    restarted = was_restarted()
+    continues = functools.partial(can_continue, output, request, or_anew=restarted and overwrite)
+    return (resume or restarted) and by_first(continues)
+
+
+def _checksum(model: keras.Model) -> int:
+    return functools.reduce(lambda crc, weight: zlib.crc32(np.asarray(weight).tobytes(), crc), model.get_weights(), 0)
 
 
 def check_class_weights(config: ModelConfig, data: ImageData) -> None:
@@ -237,11 +263,9 @@ def _datasets(
         epochs=training.epochs,
         augmentation=augmentation,
     )
-    validation = evaluation_dataset(data, "val", image_size=size, batch_size=training.batch_size)
+    validation = evaluation_dataset(data.own_part("val"), "val", image_size=size, batch_size=training.batch_size)
     classes = len(data.class_names)
-    batches, validation = (
-        dataset.map(lambda x, y: (x, keras.ops.one_hot(y, classes))) for dataset in (batches, validation)
-    )
+    batches, validation = (dataset.map(lambda x, y: (x, tf.one_hot(y, classes))) for dataset in (batches, validation))
     return batches, validation
 
 
@@ -262,10 +286,10 @@ def _fit(
     """
     batches, validation = datasets
     best_model = BestModel(output / BEST, best)
-    logs = [
+    logs = first_only(
         keras.callbacks.CSVLogger(str(output / HISTORY), append=True),
         keras.callbacks.TensorBoard(str(output / LOGS)),
-    ]
+    )
     progress = Progress()
     try:
         model.fit(
@@ -278,14 +302,15 @@ def _fit(
             shuffle=False,
             verbose=0,
             callbacks=[
-                progress,  # first, so that it shows what the others do
+                WholeLogs(),
+                progress,  # early, so that it shows what the others do
                 DropoutSeeds(steps),
-                best_model,
+                *first_only(best_model),
                 keras.callbacks.SwapEMAWeights(),
                 RawAccuracy(validation),
                 *logs,
                 StopOnNaN(),
-                LastModel(output / LAST),
+                *first_only(LastModel(output / LAST)),
             ],
         )
     except BaseException:  # Ctrl-C included: Keras does not tell the callbacks, whose files would stay open
@@ -299,9 +324,14 @@ def _fit(
 
 
 def _finish(output: Path, data: ImageData, size: tuple[int, int], batch_size: int) -> keras.Model:
+    processes().gather(None)  # the first may still write
     model = load_model(output / BEST)
     settle_statistics(model, data, image_size=size, batch_size=batch_size)
+    by_first(lambda: _write(model, data, output))
+    return model
+
+
+def _write(model: keras.Model, data: ImageData, output: Path) -> None:
     save_model(model, output / MODEL)
     with whole_file(output / LABELS) as part:
         part.write_text("\n".join(data.class_names) + "\n", encoding="utf-8")
-    return model
