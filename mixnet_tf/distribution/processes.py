@@ -7,12 +7,13 @@ same weights. The first process alone writes.
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mixnet_tf.distribution import launch
 from mixnet_tf.errors import MixNetError
+
+if TYPE_CHECKING:  # --help does without
+    import numpy as np
 
 Value = TypeVar("Value")
 
@@ -87,7 +88,7 @@ def joined() -> Iterator[None]:
             group.leave()
     except Exception as error:
         if group.fails_first():
-            raise
+            raise group.lost or error  # Keras adds lines to an error that passes through a layer
         raise SystemExit(2) from error
     finally:
         _joined = _ALONE
@@ -142,9 +143,10 @@ def own_part(values: Sequence[Value]) -> Sequence[Value]:
     return values if _joined.count == 1 else values[_joined.rank :: _joined.count]
 
 
-def own_part_of_batches(order: np.ndarray, steps: int) -> np.ndarray:
+def own_part_of_batches(order: "np.ndarray", steps: int) -> "np.ndarray":
     """Return this process' equal part of each of `steps` batches, which lie one behind the other.
 
+    >>> import numpy as np
     >>> own_part_of_batches(np.arange(6), 3).tolist()
     [0, 1, 2, 3, 4, 5]
     """
@@ -183,10 +185,10 @@ def check_equal(name: str, value: object) -> None:
 
     >>> check_equal("epoch", 3)
     """
-    for rank, other in enumerate(_joined.gather(value)):
-        if other != value:
+    for rank, theirs in enumerate(_joined.gather(value)):
+        if theirs != value:
             raise MixNetError(
-                f"{name}: found {value} in process {_joined.rank} and {other} in process {rank}, expected the same: "
+                f"{name}: found {value} in process {_joined.rank} and {theirs} in process {rank}, expected the same: "
                 "do all hosts see the same files?"
             )
 

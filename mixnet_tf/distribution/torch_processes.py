@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -25,6 +26,7 @@ class TorchProcesses(Processes):
 
     def __init__(self, rank: int, count: int) -> None:
         self.rank, self.count = rank, count
+        self.lost: MixNetError | None = None  # why another process cannot be reached
         if torch.cuda.is_available():
             torch.cuda.set_device(launch.device_number())
         with self._all_are_there():
@@ -43,10 +45,12 @@ class TorchProcesses(Processes):
         try:
             yield
         except (RuntimeError, ValueError) as error:
-            raise MixNetError(
-                f"process {self.rank} of {self.count}: another one has ended or cannot be reached; "
-                f"continue with --resume ({str(error).strip().splitlines()[0][:200]})"
-            ) from error
+            reason = re.sub(r"^(\[[^]]*\] *)+", "", str(error).strip()).split(". ")[0].splitlines()[0][:200]
+            who = f"process {self.rank} of {self.count}"
+            self.lost = MixNetError(
+                f"{who}: another one has ended or is out of reach; continue with --resume ({reason})"
+            )
+            raise self.lost from error
 
     def gather(self, value: Value) -> list[Value]:
         """Return what every process gives, in their order."""

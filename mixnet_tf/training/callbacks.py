@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from mixnet_tf.distribution.processes import mean_logs, processes
 from mixnet_tf.errors import MixNetError
@@ -68,13 +69,22 @@ class DropoutSeeds(keras.callbacks.Callback):
     def __init__(self, steps: int):
         super().__init__()
         self.steps = steps
+        self._before = 0  # epochs, those of the processes before this one counted
+        self._states: list[Any] = []
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Set the count of every seed generator to that of the steps before `epoch`."""
-        epochs_before = processes().rank * self.params.get("epochs", 0) + epoch
-        for variable in self.model.variables:
-            if variable.path.endswith("seed_generator_state"):
-                variable.assign([int(variable[0]), epochs_before * self.steps])
+        rank = processes().rank
+        self._before = epoch + (rank * self.params["epochs"] if rank else 0)
+        self._states = [state for state in self.model.variables if state.path.endswith("seed_generator_state")]
+        for state in self._states:
+            state.assign([int(state[0]), self._before * self.steps])
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Set PyTorch's one generator, from which Keras' Dropout draws there; so does what reads the batches."""
+        if self._states and keras.backend.backend() == "torch":
+            random = np.random.default_rng([int(self._states[0][0]), self._before * self.steps + batch])
+            keras.utils.set_random_seed(int(random.integers(2**31)))
 
 
 class WholeLogs(keras.callbacks.Callback):
