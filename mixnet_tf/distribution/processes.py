@@ -87,9 +87,11 @@ def joined() -> Iterator[None]:
             yield
             group.leave()
     except Exception as error:
-        if group.fails_first():
-            raise group.lost or error  # Keras adds lines to an error that passes through a layer
-        raise SystemExit(2) from error
+        if not group.fails_first():
+            raise SystemExit(2) from error
+        if group.lost not in (None, error):  # Keras adds to the text of an error that passes through a layer
+            raise group.lost from error
+        raise
     finally:
         _joined = _ALONE
 
