@@ -58,6 +58,10 @@ from mixnet_tf.training.run_folder import (
 from mixnet_tf.training.statistics import settle_statistics
 from mixnet_tf.weights.loading import load_weights
 
+if keras.backend.backend() != "tensorflow":  # which then only reads images, and must not take a GPU's memory
+    with contextlib.suppress(RuntimeError):  # it is at work already
+        tf.config.set_visible_devices([], "GPU")
+
 _BATCH_NORM_MOMENTUM = 0.9
 """In place of the blocks' 0.99: after the first hundred steps, a third of their statistics would still be the initial 0
 and 1, and no validation would tell anything."""
@@ -172,7 +176,8 @@ def train(
 
 
 def _resumes(output: Path, request: Mapping[str, Any], resume: bool, overwrite: bool) -> bool:
-    """Say whether a run goes on: one that was asked to, or that ``torchrun`` has restarted."""
+    """Say whether a run goes on: one that was asked to, or that ``torchrun`` has restarted; all see the same images."""
+    check_equal("images", request["images"])
     restarted = was_restarted()
     continues = functools.partial(can_continue, output, request, or_anew=restarted and overwrite)
     return (resume or restarted) and by_first(continues)
