@@ -86,7 +86,7 @@ def joined() -> Iterator[None]:
         with _silent(group.rank > 0):
             yield
             group.leave()
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         if not group.fails_first():
             raise SystemExit(2) from error
         if group.lost not in (None, error):  # Keras adds to the text of an error that passes through a layer
