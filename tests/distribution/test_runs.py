@@ -50,8 +50,9 @@ def test_dropout_of_four_processes_is_repeated_after_a_kill(torch, dropping, ima
         killed.wait_for_epochs(epochs)
         os.kill(killed.workers()[rank], signal.SIGKILL)
         time.sleep(5)
-    for run in (whole, killed):
-        assert "trained model" in run.end()
+    for run, kills in ((whole, 0), (killed, 2)):
+        said = run.end()
+        assert "trained model" in said and said.count("exitcode: -9") == kills, said
     assert_same_bits(tmp_path / "killed", tmp_path / "whole")
 
 
