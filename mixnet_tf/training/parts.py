@@ -27,5 +27,10 @@ def check_parts(training: TrainingConfig, data: ImageData) -> None:
     if training.range_penalty:
         expected = f"0 in {count} processes: it is no mean over images, which could be taken in parts"
         raise ArgumentError(complaint("range_penalty", training.range_penalty, expected))
+    import keras
+
+    if (policy := keras.config.dtype_policy()).compute_dtype == "float16":
+        problem = f"dtype policy: found {policy.name} in {count} processes, expected float32 or bfloat16"
+        raise ArgumentError(f"{problem}: each would leave out other steps, by its own loss scale")
     if val < count:
         raise DataError(f"{data.name}: found {val} images in val, expected one for each of {count} processes at least")

@@ -139,6 +139,18 @@ def test_what_cannot_be_shared_is_refused(settings, count, message, one_of_sever
         check_parts(training, data)
 
 
+def test_a_loss_scale_of_each_process_is_refused(one_of_several, images):
+    one_of_several(0, 2)
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        with pytest.raises(MixNetError, match="dtype policy: found mixed_float16 in 2 processes, expected float32 or"):
+            check_parts(TrainingConfig(batch_size=16), load_data(images))
+    finally:
+        keras.config.set_dtype_policy(policy)
+    check_parts(TrainingConfig(batch_size=16), load_data(images))
+
+
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
