@@ -1,6 +1,7 @@
 """For every test, the examples in mixnet_tf's docstrings included: threads, and which examples are slow."""
 
 import os
+from importlib.util import find_spec
 
 import pytest
 
@@ -8,6 +9,8 @@ import pytest
 for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+collect_ignore = [] if find_spec("torch") else ["mixnet_tf/distribution/torch_processes.py"]  # the extra brings it
 
 SLOW_EXAMPLES = {
     "mixnet_tf.training.fit.train",

@@ -3,6 +3,9 @@
 from typing import Any
 
 import keras
+from keras import ops
+
+from mixnet_tf.distribution.processes import processes
 
 _FUSED = ("float16", "bfloat16", "float32")  # the operator's types; it counts and keeps the statistics in float32
 
@@ -29,6 +32,14 @@ class BatchNormalization(keras.layers.BatchNormalization):
         for statistic, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
             statistic.assign(statistic * self.momentum + value * (1.0 - self.momentum))
         return outputs
+
+    def _moments(self, inputs: Any, mask: Any) -> tuple[Any, Any]:
+        """Return mean and variance over the whole batch, of which each process may have a part."""
+        group = processes()
+        if group.count == 1 or mask is not None:
+            return super()._moments(inputs, mask)
+        mean = group.mean(ops.mean(inputs, axis=self._reduction_axes))
+        return mean, group.mean(ops.mean(ops.square(inputs - mean), axis=self._reduction_axes))
 
     def _fuses(self, inputs: Any) -> bool:
         """Say whether the fused operator computes what Keras would of these inputs."""

@@ -5,7 +5,7 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator
 
-_PROGRAM, _EXTRA = "mixnet_tf", "train"  # as pip calls them
+_PROGRAM, _EXTRAS = "mixnet_tf", ("train", "distributed")  # as pip calls them
 _NAMES = {"keras": "TensorFlow", "tensorflow": "TensorFlow", "sklearn": "scikit-learn"}
 """What a missing module is called where its own name does not say it; TensorFlow runs Keras here."""
 
@@ -45,12 +45,12 @@ class DeployError(MixNetError, ValueError):
 
 
 class PackageError(MixNetError, ImportError):
-    """A package is not installed that only the extra ``train`` brings."""
+    """A package is not installed that only an extra brings, ``train`` or ``distributed``."""
 
 
 @contextlib.contextmanager
 def missing_packages() -> Iterator[None]:
-    """Say what to type where a package is missing that the extra ``train`` brings; also a decorator.
+    """Say what to type where a package is missing that an extra brings, ``train`` say; also a decorator.
 
     Which packages these are stands in the metadata of what is installed, and nowhere else.
 
@@ -67,17 +67,18 @@ def missing_packages() -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         name = _NAMES.get(error.name or "", error.name or "")
-        if _as_pip_spells(name) not in _extra_packages():
+        extra = next((extra for extra in _EXTRAS if _as_pip_spells(name) in _extra_packages(extra)), None)
+        if extra is None:
             raise
-        command = f'pip install "{_PROGRAM}[{_EXTRA}]"'
+        command = f'pip install "{_PROGRAM}[{extra}]"'
         raise PackageError(f"needs {name}, which is not installed; type: {command}") from error
 
 
-def _extra_packages() -> set[str]:
+def _extra_packages(extra: str) -> set[str]:
     from importlib import metadata  # takes as long to import as the rest of this package
 
     with contextlib.suppress(metadata.PackageNotFoundError):  # a checkout that is not installed
-        matches = (re.match(rf"([\w.-]+).*\bextra == .{_EXTRA}\b", text) for text in metadata.requires(_PROGRAM) or ())
+        matches = (re.match(rf"([\w.-]+).*\bextra == .{extra}\b", text) for text in metadata.requires(_PROGRAM) or ())
         return {_as_pip_spells(match[1]) for match in matches if match}
     return set()
 

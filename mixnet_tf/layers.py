@@ -257,12 +257,12 @@ class MixDepthBlock(Composite):
     """
 
     filters: int
-    expand_conv: Any = None  # these six where the block has them
-    expand_bn: Any = None
-    expand_act: Any = None
-    se: Any = None
-    dropout: Any = None
-    drop: Any = None
+    expand_conv: Any  # these six where the block has them
+    expand_bn: Any
+    expand_act: Any
+    se: Any
+    dropout: Any
+    drop: Any
 
     def __init__(
         self,
@@ -294,6 +294,8 @@ class MixDepthBlock(Composite):
             "padding": padding,
         }
         super().__init__(arguments, **kwargs)
+        # no attributes of the class, which would hide those of a layer on PyTorch
+        self.expand_conv = self.expand_bn = self.expand_act = self.se = self.dropout = self.drop = None
 
     def build(self, input_shape: Shape) -> None:
         in_channels, output_shape = input_shape[-1], self.compute_output_shape(input_shape)

@@ -6,6 +6,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from mixnet_tf.distribution.processes import processes
+
 
 class Averaging(keras.optimizers.Optimizer):
     """An optimizer whose moving average of the weights begins at a step of its own; before, the average is the weights.
@@ -34,6 +36,10 @@ class Averaging(keras.optimizers.Optimizer):
     def get_config(self) -> dict[str, Any]:
         """Return the arguments, with which ``from_config`` builds the optimizer again."""
         return super().get_config() | {"average_from": self.average_from}
+
+    def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
+        """Take a step along the mean of all processes' gradients."""
+        super().apply(processes().means(grads), trainable_variables)
 
     @property
     def averages(self) -> bool:

@@ -16,6 +16,7 @@ from mixnet_tf.data.calibration import CalibrationSet
 from mixnet_tf.data.choices import SPLITS
 from mixnet_tf.data.dataset import ImageData
 from mixnet_tf.data.sources import Source, as_data
+from mixnet_tf.distribution.launch import check_single
 from mixnet_tf.evidence.benchmark import benchmark
 from mixnet_tf.evidence.classifier import alike, open_classifier
 from mixnet_tf.evidence.comparison import Comparison, compare_outputs
@@ -93,6 +94,7 @@ def run_pipeline(
         >>> report.results[-1].file                                                              # doctest: +SKIP
         'model_mobile.tflite'
     """
+    check_single("pipeline")
     output, training, config = Path(output), training or TrainingConfig(), load_config(config)
     plan_phases(config, training, weights=weights, freeze_backbone=freeze_backbone, unfreeze=unfreeze)  # or its errors
     source, data = data, as_data(data)

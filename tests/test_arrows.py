@@ -9,8 +9,21 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "mixnet_tf"
 ROOMS = [
-    *("errors", "files", "quiet", "progress", "environment", "download", "checks", "npz", "schema", "scaling"),
-    *("config", "counting", "metrics", "data", "batch_norm", "sublayers", "layers", "optimizer", "weights", "model"),
+    *("errors", "files", "quiet", "progress", "environment", "download", "checks", "npz", "distribution"),
+    *(
+        "schema",
+        "scaling",
+        "config",
+        "counting",
+        "metrics",
+        "data",
+        "batch_norm",
+        "sublayers",
+        "layers",
+        "optimizer",
+        "weights",
+        "model",
+    ),
     *("saving", "training", "deploy", "guard", "litert", "quantization", "float_graphs", "evidence", "costs"),
     *("exporting", "bundles", "pipeline", "demo", "commands", "cli", "__main__"),
 ]

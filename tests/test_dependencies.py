@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "mixnet_tf"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 OPTIONAL = {"torch"}
-"""Read by `weights/state_dict.py` where a user has it, with a message where not."""
+"""Read by `weights/state_dict.py` where a user has it, with a message where not. `distribution/` trains with it."""
 KNOWN = importlib.metadata.packages_distributions()
 USED_BY_OTHERS = {
     "tensorboard",  # by Keras' callback of that name
@@ -112,10 +112,18 @@ def test_the_tests_import_what_they_declare():
 
 
 def test_the_metadata_that_errors_read_is_that_of_this_checkout():
-    assert errors._extra_packages() == TRAIN, "pyproject.toml has changed: run pip install -e '.[dev]' again"
+    assert errors._extra_packages("train") == TRAIN, "pyproject.toml has changed: run pip install -e '.[dev]' again"
 
 
-@pytest.mark.parametrize("name", ["numpy", "torch", "keras.src.gone", None])
+def test_what_another_extra_brings_is_named_with_it(monkeypatch):
+    needed = ["keras; extra == 'train'", "torch; extra == 'distributed'"]
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: needed)
+    line = 'needs torch, which is not installed; type: pip install "mixnet_tf[distributed]"'
+    with pytest.raises(errors.PackageError, match=f"^{re.escape(line)}$"), errors.missing_packages():
+        raise ModuleNotFoundError(name="torch")
+
+
+@pytest.mark.parametrize("name", ["numpy", "timm", "keras.src.gone", None])
 def test_what_the_extra_does_not_bring_is_no_business_of_it(name):
     with pytest.raises(ModuleNotFoundError) as raised, errors.missing_packages():
         raise ModuleNotFoundError(name=name)

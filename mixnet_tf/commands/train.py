@@ -119,19 +119,35 @@ def training_arguments(args: argparse.Namespace, data: "ImageData") -> dict[str,
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    from mixnet_tf.distribution.launch import count_started
+    from mixnet_tf.distribution.processes import joined, processes
+
+    if count_started() > 1:
+        load_tensorflow()
+    with joined():
+        if processes().rank:
+            args.json, args.show = False, lambda result: None  # the first prints
+        return _train(args)
+
+
+def _train(args: argparse.Namespace) -> dict[str, Any]:
     from mixnet_tf.config import load_config
+    from mixnet_tf.distribution.processes import was_restarted
     from mixnet_tf.training.run_folder import MODEL, best_epoch, open_run
 
     config, data = load_config(args.config), load_images(args.data, args)
+    args.resume |= was_restarted()
     with open_run(args.output, resume=args.resume, overwrite=args.overwrite):
         arguments = training_arguments(args, data)
         load_tensorflow()
         from mixnet_tf.training.fit import class_weights, train
+        from mixnet_tf.training.parts import check_parts
         from mixnet_tf.training.phases import plan_phases
 
         class_weights(config, data, arguments["training"])
         parts = {"weights": args.weights, "freeze_backbone": args.freeze_backbone, "unfreeze": args.unfreeze}
         plan_phases(config, arguments["training"], **parts)  # its errors, before any image is read
+        check_parts(arguments["training"], data, arguments["augmentation"])
         data = data.checked(*SPLITS)
         train(config, data, args.output, **arguments)
         epoch, accuracy = best_epoch(args.output)

@@ -25,6 +25,7 @@ from mixnet_tf.data.dataset import ImageData, Split
 from mixnet_tf.data.mixing import mixed
 from mixnet_tf.data.pixels import DRAWS, evaluation_pixels, pixels_to_decode, training_pixels
 from mixnet_tf.data.variation import varied
+from mixnet_tf.distribution.processes import own_part_of_batches, processes
 from mixnet_tf.errors import DataError
 
 
@@ -96,6 +97,8 @@ def training_dataset(
 ) -> Any:
     """Return the augmented training batches of the epochs `first_epoch` to ``epochs - 1`` as one dataset.
 
+    Where several processes train together, each gets an equal part of every batch, and reads no other image.
+
     Args:
         data: from `load_data`. Its training split is ``checked``, so that a bad image is known now.
         image_size: of the batches, in pixels.
@@ -125,6 +128,8 @@ def training_dataset(
     augmentation = augmentation or data.augmentation
     steps = steps_per_epoch(data, batch_size=batch_size)
     batch_size = min(batch_size, len(split))
+    part = batch_size // processes().count
+    count = steps * part
     labels, at_least = tf.constant(split.labels), pixels_to_decode(image_size, augmentation)
 
     def read(index: np.ndarray, draws: np.ndarray, image_seed: np.ndarray) -> np.ndarray:
@@ -132,10 +137,10 @@ def training_dataset(
         return varied(training_pixels(image, (height, width), augmentation, draws), augmentation, int(image_seed))
 
     def plan(epoch: Any) -> Any:
-        drawn = functools.partial(_plan_epoch, len(split), seed)
+        drawn = functools.partial(_plan_epoch, len(split), steps, batch_size, seed)
         planned = tf.numpy_function(drawn, [epoch], [tf.int64, tf.float32, tf.int64])
-        shaped = map(tf.ensure_shape, planned, ([len(split)], [len(split), DRAWS], [len(split)]))
-        return tf.data.Dataset.from_tensor_slices(tuple(shaped)).take(steps * batch_size)
+        shaped = map(tf.ensure_shape, planned, ([count], [count, DRAWS], [count]))
+        return tf.data.Dataset.from_tensor_slices(tuple(shaped))
 
     def load(index: Any, draws: Any, image_seed: Any) -> Any:
         image = tf.ensure_shape(tf.numpy_function(read, [index, draws, image_seed], tf.uint8), [height, width, 3])
@@ -147,18 +152,22 @@ def training_dataset(
 
     dataset = tf.data.Dataset.range(first_epoch, epochs).flat_map(plan)
     dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    dataset = dataset.batch(batch_size, drop_remainder=True)
+    dataset = dataset.batch(part, drop_remainder=True)
     dataset = dataset.map(finish, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps * max(0, epochs - first_epoch)))
     return dataset.prefetch(tf.data.AUTOTUNE)
 
 
-def _plan_epoch(count: int, seed: int, epoch: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the order of an epoch's images, and of each its draws and a seed."""
+def _plan_epoch(
+    count: int, steps: int, batch_size: int, seed: int, epoch: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the order of an epoch's images, and of each its draws and a seed: this process' part of every batch."""
     random = np.random.default_rng([seed, int(epoch)])
     order = random.permutation(count)
     draws = random.random((count, DRAWS), np.float32)
-    return order, draws[order], random.integers(2**62, size=count)[order]
+    seeds = random.integers(2**62, size=count)
+    order = own_part_of_batches(order[: steps * batch_size], steps)
+    return order, draws[order], seeds[order]
 
 
 def evaluation_batches(

@@ -15,6 +15,7 @@ from mixnet_tf import checks
 from mixnet_tf.data.augmentation import Augmentation
 from mixnet_tf.data.choices import ON_BAD_IMAGE, SPLITS
 from mixnet_tf.data.decoding import decode
+from mixnet_tf.distribution.processes import merged, own_part
 from mixnet_tf.errors import DataError, printable
 from mixnet_tf.progress.steps import counted
 
@@ -149,13 +150,21 @@ class ImageData:
                 data = data._with_checked(name)
         return data
 
+    def own_part(self, split: str) -> "ImageData":
+        """Return the data set with a split's part for this process, where several work on it together."""
+        images = self.splits[split]
+        indices = own_part(range(len(images)))
+        if len(indices) == len(images):
+            return self
+        return dataclasses.replace(self, splits={**self.splits, split: images.take(indices)})
+
     def _with_checked(self, name: str) -> "ImageData":
         split, reasons = self.splits[name], dict(self.bad_images)
         bad: set[str] = set()
         if not isinstance(split.images, np.ndarray):
             good = {path for read in self.checked_splits for path in self.splits[read].images}
             unread = [path for path in split.images if path not in good and path not in reasons]
-            reasons |= _bad_images(unread, f"checking {name}")
+            reasons |= merged(_bad_images(own_part(unread), f"checking {name}"))
             bad = {path for path in split.images if path in reasons}
         if bad and self.on_bad_image == "error":
             first = next(path for path in split.images if path in bad)

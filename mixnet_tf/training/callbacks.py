@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
+from mixnet_tf.distribution.processes import by_first, mean_logs, processes
 from mixnet_tf.errors import MixNetError
 from mixnet_tf.files import whole_file
 from mixnet_tf.optimizer import Averaging, averaging
@@ -67,17 +69,52 @@ class Progress(keras.callbacks.Callback):
 
 
 class DropoutSeeds(keras.callbacks.Callback):
-    """Begins every epoch's dropout where an uninterrupted run would: a seed generator counts its calls."""
+    """Begins every epoch's dropout where an uninterrupted run would: a seed generator counts its calls.
+
+    Of several processes, each counts on from where the one before it ends: their masks differ.
+    """
 
     def __init__(self, steps: int):
         super().__init__()
         self.steps = steps
+        self._before = 0  # epochs, those of the processes before this one counted
+        self._states: list[Any] = []
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Set the count of every seed generator to that of the steps before `epoch`."""
-        for variable in self.model.variables:
-            if variable.path.endswith("seed_generator_state"):
-                variable.assign([int(variable[0]), epoch * self.steps])
+        rank = processes().rank
+        self._before = epoch + (rank * self.params["epochs"] if rank else 0)
+        self._states = [state for state in self.model.variables if state.path.endswith("seed_generator_state")]
+        for state in self._states:
+            state.assign([int(state[0]), self._before * self.steps])
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Set PyTorch's one generator, from which Keras' Dropout draws there; so does what reads the batches."""
+        if self._states and keras.backend.backend() == "torch":
+            random = np.random.default_rng([int(self._states[0][0]), self._before * self.steps + batch])
+            keras.utils.set_random_seed(int(random.integers(2**31)))
+
+
+class WholeLogs(keras.callbacks.Callback):
+    """Turns the loss and the metrics of this process' images into those of all. Stands before all that read them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._validation: dict[str, float] = {}
+
+    def on_test_end(self, logs: Any = None) -> None:
+        """Average what the validation gave."""
+        self._validation = _whole(self.model, logs)
+        logs.update(self._validation)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Average what the training gave, in equal parts; Keras gives this process' validation once more."""
+        logs.update(mean_logs(logs, 1) | {f"val_{name}": value for name, value in self._validation.items()})
+
+
+def _whole(model: keras.Model, logs: Any) -> dict[str, float]:
+    """Return what an evaluation gave over the images of all processes; the loss' mean has counted this one's."""
+    return mean_logs(logs, int(model.metrics[0].count))
 
 
 class BestModel(keras.callbacks.Callback):
@@ -112,7 +149,8 @@ class RawAccuracy(keras.callbacks.Callback):
         if isinstance(optimizer, Averaging) and not optimizer.averages:
             logs["val_accuracy_raw"] = logs["val_accuracy"]
             return
-        logs["val_accuracy_raw"] = self.model.evaluate(self.validation, verbose=0, return_dict=True)["accuracy"]
+        result = self.model.evaluate(self.validation, verbose=0, return_dict=True)
+        logs["val_accuracy_raw"] = _whole(self.model, result)["accuracy"]
 
 
 class Patience(keras.callbacks.Callback):
@@ -128,7 +166,10 @@ class Patience(keras.callbacks.Callback):
 
     def ends(self, epoch: int) -> bool:
         """Say whether the run ends with an epoch: of those since `first`, the last `patience` were no better."""
-        return bool(self.patience) and epoch - max(best_epoch(self.output)[0], self.first - 1) >= self.patience
+        return bool(self.patience) and by_first(lambda: epoch - self._best() >= self.patience)
+
+    def _best(self) -> int:
+        return max(best_epoch(self.output)[0], self.first - 1)
 
 
 class LastModel(keras.callbacks.Callback):

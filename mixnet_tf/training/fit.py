@@ -3,8 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +18,29 @@ from mixnet_tf.data.batches import evaluation_dataset, fingerprint, lost_images,
 from mixnet_tf.data.choices import IMAGE_SIZE, SPLITS
 from mixnet_tf.data.dataset import ImageData
 from mixnet_tf.data.sources import Source, as_data
-from mixnet_tf.errors import MixNetError, WriteError
+from mixnet_tf.distribution.processes import by_first, check_equal, first_only, joined, processes, was_restarted
+from mixnet_tf.errors import MixNetError
 from mixnet_tf.files import whole_file
 from mixnet_tf.model import ConfigSource, create_model
 from mixnet_tf.progress.steps import step
 from mixnet_tf.saving import load_model, save_model
 from mixnet_tf.sublayers import Composite
-from mixnet_tf.training.callbacks import BestModel, DropoutSeeds, LastModel, Patience, Progress, RawAccuracy, StopOnNaN
+from mixnet_tf.training.callbacks import (
+    BestModel,
+    DropoutSeeds,
+    LastModel,
+    Patience,
+    Progress,
+    RawAccuracy,
+    StopOnNaN,
+    WholeLogs,
+)
 from mixnet_tf.training.config import TrainingConfig
 from mixnet_tf.training.freezing import unfreeze as unfreeze_from
+from mixnet_tf.training.interruption import how_to_go_on
 from mixnet_tf.training.meter import Meter
 from mixnet_tf.training.optimization import make_optimizer
+from mixnet_tf.training.parts import check_parts, check_same_weights
 from mixnet_tf.training.phases import Phase, plan_phases
 from mixnet_tf.training.range_penalty import penalize_ranges
 from mixnet_tf.training.resume import restore
@@ -48,16 +59,13 @@ from mixnet_tf.training.run_folder import (
 from mixnet_tf.training.statistics import settle_statistics
 from mixnet_tf.weights.loading import load_weights
 
+if keras.backend.backend() != "tensorflow":  # which then only reads images, and must not take a GPU's memory
+    with contextlib.suppress(RuntimeError):  # it is at work already
+        tf.config.set_visible_devices([], "GPU")
+
 _BATCH_NORM_MOMENTUM = 0.9
 """In place of the blocks' 0.99: after the first hundred steps, a third of their statistics would still be the initial 0
 and 1, and no validation would tell anything."""
-
-_CONTINUE = "mend that and continue with --resume"
-_TENSORFLOW = (
-    *(tf.errors.ResourceExhaustedError, tf.errors.FailedPreconditionError, tf.errors.NotFoundError),
-    *(tf.errors.PermissionDeniedError, tf.errors.OutOfRangeError),
-)
-"""Memory that runs out, a disk that does, and a folder for TensorBoard that it cannot write."""
 
 
 def train(
@@ -122,7 +130,8 @@ def train(
     augmentation = augmentation or data.augmentation
     weights = weights or config.checkpoint.path
     class_weights(config, data, training)  # its errors, before any image is read
-    with open_run(output, resume=resume, overwrite=overwrite):
+    with joined(), open_run(output, resume=resume or was_restarted(), overwrite=overwrite):
+        check_parts(training, data, augmentation)
         data = data.checked(*SPLITS)
         request = {
             "config": to_dict(config),
@@ -138,26 +147,36 @@ def train(
             "freeze_backbone": freeze_backbone or config.freeze_backbone,
             "unfreeze": phases[-1].unfreeze,
         }
-        resume = resume and can_continue(output, request)
+        resume = _resumes(output, request, resume, overwrite)
+        check_parts(training, data, augmentation)  # again: bad images may have been left out
         steps = steps_per_epoch(data, batch_size=training.batch_size)
         keras.utils.set_random_seed(training.seed)
         classes, loss = len(data.class_names), config.losses[0]
         weighted = class_weights(config, data, training)
         datasets = functools.partial(_datasets, data, size, training, augmentation, weighted)
-        with _how_to_go_on(output):
+        with how_to_go_on(output):
             shaping = {"input_shape": (*size, 3), "padding": padding, "drop_path": training.drop_path}
             model = _fresh_model(config, classes, None if resume else weights, training.precision, **shaping)
             prepare = functools.partial(_prepare, model, loss, training, steps)
             reached = restore(model, output, phases, steps, prepare) if resume else 0
             if not resume:
-                start_run(output, request)
-            best = cut_history(output, reached)
+                by_first(lambda: start_run(output, request))
+            best = by_first(lambda: cut_history(output, reached))
+            check_same_weights(model)
             patience = Patience(output, training.patience, phases[-1].epochs.start)
             for phase, epochs in _left(phases, reached, patience):
                 if epochs == phase.epochs:
                     prepare(phase)
                 best = _fit(model, datasets(epochs.start), output, epochs, steps, best, patience, profile)
             return _finish(output, data, size, training.batch_size)
+
+
+def _resumes(output: Path, request: Mapping[str, Any], resume: bool, overwrite: bool) -> bool:
+    """Say whether a run goes on: one that was asked to, or that ``torchrun`` has restarted; all see the same images."""
+    check_equal("images", request["images"])
+    restarted = was_restarted()
+    continues = functools.partial(can_continue, output, request, or_anew=restarted and overwrite)
+    return (resume or restarted) and by_first(continues)
 
 
 def class_weights(config: ModelConfig, data: ImageData, training: TrainingConfig) -> np.ndarray | None:
@@ -175,23 +194,6 @@ def class_weights(config: ModelConfig, data: ImageData, training: TrainingConfig
         labels = data.splits["train"].labels
         weights = tuple(len(labels) / classes / np.maximum(1, np.bincount(labels, minlength=classes)))
     return None if weights is None else np.array(weights, np.float32)
-
-
-@contextlib.contextmanager
-def _how_to_go_on(output: Path) -> Iterator[None]:
-    """Turn a full disk, or memory that runs out, into one line that says how to continue."""
-    try:
-        yield
-    except WriteError as error:
-        raise WriteError(f"{error}; {_CONTINUE}") from error
-    except MemoryError as error:
-        raise MixNetError(f"{output}: the run stopped: memory ran out; {_CONTINUE}") from error
-    except OSError as error:
-        reason = f"{error.filename or output}: {error.strerror or error}"
-        raise MixNetError(f"{output}: the run stopped: {reason}; {_CONTINUE}") from error
-    except _TENSORFLOW as error:
-        reason = re.sub(r"\{\{.*?\}\} | \[Op:.*", "", error.message.split("\n")[0])  # without TensorFlow's names of ops
-        raise MixNetError(f"{output}: the run stopped: {reason}; {_CONTINUE}") from error
 
 
 @step("build the network")
@@ -247,7 +249,7 @@ def _datasets(
         epochs=training.epochs,
         augmentation=augmentation,
     )
-    validation = evaluation_dataset(data, "val", image_size=size, batch_size=training.batch_size)
+    validation = evaluation_dataset(data.own_part("val"), "val", image_size=size, batch_size=training.batch_size)
     classes = len(data.class_names)
     batches, validation = (
         dataset.map(lambda x, y: (x, y if len(y.shape) == 2 else tf.one_hot(y, classes)))  # shares where mixed
@@ -297,19 +299,22 @@ def _fit(
             shuffle=False,
             verbose=0,
             callbacks=[
-                progress,  # first, so that it shows what the others do
+                WholeLogs(),
+                progress,  # early, so that it shows what the others do
                 DropoutSeeds(steps),
-                best_model,
+                *first_only(best_model),
                 keras.callbacks.SwapEMAWeights(),
                 RawAccuracy(validation),
-                *(written, meter, board),  # the history has what a resumed run must have, too
+                *first_only(written),  # the history has what a resumed run must have, too
+                meter,
+                *first_only(board),
                 StopOnNaN(),
-                LastModel(output / LAST),
+                *first_only(LastModel(output / LAST)),
                 patience,
             ],
         )
     except BaseException:  # Ctrl-C included: Keras does not tell the callbacks, whose files would stay open
-        for callback in (written, board):
+        for callback in first_only(written, board):
             with contextlib.suppress(Exception):  # the first error is the one to report
                 callback.on_train_end()
         raise
@@ -319,12 +324,17 @@ def _fit(
 
 
 def _finish(output: Path, data: ImageData, size: tuple[int, int], batch_size: int) -> keras.Model:
+    processes().gather(None)  # the first may still write
     model = _in_float32(load_model(output / BEST))
     settle_statistics(model, data, image_size=size, batch_size=batch_size)
+    by_first(lambda: _write(model, data, output))
+    return model
+
+
+def _write(model: keras.Model, data: ImageData, output: Path) -> None:
     save_model(model, output / MODEL)
     with whole_file(output / LABELS) as part:
         part.write_text("\n".join(data.class_names) + "\n", encoding="utf-8")
-    return model
 
 
 def _in_float32(model: keras.Model) -> keras.Model:

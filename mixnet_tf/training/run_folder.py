@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mixnet_tf.distribution.processes import by_first
 from mixnet_tf.errors import MixNetError
 from mixnet_tf.files import check_name, is_part, remove_parts, whole_file
 
@@ -40,6 +41,8 @@ def holds_run(output: Path) -> bool:
 def open_run(output: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
     """Keep the folder of a run to this thread: the kernel frees its lock however the process ends.
 
+    Of several processes that train together, the first keeps it for all.
+
     What a killed run left half-written is removed. A folder that is made, and stays empty, is removed at the end.
 
     Args:
@@ -50,6 +53,17 @@ def open_run(output: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
     Raises:
         MixNetError: the folder must not be used, see ``check_folder``, or another run writes there.
     """
+    with contextlib.ExitStack() as stack:
+
+        def enter() -> None:
+            stack.enter_context(_kept(output, resume=resume, overwrite=overwrite))
+
+        by_first(enter)
+        yield
+
+
+@contextlib.contextmanager
+def _kept(output: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
     from filelock import FileLock
 
     check_folder(output, resume=resume, overwrite=overwrite)
@@ -118,13 +132,23 @@ def check_folder(output: Path, *, resume: bool, overwrite: bool) -> None:
         )
 
 
-def can_continue(output: Path, request: Mapping[str, Any]) -> bool:
+def can_continue(output: Path, request: Mapping[str, Any], *, or_anew: bool = False) -> bool:
     """Check that the run in the folder is the one asked for; return whether it has an epoch to continue from.
+
+    Args:
+        output: the folder.
+        request: what is asked for.
+        or_anew: return False where it is another run, which may be overwritten.
 
     Raises:
         MixNetError: the run was started with something else, or its ``training.json`` is damaged.
     """
-    path = output / REQUEST
+    with contextlib.suppress(MixNetError) if or_anew else contextlib.nullcontext():
+        return _is_asked_for(output / REQUEST, request) and (output / LAST).is_file()
+    return False
+
+
+def _is_asked_for(path: Path, request: Mapping[str, Any]) -> bool:
     if not path.is_file():
         return False
     try:
@@ -137,7 +161,7 @@ def can_continue(output: Path, request: Mapping[str, Any]) -> bool:
     for key in request:
         if earlier.get(key) != request[key]:
             raise MixNetError(f"{path}: the run was started with {key} {_difference(earlier.get(key), request[key])}")
-    return (output / LAST).is_file()
+    return True
 
 
 def _difference(earlier: object, now: object) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 from mixnet_tf.checks import ImageSize
 from mixnet_tf.data.batches import evaluation_batches
 from mixnet_tf.data.dataset import ImageData
+from mixnet_tf.distribution.processes import own_part_of_batches, processes
 from mixnet_tf.progress.steps import bar
 
 IMAGES = 1024
@@ -75,14 +76,15 @@ def _variables(norm: keras.layers.BatchNormalization) -> tuple[keras.Variable, k
 
 
 def _training_images(data: ImageData, image_size: ImageSize, batch_size: int) -> Iterator[np.ndarray]:
-    """Yield whole batches of images as evaluation sees them, in random order, always the same."""
+    """Yield whole batches, or this process' part of them, as evaluation sees images; the order is always the same."""
     split = data.splits["train"]
     size = min(batch_size, len(split))
     batches = max(1, min(IMAGES, len(split)) // size)
-    chosen = split.take(np.random.default_rng(0).permutation(len(split))[: batches * size])
+    order = np.random.default_rng(0).permutation(len(split))[: batches * size]
+    chosen = split.take(own_part_of_batches(order, batches))
     few = dataclasses.replace(data, splits={**data.splits, "train": chosen})
     with bar("settle the batch norms", len(chosen), "image") as shown:
-        for images, _ in evaluation_batches(few, "train", image_size=image_size, batch_size=size):
+        for images, _ in evaluation_batches(few, "train", image_size=image_size, batch_size=len(chosen) // batches):
             yield images.astype(np.float32)
             shown.update(len(images))
 
@@ -90,9 +92,9 @@ def _training_images(data: ImageData, image_size: ImageSize, batch_size: int) ->
 def _loss(model: keras.Model, data: ImageData, image_size: ImageSize) -> float:
     """Return the cross-entropy on the validation images."""
     losses = []
-    for images, labels in evaluation_batches(data, "val", image_size=image_size, batch_size=64):
+    for images, labels in evaluation_batches(data.own_part("val"), "val", image_size=image_size, batch_size=64):
         logits = np.asarray(model.predict_on_batch(images.astype(np.float32)), np.float64)
         largest = logits.max(axis=1)
         likely = logits[np.arange(len(labels)), labels] - largest
         losses.append(np.log(np.exp(logits - largest[:, None]).sum(axis=1)) - likely)
-    return float(np.concatenate(losses).mean())
+    return float(np.concatenate(processes().gather(np.concatenate(losses))).mean())

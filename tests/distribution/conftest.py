@@ -1,0 +1,82 @@
+"""Runs in several processes, which need PyTorch."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from quick_run import TINY
+from several_processes import SETTINGS
+
+from mixnet_tf.config import load_config, to_dict
+from mixnet_tf.distribution import processes as module
+from mixnet_tf.distribution.processes import Processes
+
+collect_ignore = ["forked.py"]  # a script, which --doctest-modules would import
+
+
+@pytest.fixture(scope="session")
+def torch() -> None:
+    """Skips where PyTorch is missing."""
+    if find_spec("torch") is None:
+        pytest.skip("PyTorch is not installed: pip install -e '.[distributed]'")
+
+
+@pytest.fixture
+def one_of_several(monkeypatch) -> Callable[..., None]:
+    """Takes this process for one of several, of which the others give what it gives."""
+
+    def pretend(rank: int, count: int) -> None:
+        group = Processes()
+        group.rank, group.count, group.gather = rank, count, lambda value: [value] * count
+        monkeypatch.setattr(module, "_joined", group)
+
+    return pretend
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory) -> Path:
+    """The ``.npz`` of 80 images of 16 x 16; 58 are left for training."""
+    path = tmp_path_factory.mktemp("images") / "images.npz"
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 255, (80, 16, 16, 3), dtype=np.uint8), np.arange(80) % 2
+    x[y == 1, :8] //= 2
+    np.savez(path, x_train=x[:64], y_train=y[:64], x_test=x[64:], y_test=y[64:])
+    return path
+
+
+def write_config(path: Path, dropout_rate: float) -> Path:
+    """Write the second block of tiny.yaml, with dropout or without."""
+    config = to_dict(load_config(TINY))
+    backbone = config["model"]["architecture"]["backbone"]
+    backbone["params"]["dropout_rate"] = dropout_rate
+    backbone["stage_params"] = [{name: values[1:] for name, values in backbone["stage_params"][0].items()}]
+    path.write_text(json.dumps(config))
+    return path
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory) -> Path:
+    """A network without dropout: several processes train it as one does."""
+    return write_config(tmp_path_factory.mktemp("config") / "plain.yaml", 0.0)
+
+
+@pytest.fixture(scope="session")
+def dropping(tmp_path_factory) -> Path:
+    """A network with dropout, whose masks a resumed run must repeat."""
+    return write_config(tmp_path_factory.mktemp("config") / "dropping.yaml", 0.2)
+
+
+@pytest.fixture(scope="session")
+def forked(torch, plain, images, tmp_path_factory) -> Path:
+    """A run in one process, ``one``, in two, and in two of which one was killed; and what each process says."""
+    folder = tmp_path_factory.mktemp("forked")
+    command = [sys.executable, Path(__file__).with_name("forked.py"), plain, images, folder]
+    done = subprocess.run(command, env=os.environ | SETTINGS, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return folder
