@@ -26,7 +26,6 @@ _OFF = dataclasses.replace(_BASELINE, backend="litert-quantizer")
 _ON = dataclasses.replace(_OFF, equalize=Equalization())
 STEPS = {
     "plain graph, TensorFlow's quantizer (`int8_baseline`)": ("plain", _BASELINE),
-    "plain graph, minimum and maximum": ("plain", _OFF),
     "deploy graph, minimum and maximum": ("deploy", _OFF),
     "deploy graph, percentile": ("deploy", dataclasses.replace(_OFF, ranges="percentile")),
     "deploy graph, mse": ("deploy", dataclasses.replace(_OFF, ranges="mse")),
