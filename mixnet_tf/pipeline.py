@@ -119,13 +119,12 @@ def run_pipeline(
         )
         exported, blocks = _export_all(model, data, output, graph)
         measured = _measure(output / MODEL, [Path(file.path) for file in exported], data)
-        height, width = model.input_shape[1:3]
         report = Report(
             model=config.name,
             data=data.name,
             data_source=data_source,
             class_names=data.class_names,
-            image_size=height if height == width else (height, width),
+            image_size=_image_size(model),
             epochs=training.epochs,
             notes=tuple(note for file in exported for note in file.notes),
             confusions=worst_confusions(measured.confusion, data.class_names),
@@ -140,6 +139,11 @@ def run_pipeline(
         if graph == "deploy":
             _bundle(output, data)
         return report
+
+
+def _image_size(model: keras.Model) -> int | tuple[int, int]:
+    height, width = model.input_shape[1:3]
+    return height if height == width else (height, width)
 
 
 @step("write the report")

@@ -122,8 +122,7 @@ def train(
         >>> model.output_shape
         (None, 10)
     """
-    output, training = Path(output), training or TrainingConfig()
-    config = load_config(config)
+    output, config, training = Path(output), load_config(config), training or TrainingConfig()
     phases = plan_phases(config, training, weights=weights, freeze_backbone=freeze_backbone, unfreeze=unfreeze)
     data = as_data(data)
     size = checks.image_size((data.image_size or IMAGE_SIZE) if image_size is None else image_size)
@@ -151,13 +150,12 @@ def train(
         check_parts(training, data, augmentation)  # again: bad images may have been left out
         steps = steps_per_epoch(data, batch_size=training.batch_size)
         keras.utils.set_random_seed(training.seed)
-        classes, loss = len(data.class_names), config.losses[0]
         weighted = class_weights(config, data, training)
         datasets = functools.partial(_datasets, data, size, training, augmentation, weighted)
         with how_to_go_on(output):
-            shaping = {"input_shape": (*size, 3), "padding": padding, "drop_path": training.drop_path}
-            model = _fresh_model(config, classes, None if resume else weights, training.precision, **shaping)
-            prepare = functools.partial(_prepare, model, loss, training, steps)
+            shaping = {"classes": len(data.class_names), "input_shape": (*size, 3), "padding": padding}
+            model = _fresh_model(config, training, None if resume else weights, **shaping)
+            prepare = functools.partial(_prepare, model, config.losses[0], training, steps)
             reached = restore(model, output, phases, steps, prepare) if resume else 0
             if not resume:
                 by_first(lambda: start_run(output, request))
@@ -198,12 +196,12 @@ def class_weights(config: ModelConfig, data: ImageData, training: TrainingConfig
 
 @step("build the network")
 def _fresh_model(
-    config: ModelConfig, classes: int, weights: str | Path | None, precision: str = "float32", **shaping: Any
+    config: ModelConfig, training: TrainingConfig, weights: str | Path | None, **shaping: Any
 ) -> keras.Model:
     policy = keras.config.dtype_policy()
     try:
-        keras.config.set_dtype_policy(policy if precision == "float32" else f"mixed_{precision}")
-        model = create_model(config, classes=classes, classifier_activation=None, **shaping)
+        keras.config.set_dtype_policy(policy if training.precision == "float32" else f"mixed_{training.precision}")
+        model = create_model(config, classifier_activation=None, drop_path=training.drop_path, **shaping)
     finally:
         keras.config.set_dtype_policy(policy)
     if weights is not None:
