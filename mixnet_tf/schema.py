@@ -7,7 +7,7 @@ names, in one line, the path of whatever is wrong, what was found, and what woul
 import dataclasses
 import itertools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -133,18 +133,28 @@ def section(cls: type) -> Reader:
     def read(value: Any, path: str) -> Any:
         if value is None and not required:
             value = {}
-        if not isinstance(value, Mapping):
-            raise wrong(path, value, f"a mapping with the keys {', '.join(fields)}")
-        for key in value:
-            if key not in fields:
-                hint = did_you_mean(key, fields)
-                raise ConfigError(f"{child(path, key)}: unknown key{hint}; valid keys: {', '.join(fields)}")
+        value = mapping(value, path, fields)
         for name in required:
             if name not in value:
                 raise ConfigError(f"{child(path, name)}: missing; its section needs {', '.join(required)}")
         return cls(**{key: fields[key].metadata["read"](entry, child(path, key)) for key, entry in value.items()})
 
     return read
+
+
+def mapping(value: Any, path: str, keys: Collection[str]) -> Mapping[str, Any]:
+    """Return a mapping that has no key but these.
+
+    Raises:
+        ConfigError: it is no mapping, or has another key.
+    """
+    if not isinstance(value, Mapping):
+        raise wrong(path, value, f"a mapping with the keys {', '.join(keys)}")
+    for key in value:
+        if key not in keys:
+            hint = did_you_mean(key, keys)
+            raise ConfigError(f"{child(path, key)}: unknown key{hint}; valid keys: {', '.join(keys)}")
+    return value
 
 
 def child(path: str, key: object) -> str:

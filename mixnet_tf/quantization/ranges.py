@@ -113,8 +113,9 @@ def measure_ranges(
     histograms: dict[tuple[int, bytes], Histogram] = {}  # ways that scale a tensor alike share one
     for form, scale in zip(forms, scales, strict=True):
         for i, x in form.items():
-            curve = _curve(reading.get(i, []), i) if method == "error" else itself
-            histograms.setdefault(_key(i, scale), Histogram(x.low.min(), x.high.max(), curve, scale.get(i, _ONE)))
+            if (key := _key(i, scale)) not in histograms:
+                curve = _curve(reading.get(i, []), i) if method == "error" else itself
+                histograms[key] = Histogram(x.low.min(), x.high.max(), curve, scale.get(i, _ONE))
     for image in images:
         model.run(image)
         for (i, _), histogram in histograms.items():

@@ -1,13 +1,13 @@
 """Files that say how to train: a YAML of the fields of TrainingConfig and of Augmentation."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from mixnet_tf.data.augmentation import Augmentation
-from mixnet_tf.errors import ArgumentError, ConfigError, did_you_mean
-from mixnet_tf.schema import child, read_yaml, wrong
+from mixnet_tf.errors import ArgumentError, ConfigError
+from mixnet_tf.schema import mapping, read_yaml
 from mixnet_tf.training.config import TrainingConfig
 
 _SECTIONS: Mapping[str, type] = {"training": TrainingConfig, "augmentation": Augmentation}
@@ -27,25 +27,22 @@ def read_training(source: str | Path) -> dict[str, dict[str, Any]]:
         >>> said["training"]["optimizer"], said["augmentation"]["erase"]
         ('rmsprop', 0.3)
     """
-    sections = _mapping(read_yaml(source, "training_configs"), "", tuple(_SECTIONS), source)
-    said = {}
-    for name, cls in _SECTIONS.items():
-        fields = tuple(field.name for field in dataclasses.fields(cls))
-        said[name] = _mapping(sections.get(name), name, fields, source)
-        try:
-            cls(**said[name])
-        except ArgumentError as error:
-            raise ConfigError(f"{source}: {name}.{str(error).removeprefix(f'{name}.')}") from error
-    return said
+    content = read_yaml(source, "training_configs")
+    try:
+        sections = _mapping(content, "", _SECTIONS)
+        return {name: _fields(sections.get(name), name, cls) for name, cls in _SECTIONS.items()}
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from error
 
 
-def _mapping(value: Any, path: str, keys: tuple[str, ...], source: str | Path) -> dict[str, Any]:
-    """Return a mapping with no key but these; null is an empty one."""
-    if value is not None and not isinstance(value, Mapping):
-        expected = f"a mapping with the keys {', '.join(keys)}"
-        raise ConfigError(f"{source}: {wrong(path, value, expected)}")
-    for key in value or {}:
-        if key not in keys:
-            hint = did_you_mean(key, keys)
-            raise ConfigError(f"{source}: {child(path, key)}: unknown key{hint}; valid keys: {', '.join(keys)}")
-    return dict(value or {})
+def _fields(value: Any, name: str, cls: type) -> dict[str, Any]:
+    fields = _mapping(value, name, [field.name for field in dataclasses.fields(cls)])
+    try:
+        cls(**fields)
+    except ArgumentError as error:
+        raise ConfigError(f"{name}.{str(error).removeprefix(f'{name}.')}") from error
+    return fields
+
+
+def _mapping(value: Any, path: str, keys: Collection[str]) -> dict[str, Any]:
+    return dict(mapping({} if value is None else value, path, keys))  # null is an empty one

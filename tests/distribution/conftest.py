@@ -8,12 +8,10 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 import pytest
-from quick_run import TINY
+from quick_run import one_block, write_images
 from several_processes import SETTINGS
 
-from mixnet_tf.config import load_config, to_dict
 from mixnet_tf.distribution import processes as module
 from mixnet_tf.distribution.processes import Processes
 
@@ -42,21 +40,12 @@ def one_of_several(monkeypatch) -> Callable[..., None]:
 @pytest.fixture(scope="session")
 def images(tmp_path_factory) -> Path:
     """The ``.npz`` of 80 images of 16 x 16; 58 are left for training."""
-    path = tmp_path_factory.mktemp("images") / "images.npz"
-    rng = np.random.default_rng(0)
-    x, y = rng.integers(0, 255, (80, 16, 16, 3), dtype=np.uint8), np.arange(80) % 2
-    x[y == 1, :8] //= 2
-    np.savez(path, x_train=x[:64], y_train=y[:64], x_test=x[64:], y_test=y[64:])
-    return path
+    return write_images(tmp_path_factory.mktemp("images"))
 
 
 def write_config(path: Path, dropout_rate: float) -> Path:
     """Write the second block of tiny.yaml, with dropout or without."""
-    config = to_dict(load_config(TINY))
-    backbone = config["model"]["architecture"]["backbone"]
-    backbone["params"]["dropout_rate"] = dropout_rate
-    backbone["stage_params"] = [{name: values[1:] for name, values in backbone["stage_params"][0].items()}]
-    path.write_text(json.dumps(config))
+    path.write_text(json.dumps(one_block(dropout_rate)))
     return path
 
 

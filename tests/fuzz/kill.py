@@ -21,6 +21,8 @@ from random import Random
 
 import numpy as np
 
+from tests.quick_run import write_images
+
 ROOT = Path(__file__).resolve().parents[2]
 TINY, NANO = ROOT / "tests" / "tiny.yaml", ROOT / "tests" / "fixtures" / "nano_float32.tflite"
 TRAINING = ("--epochs", "6", "--batch-size", "16")
@@ -38,15 +40,6 @@ def start(*arguments: object) -> subprocess.Popen:
 
 def run(*arguments: object) -> subprocess.CompletedProcess:
     return subprocess.run(command(*arguments), cwd=ROOT, capture_output=True, text=True)
-
-
-def make_data(folder: Path) -> Path:
-    """Return an ``.npz`` of 80 random images of two classes."""
-    rng = np.random.default_rng(0)
-    x, y = rng.integers(0, 255, (80, 16, 16, 3), dtype=np.uint8), np.arange(80) % 2
-    x[y == 1, :8] //= 2
-    np.savez(folder / "images.npz", x_train=x[:64], y_train=y[:64], x_test=x[64:], y_test=y[64:])
-    return folder / "images.npz"
 
 
 def problems(folder: Path) -> list[str]:
@@ -93,7 +86,7 @@ def weights(folder: Path) -> bytes:
 
 def kill_runs(name: str, folder: Path, random: Random, count: int) -> list[str]:
     """Kill ``train`` or ``pipeline``, continue it, and compare the end with a run that nothing killed."""
-    data, wrong, killed, round_ = make_data(folder), [], 0, 0
+    data, wrong, killed, round_ = write_images(folder), [], 0, 0
     arguments = (name, TINY, "--data", data, *TRAINING)
     started = time.monotonic()
     whole = run(*arguments, "--output", folder / "whole")

@@ -3,11 +3,10 @@
 import dataclasses
 from pathlib import Path
 
-import numpy as np
 import pytest
-from quick_run import EPOCHS, TINY
+from quick_run import EPOCHS, one_block, write_images
 
-from mixnet_tf.config import ModelConfig, load_config, to_dict
+from mixnet_tf.config import ModelConfig, load_config
 from mixnet_tf.data.dataset import ImageData
 from mixnet_tf.data.sources import load_data
 from mixnet_tf.training import fit
@@ -17,12 +16,7 @@ from mixnet_tf.training.config import TrainingConfig
 @pytest.fixture(scope="session")
 def images(tmp_path_factory) -> Path:
     """The ``.npz`` of 80 images of 16 x 16; 58 are left for training."""
-    path = tmp_path_factory.mktemp("images") / "images.npz"
-    rng = np.random.default_rng(0)
-    x, y = rng.integers(0, 255, (80, 16, 16, 3), dtype=np.uint8), np.arange(80) % 2
-    x[y == 1, :8] //= 2
-    np.savez(path, x_train=x[:64], y_train=y[:64], x_test=x[64:], y_test=y[64:])
-    return path
+    return write_images(tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="session")
@@ -33,11 +27,7 @@ def data(images: Path) -> ImageData:
 @pytest.fixture(scope="session")
 def config() -> ModelConfig:
     """The second block of tiny.yaml, with dropout, whose seeds a resumed run must continue."""
-    config = to_dict(load_config(TINY))
-    backbone = config["model"]["architecture"]["backbone"]
-    backbone["params"]["dropout_rate"] = 0.2
-    backbone["stage_params"] = [{name: values[1:] for name, values in backbone["stage_params"][0].items()}]
-    return load_config(config)
+    return load_config(one_block(dropout_rate=0.2))
 
 
 @pytest.fixture(scope="session")
