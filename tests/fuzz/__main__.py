@@ -1,7 +1,7 @@
 """Feed damaged files to the commands: ``python -m tests.fuzz READER --seconds 60``.
 
-A mutant is a function of reader and seed. A finding is a traceback, more than one line of error, more than 10 seconds,
-more than 2 GiB, a dead process, or output that is wrong without a word.
+A mutant is a function of reader and seed. A finding is a traceback, more than one line of error, more than 10 seconds
+of CPU time or 90 of waiting, more than 2 GiB, a dead process, or output that is wrong without a word.
 """
 
 import argparse
