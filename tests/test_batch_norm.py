@@ -127,7 +127,7 @@ def test_every_batch_norm_of_a_network_is_ours():
     assert {type(norm) for norm in norms} == {BatchNormalization}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_two_steps_of_mixnet_s_end_where_those_of_keras_do(monkeypatch):
     """Nearer than Keras' own where it sees the images of each batch in reverse, which changes the rounding alone."""
     rng, fuses_really = np.random.default_rng(0), BatchNormalization._fuses

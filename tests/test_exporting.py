@@ -80,8 +80,8 @@ def test_the_committed_int8_file_comes_out_again(nano_float32, nano_int8, digits
     [
         ("deploy", "float32"),
         ("plain", "float16"),
-        pytest.param("deploy", "float16", marks=pytest.mark.slow),
-        pytest.param("plain", "float32", marks=pytest.mark.slow),
+        pytest.param("deploy", "float16", marks=pytest.mark.exhaustive),
+        pytest.param("plain", "float32", marks=pytest.mark.exhaustive),
     ],
 )
 def test_both_graphs_compute_what_the_model_computes(graph, recipe, model, tmp_path):
@@ -101,6 +101,7 @@ def test_the_plain_baseline_is_int8_of_the_plain_graph(model, few, tmp_path):
     assert made.notes == ("calibrated on 40 images, all that digits has to train on; 200 were wanted",)
 
 
+@pytest.mark.slow
 def test_a_source_makes_each_float_graph_once(model, tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr(
@@ -247,6 +248,7 @@ def test_what_a_report_cannot_show_is_refused_first(nano_float32, digits, tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == ["bad.jpg"]
 
 
+@pytest.mark.exhaustive
 def test_fallback_costs_are_measured(nano_float32, digits, tmp_path):
     made = export(nano_float32, tmp_path / "f.tflite", recipe="int8_mixed", data=digits, images=20, min_agreement=0.5)
     assert made.fallback is not None and made.recipe.min_agreement == 0.5
@@ -334,6 +336,7 @@ def test_every_skipped_image_is_reported_and_recorded(digits, fixtures, tmp_path
     assert json.loads((tmp_path / "report" / "report.json").read_text())["file"]["skipped_images"] == bad
 
 
+@pytest.mark.slow
 def test_weights_alone_lose_less_than_all_in_int8(nano_float32, digits, tmp_path):
     images = np.asarray(digits.splits["test"].images[:100])
     wanted, errors = LiteModel(nano_float32)(images), {}
@@ -406,7 +409,7 @@ def test_labels_that_do_not_fit_are_refused_before_anything_is_computed(
         export(tmp_path / "model.keras", tmp_path / "m.tflite", recipe=recipe, labels=labels, data=data)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_where_labels_come_from(model, nano_float32, tmp_path):
     make, run = functools.partial(export, image_size=32), tmp_path / "run"
     run.mkdir()

@@ -207,6 +207,7 @@ def test_mixed_precision(policy):
     assert np.isfinite(model.train_on_batch(images(4, 16, 16, 3), np.array([0, 1, 0, 1])))
 
 
+@pytest.mark.slow
 def test_saved_and_loaded_in_another_process(tmp_path):
     config = with_head(num_layers=2, intermediate_channels=8, act_type="gelu")
     model = create_model(config, classes=3, padding="same")

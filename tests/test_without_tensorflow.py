@@ -143,7 +143,7 @@ def python(wheel, tmp_path) -> Path:
     return python
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_commands_and_functions_where_tensorflow_is_not_installed(python, works, fails, files, data, tmp_path, capsys):
     code = "import importlib.util, sys; print(*[name for name in sys.argv[1:] if importlib.util.find_spec(name)])"
     done = subprocess.run([python, "-c", code, *REFUSED], capture_output=True, text=True, env=ENVIRONMENT, check=True)

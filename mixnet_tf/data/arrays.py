@@ -49,6 +49,6 @@ def as_labels(where: str, labels: np.ndarray, count: int) -> np.ndarray:
     if labels.shape != (count,) or labels.dtype.kind not in "iuf" or (labels != np.floor(labels)).any():
         raise DataError(f"{where}: found {kind}, expected {count} whole numbers, one for each image")
     for label in (labels.min(), labels.max()):
-        if not 0 <= label <= _LARGEST:
+        if not 0 <= float(label) <= _LARGEST:  # in float16, the comparison itself would warn
             raise DataError(f"{where}: found the label {label}, expected numbers from 0 to {_LARGEST}")
     return labels.astype(np.int32)

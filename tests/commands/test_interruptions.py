@@ -107,7 +107,7 @@ def test_kill_9_during_export_leaves_no_half_file(job, tmp_path):
     assert all(path.read_bytes() == whole for path in killed.glob("f.tflite"))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_kill_9_at_random_moments(tmp_path):
     """`python -m tests.fuzz.kill` does so as often as one likes, and to trainings and pipelines, too."""
     assert kill.KILLERS["export"](tmp_path, Random(0), 2) == []

@@ -153,7 +153,7 @@ def test_inspect_names_cliffs_and_what_it_does_not_know(fixtures, capsys):
     assert row.rstrip().endswith("unknown")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_summary_predicts_costs(capsys):
     result = results(capsys, "summary", "mixnet_nano", "--classes", 10, "--image-size", 32, "--cost")
     assert list(result["costs"]) == ["float32", "int8"]
@@ -269,7 +269,7 @@ def test_fine_tuning_starts_from_the_weights(job, tmp_path, capsys):
     assert tuned["top1"] == pytest.approx(before["top1"], abs=0.01)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_training_counts_skipped_images(folder, tmp_path, capsys):
     bad = folder / "train" / "cat" / "bad.jpg"
     bad.write_bytes(b"not an image")

@@ -74,6 +74,11 @@ def test_what_is_none(source, message):
     assert "\n" not in str(raised.value)
 
 
+def test_labels_in_half_precision_are_taken_without_a_warning():
+    data = as_data((IMAGES, LABELS.astype(np.float16)), split="test", classes=3)
+    np.testing.assert_array_equal(data.splits["test"].labels, LABELS)
+
+
 def test_a_label_that_the_model_does_not_have():
     with pytest.raises(DataError, match="found the label 2, expected 0 to 1: the classes of the model"):
         as_data((IMAGES, LABELS), split="test", classes=2)

@@ -76,8 +76,8 @@ def test_two_readers_of_the_image():
         ("MobileNetV3Small", PIXELS),
         ("MobileNetV2", UNKNOWN),  # its preprocess_input is outside
         pytest.param("EfficientNetB0", PIXELS, marks=pytest.mark.slow),
-        pytest.param("EfficientNetV2B0", PIXELS, marks=pytest.mark.slow),
-        pytest.param("ConvNeXtTiny", PIXELS, marks=pytest.mark.slow),
+        pytest.param("EfficientNetV2B0", PIXELS, marks=pytest.mark.exhaustive),
+        pytest.param("ConvNeXtTiny", PIXELS, marks=pytest.mark.exhaustive),
         pytest.param("ResNet50", UNKNOWN, marks=pytest.mark.slow),
     ],
 )

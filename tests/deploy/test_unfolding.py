@@ -72,6 +72,7 @@ def check_equal(model, images=PIXELS, share=1e-6):
     return model, builtin
 
 
+@pytest.mark.slow
 def test_it_is_loaded_and_trained_without_this_package(tmp_path):
     model = with_random_weights(create_model(SMALL, classes=5, classifier_activation=None))
     to_builtin(model).save(tmp_path / "builtin.keras")
@@ -217,7 +218,7 @@ def test_its_deploy_graph_is_that_of_the_original(target, tmp_path):
         assert len(twin_weights) == len(weights)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_export_makes_the_same_file_of_both(tmp_path):
     model = with_random_weights(create_model(SMALL, classes=10, classifier_activation=None))
     files = [tmp_path / "model.tflite", tmp_path / "builtin.tflite"]
@@ -247,10 +248,20 @@ def changed(model, name, change):
 @pytest.mark.parametrize(
     ("name", "change"),
     [
-        ("depthwise_act", lambda layer: keras.layers.Activation("tanh", name=layer.name)),
+        pytest.param(
+            "depthwise_act", lambda layer: keras.layers.Activation("tanh", name=layer.name), marks=pytest.mark.slow
+        ),
         ("expand_act", lambda layer: keras.layers.Activation("softplus", name=layer.name)),
-        ("se_expand", lambda layer: keras.Sequential([layer, keras.layers.ReLU()], name=layer.name)),
-        ("project_bn", lambda layer: keras.layers.BatchNormalization(epsilon=0.1, name=layer.name)),
+        pytest.param(
+            "se_expand",
+            lambda layer: keras.Sequential([layer, keras.layers.ReLU()], name=layer.name),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "project_bn",
+            lambda layer: keras.layers.BatchNormalization(epsilon=0.1, name=layer.name),
+            marks=pytest.mark.slow,
+        ),
         ("depthwise_bn", lambda layer: keras.layers.LayerNormalization(name=layer.name)),
     ],
 )

@@ -28,6 +28,7 @@ from mixnet_tf.training.config import TrainingConfig
 from mixnet_tf.training.parts import check_parts
 
 
+@pytest.mark.slow
 def test_one_process_does_not_import_pytorch():
     code = (
         "import sys; from mixnet_tf.distribution.processes import *; from mixnet_tf.optimizer import AveragingAdamW\n"

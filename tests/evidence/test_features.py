@@ -53,6 +53,7 @@ def exported(features, digits, tmp_path_factory):
     return folder, made
 
 
+@pytest.mark.slow
 def test_an_int8_file_of_features_is_compared_output_by_output(features, digits, exported):
     folder, _ = exported
     result = compare(features, folder / "f.tflite", digits)
@@ -69,6 +70,7 @@ def test_an_int8_file_of_features_is_compared_output_by_output(features, digits,
     assert [output.snr_db for output in same] == pytest.approx([output.snr_db for output in result.outputs[::-1]])
 
 
+@pytest.mark.slow
 def test_the_record_and_the_report_name_every_output(exported):
     folder, made = exported
     record = json.loads((folder / "f.quantization.json").read_text())
@@ -88,6 +90,7 @@ def test_the_record_and_the_report_name_every_output(exported):
     }
 
 
+@pytest.mark.exhaustive
 def test_an_embedding_is_no_classifier(embedding, digits, tmp_path):
     with pytest.raises(
         DeployError, match=r"needs the names of 1536 classes: .*; of a model that gives features, .* int8_float_io$"
@@ -113,6 +116,7 @@ def test_what_needs_classes_is_refused_before_anything_is_computed(features, dig
         export(features, tmp_path / "f.tflite", recipe=recipe, data=digits, images=4)
 
 
+@pytest.mark.slow
 def test_other_outputs_are_refused(features, embedding, digits, exported):
     folder, _ = exported
     fewer = keras.Model(features.input, features.outputs[:2], name="fewer")
@@ -123,6 +127,7 @@ def test_other_outputs_are_refused(features, embedding, digits, exported):
     assert FlatGraph.read(folder / "f.tflite").shape(FlatGraph.read(folder / "f.tflite").outputs[0]) == (1, 8, 8, 16)
 
 
+@pytest.mark.exhaustive
 def test_the_error_of_a_classifier_is_that_of_its_logits(nano_float32, digits, tmp_path):
     (logits,), (before_the_softmax,) = (
         export(nano_float32, tmp_path / f"{recipe}.tflite", recipe=recipe, data=digits, images=40).outputs

@@ -15,7 +15,7 @@ from typing import Any
 
 GIB = 2**30
 SECONDS, MEMORY = 10, 2 * GIB
-_PROGRESS = re.compile(r"\d+%\||\[\d\d:\d\d")
+PROGRESS = re.compile(r"\d+%\||\[\d\d:\d\d")
 _LIMIT = 12 * GIB  # of the address space that a case may fill before it ends in MemoryError: keeps the machine alive
 
 
@@ -73,7 +73,7 @@ def _run(arguments: list[str]) -> int:
 
 def _problem(status: int, output: str, errors: str) -> str | None:
     """Return what is wrong with how a command ended: 0, or 2 and one printable line."""
-    lines = [line for line in re.split(r"[\r\n]+", errors) if line.strip() and not _PROGRESS.search(line)]
+    lines = [line for line in re.split(r"[\r\n]+", errors) if line.strip() and not PROGRESS.search(line)]
     if status not in (0, 2):
         return f"exit status {status}: {errors[-500:]}"
     if status == 2 and (len(lines) != 1 or not lines[0].startswith("mixnet-tf")):

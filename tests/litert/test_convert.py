@@ -22,7 +22,7 @@ def sequential(size):
     return keras.Sequential([keras.Input((size, size, 3)), backbone, keras.layers.Dense(3)], name="mine")
 
 
-@pytest.mark.parametrize("size", [None, 40])
+@pytest.mark.parametrize("size", [pytest.param(None, marks=pytest.mark.slow), 40])
 def test_a_sequential_model_takes_another_size_and_converts(size):
     model = at_image_size(sequential(size), 40)
     assert tuple(model.inputs[0].shape) == (None, 40, 40, 3)

@@ -40,6 +40,7 @@ def test_it_is_the_best_on_images_that_do_not_calibrate(graph, images):
     assert best_emphasis(graph, RECIPE, BACKEND, images) == max(medians, key=medians.__getitem__)
 
 
+@pytest.mark.slow
 def test_quantize_takes_it_and_says_so(graph, images):
     chosen = best_emphasis(graph, RECIPE, BACKEND, images)
     result = quantize(graph, RECIPE, images)

@@ -70,7 +70,7 @@ def test_with_everything_in_float_only_input_and_output_are_rounded(calibrated, 
     check_that_only_input_and_output_are_rounded(calibrate(FlatGraph(nano_float32.read_bytes()), PLAIN, images), images)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_it_does_not_matter_how_the_function_is_written(trained_nano, digits):
     """The channels of a stream differ by a factor of a thousand: where it is rounded at one scale, most is lost."""
     twin = rescale_streams(load_model(trained_nano), spread=2.0)
@@ -117,6 +117,7 @@ def asking(agreement: float) -> Recipe:
     return dataclasses.replace(PLAIN, min_agreement=agreement)
 
 
+@pytest.mark.slow
 def test_as_few_blocks_as_reach_the_agreement_are_taken_by_gain(nano):
     calibrated, images = nano
     wanted = outputs(calibrated.reference, images)[:, 0].argmax(axis=1)

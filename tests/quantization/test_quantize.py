@@ -120,12 +120,14 @@ def test_it_is_int8_throughout_and_no_operator_is_added(nano, made):
     assert dtypes == {"int8", "int32"}
 
 
+@pytest.mark.slow
 def test_same_images_same_bytes(nano, calibration):
     first, again = (quantize(nano, INT8, list(calibration.part(0, 12))).graph.content() for _ in range(2))
     assert first == again
     assert quantize(nano, INT8, calibration.part(12, 24)).graph.content() != first
 
 
+@pytest.mark.exhaustive
 def test_tf_lite_gives_the_same_quality(nano, made, calibration, test_images):
     other = quantize(nano, dataclasses.replace(INT8, backend="tf.lite"), calibration)
     wanted = logits(nano, test_images)
@@ -135,7 +137,7 @@ def test_tf_lite_gives_the_same_quality(nano, made, calibration, test_images):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_it_does_not_matter_how_the_function_is_written(trained_nano, nano, made, calibration, test_images):
     twin = rescale_streams(load_model(trained_nano))
     graph = convert(deploy_model(twin, image_size=32), image_size=32)

@@ -29,9 +29,9 @@ ALL = {
     "weight_decay": 0.01,
 }
 CASES = [
-    ("adamw", "float32"),
+    pytest.param("adamw", "float32", marks=pytest.mark.slow),
     pytest.param("sgd", "float16", marks=pytest.mark.slow),
-    pytest.param("rmsprop", "bfloat16", marks=pytest.mark.slow),
+    pytest.param("rmsprop", "bfloat16", marks=pytest.mark.exhaustive),
 ]
 
 
@@ -76,6 +76,7 @@ def test_with_every_option_on(optimizer, precision, data, tmp_path, monkeypatch)
     assert keras.config.dtype_policy().name == "float32"
 
 
+@pytest.mark.slow
 def test_a_run_without_progress_ends_and_stays_ended(config, data, tmp_path, monkeypatch):
     """The first epoch is the best: the validation's answers are set."""
     best_first = iter([0.9, 0.5, 0.6, 0.7])

@@ -231,7 +231,7 @@ def test_the_average_looks_back_so_many_epochs(ema_epochs, momentum):
     assert model.optimizer.average_from == 300  # of 400 steps
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_range_penalty_is_in_the_loss_and_not_in_the_model(config, data, one_epoch, tmp_path, eagerly):
     for weight in (0, 100):
         training = dataclasses.replace(one_epoch, range_penalty=weight)
