@@ -34,7 +34,7 @@ def findings(worker: Worker, reader: str, seeds: range) -> list[dict]:
     [pytest.param(name, marks=pytest.mark.exhaustive) if name == "run-folder" else name for name in READERS],
 )
 def test_a_few_mutants(reader, worker):
-    assert findings(worker, reader, range(1_000_000, 1_000_004)) == []
+    assert findings(worker, reader, range(1_000_000, 1_000_003)) == []
 
 
 def died() -> int:

@@ -9,6 +9,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from marks import slow
 from small import SMALL, backbone, block
 
 import mixnet_tf
@@ -83,8 +84,8 @@ def test_tiny_fixed_sizes():
     ("arguments", "expected"),
     [
         ({}, (None, 224, 224, 3)),
-        ({"include_top": False}, (None, None, None, 3)),
-        ({"input_shape": (None, None, 3)}, (None, None, None, 3)),
+        *slow(({"include_top": False}, (None, None, None, 3))),
+        *slow(({"input_shape": (None, None, 3)}, (None, None, None, 3))),
         ({"input_shape": (96, 64, 3)}, (None, 96, 64, 3)),
     ],
 )

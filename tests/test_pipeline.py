@@ -61,6 +61,7 @@ def tiny_run(pets, tmp_path_factory):
     return report, output
 
 
+@pytest.mark.slow
 def test_a_tiny_run_leaves_its_files_and_says_what_it_did(tiny_run, pets):
     report, output = tiny_run
     assert {path.name for path in output.iterdir()} >= WRITTEN
@@ -73,6 +74,7 @@ def test_a_tiny_run_leaves_its_files_and_says_what_it_did(tiny_run, pets):
     assert content == json.loads(json.dumps(report.to_dict()))
 
 
+@pytest.mark.slow
 def test_a_tiny_run_measures_what_its_page_needs(tiny_run, pets):
     report, output = tiny_run
     with (output / "history.csv").open(newline="") as handle:
@@ -92,6 +94,7 @@ def test_a_tiny_run_measures_what_its_page_needs(tiny_run, pets):
     assert report.verdict.sentence in page and report.verdict.sentence in (output / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_every_number_of_a_tiny_run_can_be_measured_again(tiny_run, pets):
     report, output = tiny_run
     check_numbers(

@@ -6,10 +6,11 @@ import sys
 import keras
 import numpy as np
 import pytest
+from marks import slow
 from small import SMALL, backbone, block, with_random_weights
 
 from mixnet_tf.config import ACTIVATIONS
-from mixnet_tf.deploy.deploy import TARGETS, deploy_model
+from mixnet_tf.deploy.deploy import deploy_model
 from mixnet_tf.deploy.front import front_of
 from mixnet_tf.deploy.unfolding import to_blocks, to_builtin
 from mixnet_tf.errors import DeployError
@@ -88,6 +89,7 @@ def test_it_is_loaded_and_trained_without_this_package(tmp_path):
     assert same(after, results["after"], 1e-4) and not same(before, after, 0.01)
 
 
+@pytest.mark.slow
 def test_without_the_package_a_mixnet_does_not_load(trained_nano):
     """Else the test above would show nothing."""
     code = f"{BLOCKER}import keras\nkeras.models.load_model({str(trained_nano)!r})"
@@ -122,7 +124,7 @@ def test_shipped_networks(config):
     check_equal(create_model(config, classes=10))
 
 
-@pytest.mark.parametrize("act_type", ACTIVATIONS)
+@pytest.mark.parametrize("act_type", ["swish", *slow(*sorted({*ACTIVATIONS} - {"swish"}))])
 def test_every_activation(act_type):
     config = backbone(block(kernel_sizes=[3, 5], stride=2, act_type=act_type), stem=4)
     head = {
@@ -201,7 +203,7 @@ def graph(model, **arguments):
     return [(type(layer), layer.name) for layer in deployed.layers], deployed.get_weights()
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", ["int8", *slow("float")])
 def test_its_deploy_graph_is_that_of_the_original(target, tmp_path):
     model, builtin = check_equal(create_model(SMALL, classes=4, padding="same" if target == "int8" else "symmetric"))
     builtin.save(tmp_path / "builtin.keras")

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from marks import slow
 from small import SMALL, backbone, block, with_random_weights
 
 from mixnet_tf.deploy import builtin
@@ -13,7 +14,7 @@ from mixnet_tf.litert.convert import at_image_size
 from mixnet_tf.model import create_model
 
 
-@pytest.mark.parametrize("built", [lambda model: model, lambda model: at_image_size(model, 32)])
+@pytest.mark.parametrize("built", [lambda model: at_image_size(model, 32), *slow(lambda model: model)])
 def test_a_wrong_graph_is_refused_with_the_layer_where_it_begins(built):
     model = built(with_random_weights(create_model(SMALL, classes=3)))
     deployed = deploy_model(model, image_size=32)

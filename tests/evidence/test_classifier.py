@@ -66,6 +66,7 @@ def test_arrays_of_another_size_are_resized(trained_nano, pixels):
     np.testing.assert_array_equal(predict(trained_nano, large).argmax(1), predict(trained_nano, pixels[:4]).argmax(1))
 
 
+@pytest.mark.slow
 def test_evaluate_and_compare_take_objects(trained_nano, nano_int8, digits, pixels):
     model, labels = load_model(trained_nano), digits.splits["test"].labels[:40]
     right = float((model.predict(pixels, verbose=0).argmax(axis=1) == labels).mean())
@@ -75,6 +76,11 @@ def test_evaluate_and_compare_take_objects(trained_nano, nano_int8, digits, pixe
     assert evaluate(model, "digits").count == 359
     compared = compare(model, nano_int8, (pixels, labels))
     assert (compared.count, compared.top1_a.value, compared.b) == (40, right, str(nano_int8))
+
+
+@pytest.fixture(scope="module")
+def nano(trained_nano) -> keras.Model:
+    return load_model(trained_nano)
 
 
 @pytest.mark.parametrize(
@@ -90,6 +96,6 @@ def test_evaluate_and_compare_take_objects(trained_nano, nano_int8, digits, pixe
         ("nano", ["none.jpg"], "none.jpg: no such file"),
     ],
 )
-def test_what_cannot_be(model, images, message, trained_nano):
+def test_what_cannot_be(model, images, message, nano):
     with pytest.raises(MixNetError, match=message):
-        predict(trained_nano if model == "nano" else model, images)
+        predict(nano if model == "nano" else model, images)

@@ -99,6 +99,7 @@ def report(nano_float32, digits, tmp_path_factory):
     return folder, json.loads((folder / "report" / "report.json").read_text()), small
 
 
+@pytest.mark.slow
 def test_a_report_holds_what_can_be_measured_again(report, nano_float32):
     folder, content, small = report
     assert content["file"]["sha256"] == json.loads((folder / "f.quantization.json").read_text())["sha256"]
@@ -114,6 +115,7 @@ def test_a_report_holds_what_can_be_measured_again(report, nano_float32):
     assert content["size_ratio_to_float32"] == pytest.approx(size, rel=0.01)
 
 
+@pytest.mark.slow
 def test_a_report_names_blocks_operators_and_stability(report):
     _, content, _ = report
     gains = [block["gain_db"] for block in content["sensitivity"]]
@@ -125,6 +127,7 @@ def test_a_report_names_blocks_operators_and_stability(report):
     assert 0 < stability["median_range_change_octaves"] <= stability["largest_range_change_octaves"]
 
 
+@pytest.mark.slow
 def test_a_report_reads_well(report):
     folder, content, _ = report
     text = (folder / "report" / "report.md").read_text()

@@ -25,6 +25,7 @@ def images(digits) -> list[np.ndarray]:
     return [image[None] for image in digits.splits["train"].images[:40]]
 
 
+@pytest.mark.slow
 def test_it_is_the_best_on_images_that_do_not_calibrate(graph, images):
     exact = LiteModel(graph)
     medians = {}

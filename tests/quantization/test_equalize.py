@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from marks import slow
 from rescale import rescale_streams
 
 from mixnet_tf.deploy.deploy import deploy_model
@@ -200,10 +201,6 @@ def test_a_stream_shares_one_scale_and_the_largest_norm_decides(tiny, patches):
     largest = np.max([extremes[i].norm for i in stream], axis=0)
     for i in stream:
         np.testing.assert_allclose(scale[i], largest, rtol=1e-6)
-
-
-def slow(*values: object) -> list:
-    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
 
 
 @pytest.mark.parametrize("activation", ["relu6", "leaky_relu", *slow("gelu", "hard_swish", "prelu", "relu")])

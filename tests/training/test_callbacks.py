@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from marks import slow
 
 from mixnet_tf.errors import MixNetError
 from mixnet_tf.optimizer import AveragingAdamW
@@ -110,7 +111,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(loss):
         StopOnNaN().on_train_batch_end(3, {"loss": loss})
 
 
-@pytest.mark.parametrize(("average_from", "validations"), [(0, 2), (3, 2), (4, 1), (100, 1)])
+@pytest.mark.parametrize(("average_from", "validations"), [(3, 2), (4, 1), *slow((0, 2), (100, 1))])
 def test_weights_without_an_average_are_validated_once(model, average_from, validations):
     """One epoch of four steps: the average begins at the step `average_from`, counted from 0."""
     images, labels = np.random.default_rng(0).normal(size=(8, 4)).astype("float32"), np.eye(2)[np.arange(8) % 2]

@@ -243,6 +243,7 @@ def test_a_range_penalty_is_in_the_loss_and_not_in_the_model(config, data, one_e
     assert not model.losses
 
 
+@pytest.mark.slow
 def test_batches_are_profiled_and_the_speed_is_for_tensorboard(config, data, one_epoch, tmp_path, eagerly):
     train(config, data, tmp_path / "run", training=one_epoch, profile=1)
     assert list((tmp_path / "run" / "logs").rglob("plugins/profile/*/*.xplane.pb"))

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from marks import slow
 from small import SMALL, with_random_weights
 
 import mixnet_tf
@@ -134,7 +135,7 @@ def test_gradients_reach_what_trains():
     assert all(float(tf.reduce_max(tf.abs(gradient))) > 0 for gradient in gradients)
 
 
-@pytest.mark.parametrize("load", [keras.saving.load_model, mixnet_tf.load_model])
+@pytest.mark.parametrize("load", [mixnet_tf.load_model, *slow(keras.saving.load_model)])
 @pytest.mark.parametrize("build", [flat, nested])
 def test_a_saved_model_comes_back_as_it_was(build, load, tmp_path):
     model = build()

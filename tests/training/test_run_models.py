@@ -30,6 +30,7 @@ def run(trained_nano, fixtures, tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_its_keras_model_is_evaluated_compared_and_predicts(run):
     file = run / "model.keras"
     assert evaluate(run, PAIR) == evaluate(file, PAIR)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from golden.golden_weights import golden_images, golden_state_dict
 from local_server import Handler, Server
+from marks import slow
 from safetensors.numpy import save
 from small import SMALL
 
@@ -57,7 +58,7 @@ def model() -> keras.Model:
 ANY = (None, None, 3)
 
 
-@pytest.mark.parametrize("weights", PATHS)
+@pytest.mark.parametrize("weights", ["imagenet", *slow("imagenet_tf")])
 def test_the_constructor_downloads_once_and_loads(server, cache, content, weights):
     server.answer = lambda handler: handler.send(content[weights])
     expected = np.load(HERE / f"timm_{'tf_' if weights == 'imagenet_tf' else ''}mixnet_s.npz")["logits_97"]
