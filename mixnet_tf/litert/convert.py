@@ -1,8 +1,10 @@
 """Keras → ``.tflite``: built-in ops only, batch 1, one named signature."""
 
+import contextlib
 import gc
+import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -52,13 +54,14 @@ def convert(
     names = _unique(model.output_names if output_names is None else output_names)
     with tempfile.TemporaryDirectory() as folder:
         _save(model, names, folder)
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
+        with quiet(), _errors_only():
+            converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         if weights == "float16":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.target_spec.supported_types = [tf.float16]
         try:
-            with quiet():
+            with quiet(), _errors_only():
                 content = converter.convert()
         except Exception as error:  # the converter raises its own, undocumented kinds
             raise DeployError(f"{model.name}: the converter refused it: {_first_line(error)}") from error
@@ -67,6 +70,18 @@ def convert(
     graph = FlatGraph(content)
     graph.order_outputs(names)  # the converter sorts them by its own names
     return graph
+
+
+@contextlib.contextmanager
+def _errors_only() -> Iterator[None]:
+    """Keep TensorFlow from warning that the gradients are missing, which a notebook would show."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _unique(names: Sequence[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """Keras to ``.tflite``: any functional model, at any size its layers take."""
 
+import logging
 from pathlib import Path
 
 import keras
@@ -83,6 +84,17 @@ def test_float16_rounds_the_weights_and_leaves_input_and_output():
     kernel = np.transpose(model.get_layer("conv").get_weights()[0], (3, 0, 1, 2))
     np.testing.assert_array_equal(stored, kernel.astype(np.float16).ravel())
     assert len(exact.constant(exact.ops[0].inputs[1])) == 4
+
+
+def test_a_notebook_shows_no_warnings_of_tensorflow(caplog):
+    """Without the gradients of swish, which the file does not need, it warns in Python."""
+    logger = logging.getLogger("absl")
+    logger.addHandler(caplog.handler)
+    try:
+        convert(create_model(CONFIG, classes=3), image_size=16)
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert caplog.records == []
 
 
 def test_the_signature_names_image_and_outputs():
