@@ -33,6 +33,9 @@ PUBLISHED = {
 TYPES = {"float32": "float32", "int8": "int8, at the top-1 published for the float network"}
 """The panels and their titles."""
 
+PLACES = {"EfficientNet-B0": ((-9, 0), "right"), "MobileNetV3-Large": ((0, -13), "center")}
+"""Where a name stands that has a MixNet to its right: offset in points, and the side that is aligned."""
+
 BLUE, GREY, INK = "#1f5fbf", "#8a8f98", "#30343b"
 
 
@@ -74,7 +77,7 @@ def draw(rows: list[dict], output: Path) -> None:
         axes.set_title(title, loc="left", fontweight="bold", fontsize=10)
         _panel(axes, costs)
     panels[0].set_ylabel("ImageNet top-1 published for the float network, %")
-    panels[0].set(ylim=(70.6, 81.3), xlim=(23, 2200), xscale="log")
+    panels[0].set(ylim=(70.6, 81.3), xlim=(19, 3000), xscale="log")
     panels[0].set_xticks(ticks := [25, 50, 100, 200, 400, 800, 1600], [str(tick) for tick in ticks])
     panels[0].xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
     figure.supxlabel("million instructions per inference on an emulated Cortex-A76, 224 px (log scale)", fontsize=10)
@@ -91,8 +94,8 @@ def _panel(axes: Axes, costs: dict[tuple[str, str], float]) -> None:
         plain, deployed = costs[name, "plain"], costs.get((name, "deploy"))
         if deployed is None:
             axes.plot(plain, top1, "s", color=GREY, markeredgecolor="white", markersize=9, zorder=5)
-            left = name == "EfficientNet-B0"  # to its right is MixNet-M
-            _text(axes, name, (plain, top1), (-9 if left else 9, 0), ha="right" if left else "left", va="center")
+            offset, side = PLACES.get(name, ((9, 0), "left"))
+            _text(axes, name, (plain, top1), offset, ha=side, va="center")
             continue
         arrow = {"arrowstyle": "-|>", "color": BLUE, "shrinkA": 4, "shrinkB": 4}
         axes.annotate("", (deployed, top1), (plain, top1), arrowprops=arrow)
