@@ -35,3 +35,24 @@ def quiet() -> Iterator[None]:
             sys.stderr.flush()
             os.dup2(saved, 2)
             os.close(saved)
+
+
+@contextlib.contextmanager
+def errors_only(name: str) -> Iterator[None]:
+    """Let a library's logger say nothing but errors: a notebook would show its warnings.
+
+    Args:
+        name: of the logger. A library whose logger has a class of its own (absl) must have been imported.
+
+    Example:
+        >>> with errors_only("matplotlib"):
+        ...     logging.getLogger("matplotlib").isEnabledFor(logging.WARNING)
+        False
+    """
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

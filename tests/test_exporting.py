@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from foreign import foreign
+from marks import exhaustive
 from PIL import Image
 from recipes import PLAIN
 
@@ -80,8 +81,7 @@ def test_the_committed_int8_file_comes_out_again(nano_float32, nano_int8, digits
     [
         ("deploy", "float32"),
         ("plain", "float16"),
-        pytest.param("deploy", "float16", marks=pytest.mark.exhaustive),
-        pytest.param("plain", "float32", marks=pytest.mark.exhaustive),
+        *exhaustive(("deploy", "float16"), ("plain", "float32")),
     ],
 )
 def test_both_graphs_compute_what_the_model_computes(graph, recipe, model, tmp_path):

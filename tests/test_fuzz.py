@@ -66,7 +66,7 @@ def says(output: str, errors: str, status: int) -> int:
 def test_what_a_finding_is(command, kind, what, monkeypatch, capfd):
     case = Case([], wrong=lambda output: "7 is not 8" if "7" in output else None)
     monkeypatch.setitem(READERS, "one", lambda random, folder: case)
-    monkeypatch.setattr("tests.fuzz.worker._run", lambda arguments: command())
+    monkeypatch.setattr("tests.fuzz.worker.run", lambda arguments: command())
     with capfd.disabled():
         result = outcome("one", 0)
     assert result["kind"] == kind and what in result["what"]

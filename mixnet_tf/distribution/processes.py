@@ -5,12 +5,12 @@ same weights. The first process alone writes.
 """
 
 import contextlib
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mixnet_tf.distribution import launch
 from mixnet_tf.errors import MixNetError
+from mixnet_tf.quiet import errors_only
 
 if TYPE_CHECKING:  # --help does without
     import numpy as np
@@ -83,7 +83,7 @@ def joined() -> Iterator[None]:
     group = TorchProcesses(launch.started_rank(), launch.count_started())
     try:
         _joined = group
-        with _silent(group.rank > 0):
+        with errors_only("mixnet_tf") if group.rank > 0 else contextlib.nullcontext():  # what all do is said once
             yield
             group.leave()
     except (Exception, KeyboardInterrupt) as error:
@@ -94,18 +94,6 @@ def joined() -> Iterator[None]:
         raise
     finally:
         _joined = _ALONE
-
-
-@contextlib.contextmanager
-def _silent(silent: bool) -> Iterator[None]:
-    """Say nothing but errors: what all processes do is said once."""
-    log = logging.getLogger("mixnet_tf")
-    level = log.level
-    log.setLevel(logging.ERROR if silent else level)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
 
 
 def by_first(work: Callable[[], Value]) -> Value:

@@ -1,7 +1,6 @@
 """Figures for reports, drawn without a display."""
 
 import contextlib
-import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import IO, Any
 
 from mixnet_tf.errors import MixNetError, printable
 from mixnet_tf.files import check_free
+from mixnet_tf.quiet import errors_only
 
 PLOT_SUFFIXES = (".png", ".jpg", ".svg", ".pdf")
 
@@ -47,7 +47,7 @@ def new_figure(width: float, height: float) -> tuple[Any, Any]:
         width: in inches, 120 pixels each.
         height: in inches.
     """
-    with _without_warnings():
+    with errors_only("matplotlib"):  # where the home folder cannot be written, it takes a temporary one, and warns
         from matplotlib.backends.backend_agg import FigureCanvasAgg  # never opens a window
         from matplotlib.figure import Figure
 
@@ -64,21 +64,9 @@ def new_grid(rows: int, columns: int) -> tuple[Any, list[Any]]:
 
 
 @contextlib.contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Import matplotlib where the home folder cannot be written: it then takes a temporary one, and warns."""
-    logger = logging.getLogger("matplotlib")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
-@contextlib.contextmanager
 def settings(values: Any) -> Iterator[None]:
     """Draw with these settings of matplotlib's."""
-    with _without_warnings():
+    with errors_only("matplotlib"):
         from matplotlib import rc_context
     with rc_context(values):
         yield

@@ -1,10 +1,8 @@
 """Keras → ``.tflite``: built-in ops only, batch 1, one named signature."""
 
-import contextlib
 import gc
-import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -15,7 +13,7 @@ from mixnet_tf.deploy.graphs import functional, rewired
 from mixnet_tf.errors import DeployError
 from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.progress.steps import step
-from mixnet_tf.quiet import quiet
+from mixnet_tf.quiet import errors_only, quiet
 
 SIGNATURE = "serving_default"
 WEIGHTS = ("float32", "float16")
@@ -54,34 +52,22 @@ def convert(
     names = _unique(model.output_names if output_names is None else output_names)
     with tempfile.TemporaryDirectory() as folder:
         _save(model, names, folder)
-        with quiet(), _errors_only():
+        with errors_only("absl"):  # it warns that there are no gradients; saving sets its level anew
             converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        if weights == "float16":
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            converter.target_spec.supported_types = [tf.float16]
-        try:
-            with quiet(), _errors_only():
-                content = converter.convert()
-        except Exception as error:  # the converter raises its own, undocumented kinds
-            raise DeployError(f"{model.name}: the converter refused it: {_first_line(error)}") from error
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+            if weights == "float16":
+                converter.optimizations = [tf.lite.Optimize.DEFAULT]
+                converter.target_spec.supported_types = [tf.float16]
+            try:
+                with quiet():
+                    content = converter.convert()
+            except Exception as error:  # the converter raises its own, undocumented kinds
+                raise DeployError(f"{model.name}: the converter refused it: {_first_line(error)}") from error
     del converter
     gc.collect()  # the traced functions are circles of references: 14 MiB for MixNet-S, beside all that follows
     graph = FlatGraph(content)
     graph.order_outputs(names)  # the converter sorts them by its own names
     return graph
-
-
-@contextlib.contextmanager
-def _errors_only() -> Iterator[None]:
-    """Keep TensorFlow from warning that the gradients are missing, which a notebook would show."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _unique(names: Sequence[str]) -> list[str]:

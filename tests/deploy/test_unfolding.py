@@ -250,21 +250,13 @@ def changed(model, name, change):
 @pytest.mark.parametrize(
     ("name", "change"),
     [
-        pytest.param(
-            "depthwise_act", lambda layer: keras.layers.Activation("tanh", name=layer.name), marks=pytest.mark.slow
-        ),
         ("expand_act", lambda layer: keras.layers.Activation("softplus", name=layer.name)),
-        pytest.param(
-            "se_expand",
-            lambda layer: keras.Sequential([layer, keras.layers.ReLU()], name=layer.name),
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(
-            "project_bn",
-            lambda layer: keras.layers.BatchNormalization(epsilon=0.1, name=layer.name),
-            marks=pytest.mark.slow,
-        ),
         ("depthwise_bn", lambda layer: keras.layers.LayerNormalization(name=layer.name)),
+        *slow(
+            ("depthwise_act", lambda layer: keras.layers.Activation("tanh", name=layer.name)),
+            ("se_expand", lambda layer: keras.Sequential([layer, keras.layers.ReLU()], name=layer.name)),
+            ("project_bn", lambda layer: keras.layers.BatchNormalization(epsilon=0.1, name=layer.name)),
+        ),
     ],
 )
 def test_a_changed_block_is_no_block_and_deploys_as_it_is(name, change):

@@ -6,8 +6,6 @@ status 2, every file whole or not there, and what was there before still there. 
 
 import argparse
 import contextlib
-import io
-import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.fuzz.kill import NANO, ROOT, TINY, problems, weights
-from tests.fuzz.worker import PROGRESS
+from tests.fuzz.worker import captured, lines_of, run
 from tests.quick_run import write_images
 
 KERAS = ROOT / "tests" / "fixtures" / "nano.keras"
@@ -52,17 +50,11 @@ def small_disk(folder: Path, size: int) -> Iterator[Callable[[int], None]]:
         subprocess.run(["umount", folder], check=True)
 
 
-def run(arguments: list) -> tuple[int, list[str]]:
-    """Run a command in this process; return its exit status and the lines of its error, progress left out."""
-    from mixnet_tf.cli import main
-
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as errors:
-        try:
-            status = main([*map(str, arguments), "--quiet"])
-        except SystemExit as end:
-            status = int(end.code or 0)
-    lines = re.split("[\r\n]+", errors.getvalue())
-    return status, [line for line in lines if line.strip() and not PROGRESS.search(line)]
+def run_lines(arguments: list) -> tuple[int, list[str]]:
+    """Run a command in this process; return its exit status and the lines of its error."""
+    with captured() as (_, errors):
+        status = run([*map(str, arguments), "--quiet"])
+        return status, lines_of(errors())
 
 
 def fill(name: str, folder: Path, count: int) -> list[str]:
@@ -70,7 +62,7 @@ def fill(name: str, folder: Path, count: int) -> list[str]:
     data, disk, kept = write_images(folder), folder / "disk", folder / "kept"
     arguments = COMMANDS[name](data, disk)
     with small_disk(disk, 1 << 30):
-        status, lines = run(arguments)
+        status, lines = run_lines(arguments)
         assert status == 0, lines
         needed = shutil.disk_usage(disk).used
         shutil.copytree(disk, kept)
@@ -78,7 +70,7 @@ def fill(name: str, folder: Path, count: int) -> list[str]:
     for number in range(count):
         size = max(PAGE, int(1.1 * needed * number / count))
         with small_disk(disk, size) as resize:
-            status, lines = run(arguments)
+            status, lines = run_lines(arguments)
             broken = [f"{size} bytes: {problem}" for problem in problems(disk)]
             if status:
                 full += 1
@@ -95,7 +87,7 @@ def _not_continued(name: str, arguments: list, disk: Path, kept: Path, resize: C
     """Make space and run again; return what is not as if the disk had never been full."""
     resize(1 << 30)
     again = [*arguments, "--resume"] if name in ("train", "pipeline") else arguments
-    status, lines = run(again)
+    status, lines = run_lines(again)
     if status:
         return [f"with space again: status {status}, {lines}"]
     if name in ("train", "pipeline") and weights(disk / "run") != weights(kept / "run"):

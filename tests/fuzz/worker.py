@@ -15,7 +15,7 @@ from typing import Any
 
 GIB = 2**30
 SECONDS, MEMORY = 10, 2 * GIB
-PROGRESS = re.compile(r"\d+%\||\[\d\d:\d\d")
+_PROGRESS = re.compile(r"\d+%\||\[\d\d:\d\d")
 _LIMIT = 12 * GIB  # of the address space that a case may fill before it ends in MemoryError: keeps the machine alive
 
 
@@ -29,7 +29,7 @@ def outcome(reader: str, seed: int) -> dict:
 def _outcome(reader: str, seed: int) -> dict:
     from tests.fuzz.readers import READERS
 
-    with tempfile.TemporaryDirectory() as name, _captured() as (output, errors):
+    with tempfile.TemporaryDirectory() as name, captured() as (output, errors):
         folder = Path(name)
         try:
             case = READERS[reader](Random(f"{reader} {seed}"), folder)
@@ -38,7 +38,7 @@ def _outcome(reader: str, seed: int) -> dict:
         Path("/proc/self/clear_refs").write_text("5")  # starts the peak anew
         started = _processor_seconds()
         try:
-            problem, status = None, _run(case.arguments)
+            problem, status = None, run(case.arguments)
         except BaseException as error:
             where = traceback.extract_tb(error.__traceback__)[-1]
             problem, status = f"{type(error).__name__}: {error} at {where.filename}:{where.lineno}", 1
@@ -62,7 +62,8 @@ def _judged(case: Any, output: str) -> str | None:
         return f"is taken, but its check ends in {type(error).__name__}: {error}"
 
 
-def _run(arguments: list[str]) -> int:
+def run(arguments: list[str]) -> int:
+    """Run a command in this process; return its exit status."""
     from mixnet_tf.cli import main
 
     try:
@@ -73,7 +74,7 @@ def _run(arguments: list[str]) -> int:
 
 def _problem(status: int, output: str, errors: str) -> str | None:
     """Return what is wrong with how a command ended: 0, or 2 and one printable line."""
-    lines = [line for line in re.split(r"[\r\n]+", errors) if line.strip() and not PROGRESS.search(line)]
+    lines = lines_of(errors)
     if status not in (0, 2):
         return f"exit status {status}: {errors[-500:]}"
     if status == 2 and (len(lines) != 1 or not lines[0].startswith("mixnet-tf")):
@@ -84,8 +85,13 @@ def _problem(status: int, output: str, errors: str) -> str | None:
     return f"not printable: {bad[0][:200]!r}" if bad else None
 
 
+def lines_of(errors: str) -> list[str]:
+    """Return the lines of standard error, progress left out."""
+    return [line for line in re.split(r"[\r\n]+", errors) if line.strip() and not _PROGRESS.search(line)]
+
+
 @contextlib.contextmanager
-def _captured():
+def captured():
     """Send file descriptors 1 and 2 to files, native libraries' words included; yield how to read them."""
     with tempfile.TemporaryFile("w+b") as output, tempfile.TemporaryFile("w+b") as errors:
         kept = os.dup(1), os.dup(2)

@@ -6,6 +6,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from marks import slow
 
 from mixnet_tf.errors import MixNetError
 from mixnet_tf.litert.convert import at_image_size, convert
@@ -23,7 +24,7 @@ def sequential(size):
     return keras.Sequential([keras.Input((size, size, 3)), backbone, keras.layers.Dense(3)], name="mine")
 
 
-@pytest.mark.parametrize("size", [pytest.param(None, marks=pytest.mark.slow), 40])
+@pytest.mark.parametrize("size", [*slow(None), 40])
 def test_a_sequential_model_takes_another_size_and_converts(size):
     model = at_image_size(sequential(size), 40)
     assert tuple(model.inputs[0].shape) == (None, 40, 40, 3)

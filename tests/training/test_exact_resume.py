@@ -7,6 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from marks import exhaustive, slow
 from quick_run import TINY, history
 
 from mixnet_tf.config import load_config
@@ -28,11 +29,7 @@ ALL = {
     "balance": True,
     "weight_decay": 0.01,
 }
-CASES = [
-    pytest.param("adamw", "float32", marks=pytest.mark.slow),
-    pytest.param("sgd", "float16", marks=pytest.mark.slow),
-    pytest.param("rmsprop", "bfloat16", marks=pytest.mark.exhaustive),
-]
+CASES = [*slow(("adamw", "float32"), ("sgd", "float16")), *exhaustive(("rmsprop", "bfloat16"))]
 
 
 def cut(monkeypatch, epoch: int) -> None:
