@@ -10,7 +10,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from mixnet_tf.errors import DeployError
 
-LARGEST = 2**31 - 1
+LARGEST = 2**30
 """Bytes of a tensor, and of all that one operator reads and writes."""
 
 _MAX_RANK = 8

@@ -1,7 +1,6 @@
 """The two quantizers behind one interface: a float graph and the range of every tensor, to int8."""
 
 import importlib.util
-import logging
 import re
 import warnings
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ from mixnet_tf.litert.flatgraph import FlatGraph, Op
 from mixnet_tf.progress.steps import step
 from mixnet_tf.quantization.float_ops import float_ops, parts
 from mixnet_tf.quantization.types import Ranges
-from mixnet_tf.quiet import quiet
+from mixnet_tf.quiet import errors_only, quiet
 
 
 def to_int8(graph: FlatGraph, ranges: Ranges, backend: str, blocks: Sequence[str] = ()) -> FlatGraph:
@@ -86,7 +85,6 @@ def _litert_quantizer(graph: FlatGraph, recipe: Any, limits: dict | None, in_flo
     from litert_quantizer.qtyping import TFLOperationName
     from litert_quantizer.quantizer import AlgorithmName, Quantizer
 
-    logging.getLogger("absl").setLevel(logging.ERROR)
     quantizer = Quantizer(bytearray(graph.content()))
     quantizer.load_quantization_recipe(recipe)
     if in_float:
@@ -95,7 +93,8 @@ def _litert_quantizer(graph: FlatGraph, recipe: Any, limits: dict | None, in_flo
         everything = TFLOperationName.ALL_SUPPORTED
         quantizer.update_quantization_recipe(exactly, everything, algorithm_key=AlgorithmName.NO_QUANTIZE)
         quantizer.add_static_config("^", TFLOperationName.OUTPUT, 8, 8)  # which is called like the operator before it
-    result = quantizer.quantize(limits, enable_progress_bar=False, enable_progress_report=False)
+    with errors_only("absl"):
+        result = quantizer.quantize(limits, enable_progress_bar=False, enable_progress_report=False)
     return bytes(result.quantized_model)
 
 

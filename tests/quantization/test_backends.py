@@ -1,5 +1,6 @@
 """The two quantizers: what they do to weights and ranges, worked out with numpy."""
 
+import logging
 import re
 
 import numpy as np
@@ -105,3 +106,15 @@ def test_a_backend_that_is_not_installed_is_named(monkeypatch):
     assert choose_backend(None) == "tf.lite"
     with pytest.raises(DeployError, match="backend litert-quantizer: not installed"):
         choose_backend("litert-quantizer")
+
+
+def test_the_level_of_a_librarys_logger_stays(tiny):
+    weights_to_int8(tiny("conv_relu_conv"))  # what it imports sets the level, too
+    absl = logging.getLogger("absl")
+    before = absl.level
+    try:
+        absl.setLevel(logging.INFO)
+        weights_to_int8(tiny("conv_relu_conv"))
+        assert absl.level == logging.INFO
+    finally:
+        absl.setLevel(before)
