@@ -210,7 +210,7 @@ def _fresh_model(
 
 
 def _prepare(model: keras.Model, loss: LossConfig, training: TrainingConfig, steps: int, phase: Phase) -> None:
-    """Freeze and compile the model as the phase has it; its optimizer knows nothing yet."""
+    """Freeze and compile the model as the phase has it; its optimizer has its variables, and knows nothing yet."""
     if phase.unfreeze is not None:
         unfreeze_from(model, phase.unfreeze)
     for layer in model.layers:
@@ -224,6 +224,15 @@ def _prepare(model: keras.Model, loss: LossConfig, training: TrainingConfig, ste
         metrics=["accuracy"],
         jit_compile=False,  # XLA's depthwise gradients are ten times slower on a CPU
     )
+    _build_state(model)
+
+
+def _build_state(model: keras.Model) -> None:
+    """Make the variables of optimizer and metrics: made while a step is traced, they cost as much as it, twice."""
+    model.optimizer.build(model.trainable_variables)
+    nothing = np.zeros((1, *model.output.shape[1:]), "float32")
+    model.compute_metrics(None, nothing, nothing)
+    model.reset_metrics()
 
 
 def _datasets(

@@ -26,7 +26,7 @@ def restore(
         output: the run's folder.
         phases: of the run.
         steps: batches per epoch.
-        prepare: freezes and compiles the model for a phase.
+        prepare: freezes and compiles the model for a phase, and makes the optimizer's variables.
 
     Returns:
         The epoch to continue with. Where a phase begins with it, the weights are those that the one before ended with.
@@ -38,7 +38,6 @@ def restore(
     last = _read(path)
     phase = next((phase for phase in phases if phase.name == getattr(_optimizer(last), "name", None)), phases[0])
     prepare(phase)
-    model.optimizer.build(model.trainable_variables)
     variables = [*model.weights, *model.optimizer.variables]
     values = _values(path, last, variables)
     _values(output / BEST, _read(output / BEST), model.weights)  # the run ends with it: known to be whole before
