@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from mixnet_tf import checks
-from mixnet_tf.config import LossConfig, ModelConfig, load_config, to_dict
+from mixnet_tf.config import ModelConfig, load_config, to_dict
 from mixnet_tf.data.augmentation import Augmentation
 from mixnet_tf.data.batches import evaluation_dataset, fingerprint, lost_images, steps_per_epoch, training_dataset
 from mixnet_tf.data.choices import IMAGE_SIZE, SPLITS
@@ -24,7 +24,6 @@ from mixnet_tf.files import whole_file
 from mixnet_tf.model import ConfigSource, create_model
 from mixnet_tf.progress.steps import step
 from mixnet_tf.saving import load_model, save_model
-from mixnet_tf.sublayers import Composite
 from mixnet_tf.training.callbacks import (
     BestModel,
     DropoutSeeds,
@@ -36,13 +35,11 @@ from mixnet_tf.training.callbacks import (
     WholeLogs,
 )
 from mixnet_tf.training.config import TrainingConfig
-from mixnet_tf.training.freezing import unfreeze as unfreeze_from
 from mixnet_tf.training.interruption import how_to_go_on
 from mixnet_tf.training.meter import Meter
-from mixnet_tf.training.optimization import make_optimizer
 from mixnet_tf.training.parts import check_parts, check_same_weights
 from mixnet_tf.training.phases import Phase, plan_phases
-from mixnet_tf.training.range_penalty import penalize_ranges
+from mixnet_tf.training.preparation import prepare_phase
 from mixnet_tf.training.resume import restore
 from mixnet_tf.training.run_folder import (
     BEST,
@@ -62,10 +59,6 @@ from mixnet_tf.weights.loading import load_weights
 if keras.backend.backend() != "tensorflow":  # which then only reads images, and must not take a GPU's memory
     with contextlib.suppress(RuntimeError):  # it is at work already
         tf.config.set_visible_devices([], "GPU")
-
-_BATCH_NORM_MOMENTUM = 0.9
-"""In place of the blocks' 0.99: after the first hundred steps, a third of their statistics would still be the initial 0
-and 1, and no validation would tell anything."""
 
 
 def train(
@@ -155,7 +148,7 @@ def train(
         with how_to_go_on(output):
             shaping = {"classes": len(data.class_names), "input_shape": (*size, 3), "padding": padding}
             model = _fresh_model(config, training, None if resume else weights, **shaping)
-            prepare = functools.partial(_prepare, model, config.losses[0], training, steps)
+            prepare = functools.partial(prepare_phase, model, config.losses[0], training, steps)
             reached = restore(model, output, phases, steps, prepare) if resume else 0
             if not resume:
                 by_first(lambda: start_run(output, request))
@@ -207,32 +200,6 @@ def _fresh_model(
     if weights is not None:
         load_weights(model, weights, head="fresh")
     return model
-
-
-def _prepare(model: keras.Model, loss: LossConfig, training: TrainingConfig, steps: int, phase: Phase) -> None:
-    """Freeze and compile the model as the phase has it; its optimizer has its variables, and knows nothing yet."""
-    if phase.unfreeze is not None:
-        unfreeze_from(model, phase.unfreeze)
-    for layer in model.layers:
-        for norm in layer.batch_norms if isinstance(layer, Composite) else ():
-            norm.momentum = _BATCH_NORM_MOMENTUM
-    if training.range_penalty:
-        penalize_ranges(model, training.range_penalty)
-    model.compile(
-        make_optimizer(training, steps, phase),
-        keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=loss.label_smoothing),
-        metrics=["accuracy"],
-        jit_compile=False,  # XLA's depthwise gradients are ten times slower on a CPU
-    )
-    _build_state(model)
-
-
-def _build_state(model: keras.Model) -> None:
-    """Make the variables of optimizer and metrics: made while a step is traced, they cost as much as it, twice."""
-    model.optimizer.build(model.trainable_variables)
-    nothing = np.zeros((1, *model.output.shape[1:]), "float32")
-    model.compute_metrics(None, nothing, nothing)
-    model.reset_metrics()
 
 
 def _datasets(

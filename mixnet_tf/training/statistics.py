@@ -8,10 +8,11 @@ have to hold, too.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from mixnet_tf.checks import ImageSize
 from mixnet_tf.data.batches import evaluation_batches
@@ -44,26 +45,28 @@ def settle_statistics(model: keras.Model, data: ImageData, *, image_size: ImageS
     norms = [layer for layer in model._flatten_layers() if _gathers(layer)]
     if not norms:
         return False
-    before, variables = _loss(model, data, image_size), [[v.numpy() for v in _variables(norm)] for norm in norms]
+    variables = [variable for norm in norms for variable in (norm.moving_mean, norm.moving_variance)]
+    before, values = _loss(model, data, image_size), [variable.numpy() for variable in variables]
     momenta = [norm.momentum for norm in norms]
     drops = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.Dropout)]
     rates = [drop.rate for drop in drops]
     for drop in drops:
-        drop.rate = (
-            0  # nothing is dropped at inference; and a file does not keep its seed, so it would be left to chance
-        )
-    for count, images in enumerate(_training_images(data, image_size, batch_size)):
-        for norm in norms:
-            norm.momentum = count / (count + 1)  # the mean of all batches so far
-        model(images, training=True)
+        drop.rate = 0  # as at inference; and a file does not keep its seed, so it would be left to chance
+    for norm in norms:
+        norm.momentum = 0  # its statistics become those of the batch
+    call = tf.function(model) if keras.backend.backend() == "tensorflow" else model
+    taken = []
+    for images in _training_images(data, image_size, batch_size):
+        call(images, training=True)
+        taken.append([variable.numpy() for variable in variables])
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     for drop, rate in zip(drops, rates, strict=True):
         drop.rate = rate
+    _assign(variables, [np.stack(rows).mean(axis=0, dtype=np.float64) for rows in zip(*taken, strict=True)])
     kept = _loss(model, data, image_size) < before
-    for norm, values in zip(norms, variables, strict=True) if not kept else ():
-        for variable, value in zip(_variables(norm), values, strict=True):
-            variable.assign(value)
+    if not kept:
+        _assign(variables, values)
     return kept
 
 
@@ -71,8 +74,9 @@ def _gathers(layer: keras.layers.Layer) -> bool:
     return isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
 
 
-def _variables(norm: keras.layers.BatchNormalization) -> tuple[keras.Variable, keras.Variable]:
-    return norm.moving_mean, norm.moving_variance
+def _assign(variables: Sequence[keras.Variable], values: Sequence[np.ndarray]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
 
 
 def _training_images(data: ImageData, image_size: ImageSize, batch_size: int) -> Iterator[np.ndarray]:

@@ -53,9 +53,9 @@ def ours(images: np.ndarray, labels: np.ndarray, width: float, threads: int) -> 
     from mixnet_tf import load_config
     from mixnet_tf.config import to_dict
     from mixnet_tf.model import create_model
-    from mixnet_tf.training import fit
     from mixnet_tf.training.config import TrainingConfig
     from mixnet_tf.training.phases import Phase
+    from mixnet_tf.training.preparation import prepare_phase
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -64,7 +64,7 @@ def ours(images: np.ndarray, labels: np.ndarray, width: float, threads: int) -> 
     loss = load_config(config).losses[0]
     shape = images.shape[1:]
     model = create_model(config, classes=CLASSES, input_shape=shape, classifier_activation=None)
-    fit._prepare(model, loss, TrainingConfig(), 1000, Phase(range(40), 2e-3, None))
+    prepare_phase(model, loss, TrainingConfig(), 1000, Phase(range(40), 2e-3, None))
     targets = keras.utils.to_categorical(labels, CLASSES)
     return lambda: model.train_on_batch(images, targets)
 

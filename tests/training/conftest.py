@@ -44,13 +44,13 @@ def one_epoch(quick: TrainingConfig) -> TrainingConfig:
 @pytest.fixture
 def eagerly(monkeypatch) -> None:
     """Train without a graph: one epoch takes a fifth of the time that tracing takes."""
-    prepare = fit._prepare
+    prepare = fit.prepare_phase
 
     def prepare_eagerly(model, *arguments):
         prepare(model, *arguments)
         model.run_eagerly = True
 
-    monkeypatch.setattr(fit, "_prepare", prepare_eagerly)
+    monkeypatch.setattr(fit, "prepare_phase", prepare_eagerly)
 
 
 @pytest.fixture(scope="session")

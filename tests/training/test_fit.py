@@ -28,6 +28,7 @@ from mixnet_tf.training import callbacks, fit
 from mixnet_tf.training.config import TrainingConfig
 from mixnet_tf.training.fit import train
 from mixnet_tf.training.phases import Phase
+from mixnet_tf.training.preparation import prepare_phase
 
 
 def test_a_run_leaves_its_files(whole_run):
@@ -208,7 +209,7 @@ def test_schedule_warms_up_and_ends_at_zero(whole_run):
 
 def test_a_short_run_warms_up_for_half_of_it():
     model = create_model(TINY, classes=2, input_shape=(32, 32, 3))
-    fit._prepare(model, LossConfig(), TrainingConfig(), 10, Phase(range(2), 0.5, None))
+    prepare_phase(model, LossConfig(), TrainingConfig(), 10, Phase(range(2), 0.5, None))
     rates = [float(model.optimizer._learning_rate(step)) for step in range(21)]
     assert max(rates) == rates[10] == 0.5 and rates[20] == 0
 
@@ -217,7 +218,7 @@ def test_decay_is_on_kernels_and_scales():
     model = create_model(TINY, classes=3, input_shape=(32, 32, 3), classifier_activation=None)
     for variable in model.trainable_variables:
         variable.assign(np.ones(variable.shape))
-    fit._prepare(model, LossConfig(), TrainingConfig(warmup_epochs=0), 10, Phase(range(40), 0.1, None))
+    prepare_phase(model, LossConfig(), TrainingConfig(warmup_epochs=0), 10, Phase(range(40), 0.1, None))
     model.optimizer.apply([np.zeros(v.shape, "float32") for v in model.trainable_variables], model.trainable_variables)
     after = {(v.name, round(float(np.max(v)), 4)) for v in model.trainable_variables}
     assert after == {("kernel", 0.95), ("gamma", 0.95), ("beta", 1.0), ("bias", 1.0)}
@@ -226,7 +227,7 @@ def test_decay_is_on_kernels_and_scales():
 @pytest.mark.parametrize(("ema_epochs", "momentum"), [(0, 0.0), (0.05, 0.0), (2, 0.95), (50, 0.998)])
 def test_the_average_looks_back_so_many_epochs(ema_epochs, momentum):
     model = create_model(TINY, classes=2, input_shape=(16, 16, 3))
-    fit._prepare(model, LossConfig(), TrainingConfig(ema_epochs=ema_epochs), 10, Phase(range(40), 0.1, None))
+    prepare_phase(model, LossConfig(), TrainingConfig(ema_epochs=ema_epochs), 10, Phase(range(40), 0.1, None))
     assert model.optimizer.use_ema and model.optimizer.ema_momentum == pytest.approx(momentum)
     assert model.optimizer.average_from == 300  # of 400 steps
 
@@ -401,7 +402,7 @@ def test_a_run_that_loses_an_image_says_how_to_go_on(config, tmp_path, split):
     training, loss = TrainingConfig(epochs=1, batch_size=4), config.losses[0]
     image = keras.Input((8, 8, 3))
     model = keras.Model(image, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(image)), name="small")
-    fit._prepare(model, loss, training, 4, Phase(range(1), 0.1, None))
+    prepare_phase(model, loss, training, 4, Phase(range(1), 0.1, None))
     datasets = fit._datasets(data, (8, 8), training, data.augmentation, None, 0)
     lost = Path(data.splits[split].images[0])
     lost.unlink()

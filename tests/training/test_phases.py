@@ -14,10 +14,11 @@ from mixnet_tf.config import load_config, to_dict
 from mixnet_tf.errors import MixNetError
 from mixnet_tf.model import create_model
 from mixnet_tf.saving import load_model
-from mixnet_tf.training import callbacks, fit
+from mixnet_tf.training import callbacks
 from mixnet_tf.training.config import TrainingConfig
 from mixnet_tf.training.fit import train
 from mixnet_tf.training.phases import Phase, plan_phases
+from mixnet_tf.training.preparation import prepare_phase
 from mixnet_tf.training.resume import restore
 
 RATE, EPOCHS = 0.01, 5
@@ -114,14 +115,13 @@ def test_a_phase_begins_with_the_average_that_the_one_before_ended_with(config, 
     made, fresh = (create_model(config, classes=2, input_shape=(16, 16, 3)) for _ in range(2))
     made.save(tmp_path / "best.keras")
     for phase, epoch, expected in ((phases[0], 1, 7.0), (phases[1], 2, 5.0), (phases[1], 3, 7.0)):
-        fit._prepare(made, config.losses[0], quick, 2, phase)
-        made.optimizer.build(made.trainable_variables)
+        prepare_phase(made, config.losses[0], quick, 2, phase)
         made.optimizer.iterations.assign(2 * (epoch - phase.epochs.start))
         for variables, number in ((made.trainable_variables, 5.0), (made.optimizer._model_variables_moving_average, 7)):
             for variable in variables:
                 variable.assign(np.full(variable.shape, number))
         made.save(tmp_path / "last.keras")
-        prepare = functools.partial(fit._prepare, fresh, config.losses[0], quick, 2)
+        prepare = functools.partial(prepare_phase, fresh, config.losses[0], quick, 2)
         assert restore(fresh, tmp_path, phases, 2, prepare) == epoch
         assert fresh.optimizer.name == phase.name
         for variable in fresh.trainable_variables:
@@ -161,7 +161,7 @@ def test_the_second_phase_warms_up_to_a_tenth_and_falls(config, quick):
     for phase, peak, rise, end in zip(
         plan_phases(config, training, weights="w", unfreeze=1), (0.5, 0.05), (10, 10), (20, 60), strict=True
     ):
-        fit._prepare(model, config.losses[0], training, 10, phase)
+        prepare_phase(model, config.losses[0], training, 10, phase)
         rates = [float(model.optimizer._learning_rate(step)) for step in range(end + 1)]
         assert np.argmax(rates) == rise and max(rates) == pytest.approx(peak) and rates[0] == rates[end] == 0
         assert int(model.optimizer.iterations) == 0
@@ -174,7 +174,7 @@ def test_the_second_phase_warms_up_to_a_tenth_and_falls(config, quick):
 def test_batch_norm_looks_back_on_few_steps_while_a_run_trains(config, quick):
     """And on a hundred in the file, as the architecture has it."""
     model = create_model(config, classes=2, input_shape=(16, 16, 3))
-    fit._prepare(model, config.losses[0], quick, 3, Phase(range(4), 0.1, None))
+    prepare_phase(model, config.losses[0], quick, 3, Phase(range(4), 0.1, None))
     block = model.get_layer("stage1_block1")
     assert {norm.momentum for norm in block.batch_norms} == {0.9}
     again = keras.models.clone_model(model).get_layer("stage1_block1")
