@@ -173,15 +173,16 @@ def _images(folder: Path) -> str:
 
 
 def evaluate(random: Random, folder: Path) -> Case:
-    """Measure a damaged file."""
-    return Case(["evaluate", _written(random, folder, "tiny/classifier.tflite"), "--data", _images(folder)])
+    """Measure a damaged file, told what it takes: the files of the fixtures do not say."""
+    path = _written(random, folder, "tiny/classifier.tflite")
+    return Case(["evaluate", path, "--data", _images(folder), "--input", "signed"])
 
 
 def compare(random: Random, folder: Path) -> Case:
     """Compare a damaged file with a whole one."""
     paths = [_written(random, folder, "tiny/classifier.tflite"), str(FIXTURES / "tiny/classifier.tflite")]
     random.shuffle(paths)
-    return Case(["compare", *paths, "--data", _images(folder)])
+    return Case(["compare", *paths, "--data", _images(folder), "--input-a", "signed", "--input-b", "signed"])
 
 
 def export(random: Random, folder: Path) -> Case:
@@ -189,7 +190,7 @@ def export(random: Random, folder: Path) -> Case:
     path, output = _written(random, folder, "tiny/*.tflite"), str(folder / "out.tflite")
     recipe = random.choice(("float32", "int8", "int8", "int8_uint8_io", "weight_int8"))
     arguments = ["export", path, "--recipe", recipe, "--output", output]
-    return Case([*arguments, "--data", _images(folder), "--images", "2"])
+    return Case([*arguments, "--data", _images(folder), "--images", "2", "--input", "signed"])
 
 
 class _Strange:
