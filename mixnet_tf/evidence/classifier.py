@@ -211,7 +211,7 @@ def _classifier(model: Any, where: str, input_format: str | None) -> Classifier:
 
 def _check_classifier(path: str, inputs: Sequence[int | None], outputs: Sequence[int | None]) -> int:
     """Return the number of classes of a model from RGB images to one output for each class."""
-    if len(inputs) != 4 or inputs[-1] != 3 or len(outputs) != 2 or not outputs[-1]:
+    if len(inputs) != 4 or inputs[-1] != 3 or len(outputs) != 2 or outputs[0] != inputs[0] or not outputs[-1]:
         shapes = f"{_shape_text(inputs)} to {_shape_text(outputs)}"
         raise MixNetError(f"{path}: maps {shapes}, expected RGB images (batch, height, width, 3) to (batch, classes)")
     return int(outputs[-1])

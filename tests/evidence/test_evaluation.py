@@ -13,6 +13,7 @@ from mixnet_tf.data.sources import load_data
 from mixnet_tf.errors import DataError, MixNetError
 from mixnet_tf.evidence.classifier import Classifier, open_classifier
 from mixnet_tf.evidence.evaluation import evaluate, outputs_of, score, with_distance
+from mixnet_tf.litert.flatgraph import FlatGraph
 
 COLORS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 NAMES = tuple(COLORS)
@@ -254,6 +255,16 @@ def test_keras_models_that_are_no_classifiers(tmp_path):
 def test_lite_models_that_are_no_classifiers(name, message, fixtures):
     with pytest.raises(MixNetError, match=f"{name}.tflite: {message}"):
         open_classifier(fixtures / f"{name}.tflite")
+
+
+def test_a_lite_model_of_four_rows_for_an_image(fixtures, tmp_path):
+    """The mean over height and batch leaves a row for each column of pixels."""
+    graph = FlatGraph.read(fixtures / "tiny" / "classifier.tflite")
+    (mean,) = [op for op in graph.ops if op.name == "MEAN"]
+    graph.set_constant(mean, 1, np.array([0, 1], np.int32))
+    (tmp_path / "rows.tflite").write_bytes(graph.content())
+    with pytest.raises(MixNetError, match=r"rows\.tflite: maps \(1, 4, 4, 3\) to \(4, 3\), expected RGB images"):
+        open_classifier(tmp_path / "rows.tflite", "signed")
 
 
 @pytest.mark.parametrize("name", ["model.h5", "model", "model.keras.zip"])
