@@ -34,6 +34,9 @@ COMMANDS: dict[str, Callable[[Path, Path], list]] = {
 }
 """From a folder of images and the small disk to a command line."""
 
+AGAIN = {"train": ["--resume"], "pipeline": ["--resume"], "report": ["--overwrite"]}
+"""What goes on with a command: of a report, the file may be finished, and is still there."""
+
 
 @contextlib.contextmanager
 def small_disk(folder: Path, size: int) -> Iterator[Callable[[int], None]]:
@@ -86,8 +89,7 @@ def fill(name: str, folder: Path, count: int) -> list[str]:
 def _not_continued(name: str, arguments: list, disk: Path, kept: Path, resize: Callable[[int], None]) -> list[str]:
     """Make space and run again; return what is not as if the disk had never been full."""
     resize(1 << 30)
-    again = [*arguments, "--resume"] if name in ("train", "pipeline") else arguments
-    status, lines = run_lines(again)
+    status, lines = run_lines([*arguments, *AGAIN.get(name, ())])
     if status:
         return [f"with space again: status {status}, {lines}"]
     if name in ("train", "pipeline") and weights(disk / "run") != weights(kept / "run"):
