@@ -1,17 +1,23 @@
 """A folder to hand over: what is in it, what it is checked for, and which files it is not made of."""
 
 import dataclasses
+import errno
 import hashlib
 import json
 import math
+import os
 import re
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import mixnet_tf
+from mixnet_tf import files
 from mixnet_tf.bundles.making import bundle
 from mixnet_tf.bundles.verification import verify
 from mixnet_tf.cli import main
@@ -214,6 +220,26 @@ def test_a_folder_with_other_files_is_left_alone(mobile, tmp_path):
     with pytest.raises(MixNetError, match="holds files that are no bundle"):
         bundle(mobile[0], tmp_path, data="digits", overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
+def test_what_a_full_disk_or_a_kill_left_is_no_obstacle(mobile, tmp_path, monkeypatch):
+    """Folders without a file, and half files; the process that wrote them is gone."""
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "_sync", full_disk)
+        with pytest.raises(MixNetError, match=r"manifest\.json: cannot be written: No space left on device"):
+            bundle(mobile[0], tmp_path / "made", data="digits")
+    assert [path.name for path in (tmp_path / "made").iterdir()] == ["goldens"]
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    for folder in ("", "goldens"):
+        (tmp_path / "made" / folder / f".model-{gone.pid}-0123abcd.part.tflite").touch()
+    made = bundle(mobile[0], tmp_path / "made", data="digits")
+    written = {str(path.relative_to(made.path)) for path in Path(made.path).rglob("*") if path.is_file()}
+    assert written == set(made.files)
+
+
+def full_disk(path: Path) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @pytest.mark.parametrize("manifest", ['{"short_name": "app", "icons": []}', None])
