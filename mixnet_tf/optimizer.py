@@ -75,16 +75,20 @@ class AveragingAdamW(Averaging, keras.optimizers.AdamW):
     On TensorFlow, one operator updates a variable, where Keras writes a dozen: half of what there is to compile.
     """
 
+    @property
+    def _fuses(self) -> bool:
+        return keras.backend.backend() == "tensorflow" and not self.amsgrad  # the operator knows nothing of AMSGrad
+
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
         """Take a step along the mean of all processes' gradients."""
-        if keras.backend.backend() == "tensorflow":
+        if self._fuses:
             step = ops.cast(self.iterations + 1, "float32")
             self._powers = [ops.power(beta, step) for beta in (self.beta_1, self.beta_2)]
         super().apply(grads, trainable_variables)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Update a variable and its moments."""
-        if keras.backend.backend() != "tensorflow":
+        if not self._fuses:
             super().update_step(gradient, variable, learning_rate)
             return
         import tensorflow as tf

@@ -56,6 +56,15 @@ def test_steps_are_those_of_the_paper():
     assert abs(value - 3) > 0.1
 
 
+def test_amsgrad_is_that_of_keras():
+    ours, theirs = keras.Variable([3.0]), keras.Variable([3.0])
+    optimizers = AveragingAdamW(0.1, amsgrad=True, use_ema=True), keras.optimizers.AdamW(0.1, amsgrad=True)
+    for gradient in (5.0, 0.1, 0.1):
+        for optimizer, variable in zip(optimizers, (ours, theirs), strict=True):
+            optimizer.apply([keras.ops.array([gradient])], [variable])
+    assert float(ours[0]) == float(theirs[0]) != 3.0
+
+
 def test_a_file_keeps_where_the_average_begins():
     optimizer = AveragingAdamW(0.1, average_from=7, use_ema=True, ema_momentum=0.5, name="mine")
     again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
