@@ -22,7 +22,7 @@ from mixnet_tf.evidence.card import Card, model_card
 from mixnet_tf.evidence.classifier import Classifier, check_model, open_classifier
 from mixnet_tf.evidence.evaluation import check_classes, outputs_of
 from mixnet_tf.evidence.markdown import escaped
-from mixnet_tf.files import check_name, remove_parts, whole_files
+from mixnet_tf.files import check_name, is_part, remove_parts, whole_files
 from mixnet_tf.litert.op_table import ModelTable, inspect_model
 from mixnet_tf.metrics import class_scores, count_confusion, mebibytes, same_class
 
@@ -121,11 +121,8 @@ def _check_folder(output: Path, overwrite: bool) -> None:
     check_name(output)
     if output.exists() and not output.is_dir():
         raise MixNetError(f"{output}: is a file, expected the name of a folder")
-    for folder in (output, output / _GOLDENS):
-        if folder.is_dir():
-            remove_parts(folder)
-    if all(path.is_dir() and not path.is_symlink() for path in output.rglob("*")):  # a disk was full before, perhaps
-        return
+    if all(is_part(path) or (path.is_dir() and not path.is_symlink()) for path in output.rglob("*")):
+        return  # nothing, or what a full disk or a kill left
     if not (output / MANIFEST).is_file():
         raise MixNetError(f"{output}: holds files that are no bundle; expected a new or an empty folder")
     try:
@@ -284,6 +281,9 @@ def _write(
     }
     contents[MANIFEST] = (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode()
     left = _left_over(output, contents)
+    for folder in (output, output / _GOLDENS):
+        if folder.is_dir():
+            remove_parts(folder)
     with whole_files(*(output / name for name in contents), overwrite=overwrite) as parts:
         for part, content in zip(parts, contents.values(), strict=True):
             part.write_bytes(content)

@@ -43,7 +43,7 @@ def one_epoch(quick: TrainingConfig) -> TrainingConfig:
 
 @pytest.fixture
 def eagerly(monkeypatch) -> None:
-    """Train without a graph: one epoch takes a fifth of the time that tracing takes."""
+    """Train without a graph, which one epoch is not worth."""
     prepare = fit.prepare_phase
 
     def prepare_eagerly(model, *arguments):
