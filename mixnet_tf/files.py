@@ -135,6 +135,19 @@ def _is(path: Path, written: os.stat_result) -> bool:
     return path.exists() and os.path.samestat(path.stat(), written)
 
 
+def cache_folder() -> Path:
+    """Return the user's folder for what can be made or downloaded again.
+
+    Raises:
+        MixNetError: the user has no home.
+    """
+    try:
+        cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:  # of Path.home()
+        raise MixNetError("there is no home folder; set XDG_CACHE_HOME to where to keep what is downloaded") from None
+    return Path(cache) / "mixnet_tf"
+
+
 def is_part(path: Path) -> bool:
     """Say whether a file is one of `whole_file`'s that is not whole yet, or never was.
 

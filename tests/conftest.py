@@ -5,6 +5,7 @@ import fcntl
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,22 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
+CACHE = pytest.StashKey[tempfile.TemporaryDirectory]()
+
 collect_ignore = ["bench", "fixtures", "golden"]  # scripts, which --doctest-modules would import
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Leave the user's cache alone: matplotlib's, which takes seconds to make, is the only one that is taken over."""
+    if not hasattr(config, "workerinput"):  # the workers of xdist inherit it
+        config.stash[CACHE] = tempfile.TemporaryDirectory(prefix="mixnet_tf-cache-")
+        os.environ.setdefault("MPLCONFIGDIR", str(Path.home() / ".cache" / "matplotlib"))
+        os.environ["XDG_CACHE_HOME"] = config.stash[CACHE].name
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if CACHE in config.stash:
+        config.stash[CACHE].cleanup()
 
 
 @pytest.fixture(scope="session")

@@ -18,8 +18,9 @@ from mixnet_tf.commands.arguments import (
     load_images,
     seed,
 )
-from mixnet_tf.commands.output import load_tensorflow, say, show_about, show_outputs
+from mixnet_tf.commands.output import say, show_about, show_outputs
 from mixnet_tf.data.choices import CALIBRATION_IMAGES, SCORES
+from mixnet_tf.progress.loading import load_tensorflow
 from mixnet_tf.training.run_models import keras_or_lite
 
 HELP = "convert a model to .tflite, in float or in int8"

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mixnet_tf.commands.arguments import add_image_size, add_overwrite, add_padding
-from mixnet_tf.commands.output import load_tensorflow, say, show_table
+from mixnet_tf.commands.output import say, show_table
 from mixnet_tf.data.choices import CROP_FRACTION, IMAGE_SIZE
+from mixnet_tf.progress.loading import load_tensorflow
 
 if TYPE_CHECKING:  # --help does without them
     import keras

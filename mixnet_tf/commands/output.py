@@ -1,6 +1,5 @@
-"""What commands print, and how they load TensorFlow quietly."""
+"""What commands print, and which of them need TensorFlow."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,22 +10,11 @@ if TYPE_CHECKING:  # data needs numpy, which --help does without
     from mixnet_tf.data.dataset import ImageData
 
 
-def load_tensorflow() -> None:
-    """Import TensorFlow without its start-up messages, which ``--verbose`` lets through."""
-    import logging
-
-    from mixnet_tf.progress.steps import LOG, step
-    from mixnet_tf.quiet import quiet
-
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if LOG.isEnabledFor(logging.DEBUG) else "3")
-    with step("load TensorFlow"), quiet():
-        import keras  # noqa: F401
-        import tensorflow  # noqa: F401
-
-
 def load_tensorflow_for(*models: Path) -> None:
     """Import TensorFlow where one of the models is a ``.keras`` file: a ``.tflite`` runs without it."""
     if any(model.suffix == ".keras" for model in models):
+        from mixnet_tf.progress.loading import load_tensorflow
+
         load_tensorflow()
 
 

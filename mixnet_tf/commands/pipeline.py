@@ -5,7 +5,8 @@ from typing import Any
 
 from mixnet_tf.commands import train
 from mixnet_tf.commands.arguments import add_graph, load_images
-from mixnet_tf.commands.output import load_tensorflow, say, show_about, show_table
+from mixnet_tf.commands.output import say, show_about, show_table
+from mixnet_tf.progress.loading import load_tensorflow
 
 HELP = "train, export, evaluate, time and report"
 

@@ -6,8 +6,9 @@ from typing import Any
 
 from mixnet_tf.commands.arguments import add_config, add_image_size, count
 from mixnet_tf.commands.costs import show_cost
-from mixnet_tf.commands.output import load_tensorflow, say, shape_text, show_table
+from mixnet_tf.commands.output import say, shape_text, show_table
 from mixnet_tf.data.choices import IMAGE_SIZE
+from mixnet_tf.progress.loading import load_tensorflow
 
 HELP = "show stages, parameters and MACs"
 

@@ -15,10 +15,11 @@ from mixnet_tf.commands.arguments import (
     load_images,
     number_from,
 )
-from mixnet_tf.commands.output import load_tensorflow, say, show_skipped
+from mixnet_tf.commands.output import say, show_skipped
 from mixnet_tf.data.augmentation import Augmentation
 from mixnet_tf.data.choices import IMAGE_SIZE, SPLITS
 from mixnet_tf.errors import ConfigError
+from mixnet_tf.progress.loading import load_tensorflow
 from mixnet_tf.training.config import TrainingConfig
 
 if TYPE_CHECKING:  # data needs numpy, which --help does without

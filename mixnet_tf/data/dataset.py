@@ -12,12 +12,15 @@ import numpy as np
 from PIL import Image
 
 from mixnet_tf import checks
+from mixnet_tf.data import known_good
 from mixnet_tf.data.augmentation import Augmentation
 from mixnet_tf.data.choices import ON_BAD_IMAGE, SPLITS
 from mixnet_tf.data.decoding import decode
-from mixnet_tf.distribution.processes import merged, own_part
+from mixnet_tf.distribution.processes import by_first, first_only, merged, own_part, processes
 from mixnet_tf.errors import DataError, printable
-from mixnet_tf.progress.steps import counted
+from mixnet_tf.progress.steps import bar
+
+_PIECE = 2**14  # images; the threads of a pool are told of so many at once
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -164,7 +167,7 @@ class ImageData:
         if not isinstance(split.images, np.ndarray):
             good = {path for read in self.checked_splits for path in self.splits[read].images}
             unread = [path for path in split.images if path not in good and path not in reasons]
-            reasons |= merged(_bad_images(own_part(unread), f"checking {name}"))
+            reasons |= _bad_images(unread, f"checking {name}")
             bad = {path for path in split.images if path in reasons}
         if bad and self.on_bad_image == "error":
             first = next(path for path in split.images if path in bad)
@@ -184,15 +187,36 @@ def _leave_out(split: Split, bad: set[str], where: str, class_names: Sequence[st
 
 
 def _bad_images(paths: Sequence[str], task: str) -> dict[str, str]:
-    """Decode every file; return what is wrong with those that cannot be read."""
+    """Decode every file that has changed since it last was; return what is wrong with those that cannot be.
 
-    def problem(path: str) -> str | None:
-        try:
-            decode(path)
-        except DataError as error:
-            return str(error)
-        return None
+    Each process decodes its part. What has been decoded is remembered piece by piece, so that a start that is killed
+    is not in vain.
+    """
+    reasons: dict[str, str] = {}
+    marks = by_first(lambda: known_good.marks(paths))  # before they are read: a change meanwhile is another mark
+    changed = by_first(lambda: np.flatnonzero(~known_good.are_known(marks)).tolist())
+    with ThreadPoolExecutor(os.cpu_count()) as pool, bar(task, len(changed), "image") as shown:
+        for start in range(0, len(changed), _PIECE):
+            piece = changed[start : start + _PIECE]
+            problems = merged(_problems(pool, [paths[i] for i in own_part(piece)], shown))
+            for remember in first_only(known_good.remember):
+                remember(marks[[i for i in piece if paths[i] not in problems]])
+            reasons |= problems
+    return reasons
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        problems = counted(pool.map(problem, paths), task, len(paths), "image")
-        return {path: reason for path, reason in zip(paths, problems, strict=True) if reason}
+
+def _problems(pool: ThreadPoolExecutor, paths: Sequence[str], shown: Any) -> dict[str, str]:
+    problems = {}
+    for path, problem in zip(paths, pool.map(_problem, paths), strict=True):
+        if problem is not None:
+            problems[path] = problem
+        shown.update(processes().count)
+    return problems
+
+
+def _problem(path: str) -> str | None:
+    try:
+        decode(path)
+    except DataError as error:
+        return str(error)
+    return None

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mixnet_tf import checks
+from mixnet_tf.data.stored import content, file_of
 from mixnet_tf.errors import DataError, printable
 
 MAX_ASPECT_RATIO = 100  # beyond, resizing the shorter side would make an image of gigabytes
@@ -61,16 +62,16 @@ def decode(path: str | Path, *, at_least: int | None = None) -> Image.Image:
     """Return the RGB image of a file, as `read_image` does.
 
     Args:
-        path: of the file.
+        path: of the file, or of what is ``stored`` in a larger one.
         at_least: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as both sides keep so many pixels;
             for photographs of 12 megapixels that is five times faster.
     """
     where = printable(path)
     try:
-        mode = Path(path).stat().st_mode
+        mode = Path(file_of(path)).stat().st_mode
         if not stat.S_ISREG(mode):  # a named pipe would wait for ever
             raise ValueError("a folder" if stat.S_ISDIR(mode) else "no regular file")
-        with Image.open(path, formats=formats()) as image:
+        with Image.open(content(path), formats=formats()) as image:
             if max(image.size) > MAX_ASPECT_RATIO * min(image.size):
                 size = f"{image.width}x{image.height} pixels"
                 raise DataError(f"{where}: {size}, expected an aspect ratio up to {MAX_ASPECT_RATIO}")

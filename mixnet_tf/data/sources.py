@@ -1,4 +1,4 @@
-"""Where images and labels come from: scikit-learn's handwritten digits, image folders and .npz files."""
+"""Where images and labels come from: scikit-learn's handwritten digits, image folders, TFRecord shards, .npz files."""
 
 import dataclasses
 import math
@@ -18,6 +18,7 @@ from mixnet_tf.data.choices import CROP_FRACTION, IMAGE_SUFFIXES, ON_BAD_IMAGE, 
 from mixnet_tf.data.dataset import ImageData, Split, locked
 from mixnet_tf.data.in_memory import EXPECTED, is_in_memory, to_split
 from mixnet_tf.data.pixel_range import to_uint8_rgb
+from mixnet_tf.data.records import find_shards, load_shards
 from mixnet_tf.errors import ArgumentError, DataError, did_you_mean, missing_packages, printable
 
 _IGNORED_NAMES = ("thumbs.db", "desktop.ini", "__macosx")  # and all that begin with a dot
@@ -39,6 +40,7 @@ def load_data(
     Args:
         source: ``"digits"`` (scikit-learn's 1,797 handwritten digits, enlarged from 8x8 to 32x32; no download);
             a folder ``{train,val,test}/<class>/*`` or ``<class>/*`` (hidden files are ignored);
+            a folder of TFRecord shards, as TensorFlow Datasets writes them (see ``find_shards``, ``load_shards``);
             or a ``.npz`` file with ``x_train, y_train, x_test, y_test``: images (N, H, W), (N, H, W, 1) or
             (N, H, W, 3) of 0..255 or of fractions 0..1, labels 0..C-1 (N,), or one-hot (N, C);
             or such images and labels in memory: a pair (images, labels), or a ``tf.data.Dataset`` of such pairs.
@@ -118,7 +120,9 @@ def _load(source: Source, seed: int, pixel_range: str | None) -> ImageData:
     if is_file and path.suffix.lower() == ".npz":
         return _load_npz(path, seed, pixel_range)
     if is_file:
-        raise DataError(f"{where}: not a data set; expected 'digits', a folder of images or a .npz file")
+        raise DataError(
+            f"{where}: not a data set; expected 'digits', a folder of images or TFRecord shards, or a .npz file"
+        )
     raise DataError(f"{where}: no such folder or file{did_you_mean(str(source), ['digits'])}")
 
 
@@ -164,6 +168,14 @@ def _hold_out(split: Split, fraction: float, class_names: Sequence[str], seed: i
 
 
 def _load_folder(folder: Path, seed: int) -> ImageData:
+    shards = find_shards(folder)
+    listed, class_names = load_shards(folder, shards) if shards else _list_splits(folder)
+    splits, held_out = _complete_splits(listed, class_names, seed)
+    name = printable(folder.resolve().name)
+    return ImageData(name, class_names, splits, crop_fraction=CROP_FRACTION, held_out=held_out)
+
+
+def _list_splits(folder: Path) -> tuple[dict[str, Split], tuple[str, ...]]:
     names = _list(folder, folders=True)
     if "train" not in names and set(names) & set(SPLITS):
         raise DataError(f"{printable(folder)}: has {_some(set(names) & set(SPLITS))} but no train folder; expected one")
@@ -181,10 +193,7 @@ def _load_folder(folder: Path, seed: int) -> ImageData:
     for root in roots.values():
         _check_same_classes(class_names, root)
     _check_class_count(printable(folder), class_names)
-    listed = {name: _list_images(root, class_names) for name, root in roots.items()}
-    splits, held_out = _complete_splits(listed, class_names, seed)
-    name = printable(folder.resolve().name)
-    return ImageData(name, class_names, splits, crop_fraction=CROP_FRACTION, held_out=held_out)
+    return {name: _list_images(root, class_names) for name, root in roots.items()}, class_names
 
 
 def _list(folder: Path, *, folders: bool) -> list[str]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from mixnet_tf.demo.page import page_folder
 from mixnet_tf.download import download
 from mixnet_tf.errors import MixNetError
-from mixnet_tf.files import remove_parts, whole_file
+from mixnet_tf.files import cache_folder, remove_parts, whole_file
 
 REGISTRY = "https://registry.npmjs.org"
 MAX_BYTES = 100_000_000  # of a package
@@ -84,7 +84,7 @@ def _installed(package: Package, folder: Path) -> dict[str, bytes]:
 
 def _unpacked(package: Package) -> dict[str, bytes]:
     """Return the files of a package from its archive, whose SHA-512 is checked each time."""
-    path = cache_folder() / package.archive
+    path = cache_folder() / f"litert-js-{packages()[0].version}" / package.archive
     if path.exists():
         if not _is_pinned(path, package):
             raise MixNetError(f"{path}: is not the pinned {package.archive}; delete it, and it is downloaded again")
@@ -93,15 +93,6 @@ def _unpacked(package: Package) -> dict[str, bytes]:
     with tarfile.open(path, "r:gz") as archive:
         members = {member.name.partition("/")[2]: archive.extractfile(member) for member in archive if member.isfile()}
         return {name: member.read() for name, member in members.items() if member is not None}
-
-
-def cache_folder() -> Path:
-    """Return where the archives are kept."""
-    try:
-        cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    except RuntimeError:  # of Path.home()
-        raise MixNetError("LiteRT.js: there is no home folder; set XDG_CACHE_HOME to where to keep it") from None
-    return Path(cache) / "mixnet_tf" / f"litert-js-{packages()[0].version}"
 
 
 def _fetch(package: Package, path: Path) -> None:

@@ -26,6 +26,7 @@ from tests.quick_run import write_images
 ROOT = Path(__file__).resolve().parents[2]
 TINY, NANO = ROOT / "tests" / "tiny.yaml", ROOT / "tests" / "fixtures" / "nano_float32.tflite"
 TRAINING = ("--epochs", "6", "--batch-size", "16")
+VARIED = "--mixup 0.2 --cutmix 1 --erase 0.3 --rand-level 9 --rand-deviation 0.5 --jitter 0.3 --min-area 0.3 --drop-path 0.2"
 EXPORT = ("export", NANO, "--recipe", "weight_int8")
 
 
@@ -84,10 +85,10 @@ def weights(folder: Path) -> bytes:
     return hashlib.sha256(b"".join(np.ascontiguousarray(value).tobytes() for value in values)).digest()
 
 
-def kill_runs(name: str, folder: Path, random: Random, count: int) -> list[str]:
+def kill_runs(name: str, folder: Path, random: Random, count: int, *flags: str) -> list[str]:
     """Kill ``train`` or ``pipeline``, continue it, and compare the end with a run that nothing killed."""
     data, wrong, killed, round_ = write_images(folder), [], 0, 0
-    arguments = (name, TINY, "--data", data, *TRAINING)
+    arguments = (name, TINY, "--data", data, *TRAINING, *flags)
     started = time.monotonic()
     whole = run(*arguments, "--output", folder / "whole")
     seconds, expected = time.monotonic() - started, weights(folder / "whole")
@@ -183,6 +184,7 @@ def wait(process: subprocess.Popen, seconds: float) -> bool:
 
 KILLERS: dict[str, Callable[[Path, Random, int], list[str]]] = {
     "train": lambda folder, random, count: kill_runs("train", folder, random, count),
+    "train-varied": lambda folder, random, count: kill_runs("train", folder, random, count, *VARIED.split()),
     "pipeline": lambda folder, random, count: kill_runs("pipeline", folder, random, count),
     "export": kill_exports,
 }

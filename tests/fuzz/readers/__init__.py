@@ -5,11 +5,20 @@ from pathlib import Path
 from random import Random
 
 from tests.fuzz.cases import Case
-from tests.fuzz.readers import bundle_files, data_files, run_folders, tflite_files, weight_files, yaml_files
+from tests.fuzz.readers import (
+    bundle_files,
+    data_files,
+    record_files,
+    run_folders,
+    tflite_files,
+    weight_files,
+    yaml_files,
+)
 
 READERS: dict[str, Callable[[Random, Path], Case]] = {
     **bundle_files.READERS,
     **data_files.READERS,
+    **record_files.READERS,
     **run_folders.READERS,
     **yaml_files.READERS,
     **tflite_files.READERS,

@@ -122,7 +122,7 @@ def _zip(random: Random, arrays: dict[str, np.ndarray]) -> bytes:
 @functools.cache
 def _warm_up() -> None:
     """Let no case wait for what only the first one of a process waits for."""
-    from mixnet_tf.commands.output import load_tensorflow
+    from mixnet_tf.progress.loading import load_tensorflow
 
     load_tensorflow()
 

@@ -27,7 +27,7 @@ _CELLS = ("", "nan", "-1", "inf", "x", "1e999", "0", "1", "9" * 5000, '"', "\x00
 def _runs() -> tuple[Path, Path]:
     """Return two finished runs of one epoch, the second of another seed."""
     from mixnet_tf.cli import main
-    from mixnet_tf.commands.output import load_tensorflow
+    from mixnet_tf.progress.loading import load_tensorflow
 
     load_tensorflow()
     import tensorflow as tf

@@ -12,8 +12,8 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from mixnet_tf.commands.output import load_tensorflow
 from mixnet_tf.litert.packing import Buffer
+from mixnet_tf.progress.loading import load_tensorflow
 from tests.fuzz.cases import Case
 from tests.fuzz.mutations import damaged
 

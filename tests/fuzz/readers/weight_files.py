@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from mixnet_tf.commands.output import load_tensorflow
+from mixnet_tf.progress.loading import load_tensorflow
 from tests.fuzz.cases import Case
 from tests.fuzz.mutations import damaged, damaged_zip
 
