@@ -63,7 +63,9 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", required=True, metavar="D", help="'digits', a folder of images or TFRecord shards, or a .npz file")
+    parser.add_argument(
+        "--data", required=True, metavar="D", help="'digits', a folder of images or TFRecord shards, or a .npz file"
+    )
     add_image_options(parser)
 
 

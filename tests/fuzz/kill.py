@@ -26,7 +26,10 @@ from tests.quick_run import write_images
 ROOT = Path(__file__).resolve().parents[2]
 TINY, NANO = ROOT / "tests" / "tiny.yaml", ROOT / "tests" / "fixtures" / "nano_float32.tflite"
 TRAINING = ("--epochs", "6", "--batch-size", "16")
-VARIED = "--mixup 0.2 --cutmix 1 --erase 0.3 --rand-level 9 --rand-deviation 0.5 --jitter 0.3 --min-area 0.3 --drop-path 0.2"
+VARIED = (
+    "--mixup 0.2 --cutmix 1 --erase 0.3 --rand-level 9 --rand-deviation 0.5 --jitter 0.3 --min-area 0.3 "
+    "--drop-path 0.2 --accumulate 2 --clip-norm 1 --balance"
+)
 EXPORT = ("export", NANO, "--recipe", "weight_int8")
 
 
