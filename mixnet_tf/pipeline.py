@@ -64,6 +64,7 @@ def run_pipeline(
     resume: bool = False,
     overwrite: bool = False,
     profile: int = 0,
+    workers: int = 0,
 ) -> Report:
     """Train, convert with every recipe, evaluate on the test split, time, and write the report.
 
@@ -85,6 +86,7 @@ def run_pipeline(
         resume: continue the run in `output`.
         overwrite: start anew where `output` holds files.
         profile: batches to profile, see ``train``.
+        workers: processes that read images, see ``train``.
 
     Raises:
         MixNetError: from any step; the steps before it have left whole files.
@@ -116,6 +118,7 @@ def run_pipeline(
             resume=resume,
             overwrite=overwrite,
             profile=profile,
+            workers=workers,
         )
         exported, blocks = _export_all(model, data, output, graph)
         measured = _measure(output / MODEL, [Path(file.path) for file in exported], data)

@@ -177,7 +177,7 @@ def test_what_is_passed_on(graph, recipes, steps, digits, tmp_path):
     (training,) = steps["train"]
     data = training.pop("data")
     assert data.checked_splits == {"train", "val", "test"}  # once, before anything else
-    assert training == {"config": config, "output": tmp_path, "profile": 0, **asked}
+    assert training == {"config": config, "output": tmp_path, "profile": 0, "workers": 0, **asked}
     assert steps["source"] == [{"graph": graph}]  # once: the recipes share what is computed of the model
     recipes = {f"model_{name}.tflite": recipe for name, recipe in recipes.items()}
     arguments = {"data": data, "overwrite": True}

@@ -22,11 +22,14 @@ from mixnet_tf import checks
 from mixnet_tf.data.augmentation import Augmentation
 from mixnet_tf.data.choices import SPLITS
 from mixnet_tf.data.dataset import ImageData, Split
+from mixnet_tf.data.making import Plan, Workers, make_batch
 from mixnet_tf.data.mixing import mixed
-from mixnet_tf.data.pixels import DRAWS, evaluation_pixels, pixels_to_decode, training_pixels
-from mixnet_tf.data.variation import varied
+from mixnet_tf.data.pixels import DRAWS, evaluation_pixels
 from mixnet_tf.distribution.processes import own_part_of_batches, processes
-from mixnet_tf.errors import DataError
+from mixnet_tf.errors import DataError, MixNetError
+
+_THREADS = 8
+"""That make batches at the same time, at most: more would wait for each other, each with a batch in memory."""
 
 
 def fingerprint(data: ImageData) -> dict[str, list[int]]:
@@ -79,10 +82,13 @@ def lost_images(advice: str) -> Iterator[None]:
     except DataError:
         raise
     except Exception as error:
-        line = re.search(r"\bDataError: (.+)", str(error))
+        line = re.search(r"\b(?:DataError|(BrokenProcessPool)): (.+)", str(error))
         if line is None:
             raise
-        raise DataError(line[1] + advice) from error
+        if line[1]:
+            problem = "a process that reads images was ended from outside, for its memory perhaps"
+            raise MixNetError(f"workers: {problem}; take fewer, and continue with --resume") from error
+        raise DataError(line[2] + advice) from error
 
 
 def training_dataset(
@@ -94,6 +100,7 @@ def training_dataset(
     first_epoch: int,
     epochs: int,
     augmentation: Augmentation | None = None,
+    workers: int = 0,
 ) -> Any:
     """Return the augmented training batches of the epochs `first_epoch` to ``epochs - 1`` as one dataset.
 
@@ -107,6 +114,7 @@ def training_dataset(
         first_epoch: where a resumed run continues; epoch k is the same whatever the first one.
         epochs: the epoch after the last.
         augmentation: instead of the one that suits `data`.
+        workers: processes that read images; 0: threads of this one. The batches are the same.
 
     Returns:
         tf.data.Dataset of (images, labels): uint8 pixels (batch, height, width, 3); int32 (batch,), or where images are
@@ -121,7 +129,7 @@ def training_dataset(
 
     height, width = checks.image_size(image_size)
     checks.integer("batch_size", batch_size, 1)  # before any image is read
-    for name, value in (("seed", seed), ("first_epoch", first_epoch), ("epochs", epochs)):
+    for name, value in (("seed", seed), ("first_epoch", first_epoch), ("epochs", epochs), ("workers", workers)):
         checks.integer(name, value, 0)
     data = data.checked("train")
     split = data.splits["train"]
@@ -129,33 +137,38 @@ def training_dataset(
     steps = steps_per_epoch(data, batch_size=batch_size)
     batch_size = min(batch_size, len(split))
     part = batch_size // processes().count
-    count = steps * part
-    labels, at_least = tf.constant(split.labels), pixels_to_decode(image_size, augmentation)
+    labels = tf.constant(split.labels)
+    make = _maker(workers, part, (height, width), augmentation)
 
-    def read(index: np.ndarray, draws: np.ndarray, image_seed: np.ndarray) -> np.ndarray:
-        image = split.open(int(index), at_least=at_least)
-        return varied(training_pixels(image, (height, width), augmentation, draws), augmentation, int(image_seed))
+    def read(indices: np.ndarray, draws: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+        return make(Plan(split.take(indices).images, draws, seeds))
 
     def plan(epoch: Any) -> Any:
         drawn = functools.partial(_plan_epoch, len(split), steps, batch_size, seed)
         planned = tf.numpy_function(drawn, [epoch], [tf.int64, tf.float32, tf.int64])
-        shaped = map(tf.ensure_shape, planned, ([count], [count, DRAWS], [count]))
-        return tf.data.Dataset.from_tensor_slices(tuple(shaped))
+        shapes = ([steps * part], [steps * part, DRAWS], [steps * part])
+        return tf.data.Dataset.from_tensor_slices(tuple(map(tf.ensure_shape, planned, shapes)))
 
-    def load(index: Any, draws: Any, image_seed: Any) -> Any:
-        image = tf.ensure_shape(tf.numpy_function(read, [index, draws, image_seed], tf.uint8), [height, width, 3])
-        return image, tf.gather(labels, index), image_seed
-
-    def finish(images: Any, classes: Any, seeds: Any) -> Any:
+    def load(indices: Any, draws: Any, seeds: Any) -> Any:
+        images = tf.numpy_function(read, [indices, draws, seeds], tf.uint8)
+        images, classes = tf.ensure_shape(images, [part, height, width, 3]), tf.gather(labels, indices)
         shares = tf.one_hot(classes, len(data.class_names))
         return mixed(images, shares, seeds[0], augmentation) if augmentation.mixes else (images, classes)
 
-    dataset = tf.data.Dataset.range(first_epoch, epochs).flat_map(plan)
-    dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    dataset = dataset.batch(part, drop_remainder=True)
-    dataset = dataset.map(finish, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    dataset = tf.data.Dataset.range(first_epoch, epochs).flat_map(plan).batch(part, drop_remainder=True)
+    at_once = workers or min(_THREADS, os.cpu_count() or 1)
+    dataset = dataset.map(load, num_parallel_calls=at_once, deterministic=True)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps * max(0, epochs - first_epoch)))
     return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def _maker(
+    workers: int, batch_size: int, size: tuple[int, int], augmentation: Augmentation
+) -> Callable[[Plan], np.ndarray]:
+    """Return what makes a batch of a plan."""
+    if workers:
+        return Workers(workers, batch_size, size, augmentation).make
+    return functools.partial(make_batch, size=size, augmentation=augmentation)
 
 
 def _plan_epoch(

@@ -64,8 +64,12 @@ class Split:
 
     def open(self, index: int, *, at_least: int | None = None) -> Image.Image:
         """Return one RGB image as `decode` does, from its file or from the array."""
-        image = self.images[index]
-        return decode(image, at_least=at_least) if isinstance(image, str) else Image.fromarray(image)
+        return open_image(self.images[index], at_least=at_least)
+
+
+def open_image(image: str | np.ndarray, *, at_least: int | None = None) -> Image.Image:
+    """Return one of a split's images, in RGB: from its file as `decode` does, or of its pixels."""
+    return decode(image, at_least=at_least) if isinstance(image, str) else Image.fromarray(image)
 
 
 def locked(array: np.ndarray) -> np.ndarray:

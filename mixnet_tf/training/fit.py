@@ -76,6 +76,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     profile: int = 0,
+    workers: int = 0,
 ) -> keras.Model:
     """Train a classifier of `config` on `data` and return it (also saved as ``output/model.keras``).
 
@@ -102,6 +103,8 @@ def train(
         resume: continue the run in `output`; arguments and images must be those of the first start.
         overwrite: start anew where `output` already holds files; those of a run are deleted.
         profile: as many batches, from the second on, are profiled for TensorBoard, in ``output/logs``.
+        workers: processes that read images, for machines with many cores; 0: threads of this one. A script that asks
+            for some begins with ``if __name__ == "__main__":``, as each of them imports it.
 
     Returns:
         A model of images (batch, height, width, 3), pixels from 0 to 255.
@@ -144,7 +147,7 @@ def train(
         steps = steps_per_epoch(data, batch_size=training.batch_size)
         keras.utils.set_random_seed(training.seed)
         weighted = class_weights(config, data, training)
-        datasets = functools.partial(_datasets, data, size, training, augmentation, weighted)
+        datasets = functools.partial(_datasets, data, size, training, augmentation, weighted, workers)
         with how_to_go_on(output):
             shaping = {"classes": len(data.class_names), "input_shape": (*size, 3), "padding": padding}
             model = _fresh_model(config, training, None if resume else weights, **shaping)
@@ -208,6 +211,7 @@ def _datasets(
     training: TrainingConfig,
     augmentation: Augmentation,
     weights: np.ndarray | None,
+    workers: int,
     first_epoch: int,
 ) -> tuple[Any, Any]:
     """Return the batches to train on, of all epochs from the first, and those to validate with; labels one-hot.
@@ -222,6 +226,7 @@ def _datasets(
         first_epoch=first_epoch,
         epochs=training.epochs,
         augmentation=augmentation,
+        workers=workers,
     )
     validation = evaluation_dataset(data.own_part("val"), "val", image_size=size, batch_size=training.batch_size)
     classes = len(data.class_names)

@@ -88,6 +88,7 @@ def test_flags_become_arguments_of_training(digits, tmp_path):
         "resume": False,
         "overwrite": True,
         "profile": 0,
+        "workers": 0,
     }
     assert train.training_arguments(given, digits) == expected
 
