@@ -124,9 +124,7 @@ def run_pipeline(
         measured = _measure(output / MODEL, [Path(file.path) for file in exported], data)
         report = Report(
             model=config.name,
-            data=data.name,
             data_source=data_source,
-            class_names=data.class_names,
             image_size=_image_size(model),
             epochs=training.epochs,
             notes=tuple(note for file in exported for note in file.notes),
@@ -165,6 +163,8 @@ def _bundle(output: Path, data: ImageData) -> None:
 def _about(data: ImageData) -> dict[str, Any]:
     """Return what a report says of its images."""
     return {
+        "data": data.name,
+        "class_names": data.class_names,
         "test_is_val": data.test_is_val,
         "skipped_images": data.skipped,
         "pixel_range": data.pixel_range,

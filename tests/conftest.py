@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -82,6 +82,20 @@ def digits():
     from mixnet_tf import load_data
 
     return load_data("digits")
+
+
+@pytest.fixture
+def one_of_several(monkeypatch) -> Callable[..., None]:
+    """Takes this process for one of several, of which the others give what it gives."""
+
+    from mixnet_tf.distribution import processes as module
+
+    def pretend(rank: int, count: int) -> None:
+        group = module.Processes()
+        group.rank, group.count, group.gather = rank, count, lambda value: [value] * count
+        monkeypatch.setattr(module, "_joined", group)
+
+    return pretend
 
 
 @pytest.fixture(scope="session")

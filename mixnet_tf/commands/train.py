@@ -49,8 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--unfreeze", type=_block, metavar="BLOCK", help=help_text)
     help_text = "profile N batches for TensorBoard, in DIR/logs"
     parser.add_argument("--profile", type=integer_from(0, 10_000), default=0, metavar="N", help=help_text)
-    help_text = "processes that read images, where there are many cores; 0: threads of one (default: 0)"
-    parser.add_argument("--workers", type=integer_from(0, 256), default=0, metavar="N", help=help_text)
+    help_text = "processes that read images, beside each that trains, where there are many cores (default: 0)"
+    parser.add_argument("--workers", type=integer_from(0, 61), default=0, metavar="N", help=help_text)
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--resume", action="store_true", help="continue the run in DIR")
     group.add_argument("--overwrite", action="store_true", help="start anew where DIR holds a run")

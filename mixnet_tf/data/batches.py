@@ -19,17 +19,15 @@ import numpy as np
 from PIL import Image
 
 from mixnet_tf import checks
+from mixnet_tf.data import known_good
 from mixnet_tf.data.augmentation import Augmentation
 from mixnet_tf.data.choices import SPLITS
 from mixnet_tf.data.dataset import ImageData, Split
-from mixnet_tf.data.making import Plan, Workers, make_batch
+from mixnet_tf.data.making import Maker, Plan, make_batch
 from mixnet_tf.data.mixing import mixed
 from mixnet_tf.data.pixels import DRAWS, evaluation_pixels
 from mixnet_tf.distribution.processes import own_part_of_batches, processes
 from mixnet_tf.errors import DataError, MixNetError
-
-_THREADS = 8
-"""That make batches at the same time, at most: more would wait for each other, each with a batch in memory."""
 
 
 def fingerprint(data: ImageData) -> dict[str, list[int]]:
@@ -88,6 +86,7 @@ def lost_images(advice: str) -> Iterator[None]:
         if line[1]:
             problem = "a process that reads images was ended from outside, for its memory perhaps"
             raise MixNetError(f"workers: {problem}; take fewer, and continue with --resume") from error
+        known_good.forget()
         raise DataError(line[2] + advice) from error
 
 
@@ -100,7 +99,7 @@ def training_dataset(
     first_epoch: int,
     epochs: int,
     augmentation: Augmentation | None = None,
-    workers: int = 0,
+    make: Maker | None = None,
 ) -> Any:
     """Return the augmented training batches of the epochs `first_epoch` to ``epochs - 1`` as one dataset.
 
@@ -114,7 +113,7 @@ def training_dataset(
         first_epoch: where a resumed run continues; epoch k is the same whatever the first one.
         epochs: the epoch after the last.
         augmentation: instead of the one that suits `data`.
-        workers: processes that read images; 0: threads of this one. The batches are the same.
+        make: of `maker`, for the same size and augmentation; default: threads of this process make the batches.
 
     Returns:
         tf.data.Dataset of (images, labels): uint8 pixels (batch, height, width, 3); int32 (batch,), or where images are
@@ -129,7 +128,7 @@ def training_dataset(
 
     height, width = checks.image_size(image_size)
     checks.integer("batch_size", batch_size, 1)  # before any image is read
-    for name, value in (("seed", seed), ("first_epoch", first_epoch), ("epochs", epochs), ("workers", workers)):
+    for name, value in (("seed", seed), ("first_epoch", first_epoch), ("epochs", epochs)):
         checks.integer(name, value, 0)
     data = data.checked("train")
     split = data.splits["train"]
@@ -138,7 +137,7 @@ def training_dataset(
     batch_size = min(batch_size, len(split))
     part = batch_size // processes().count
     labels = tf.constant(split.labels)
-    make = _maker(workers, part, (height, width), augmentation)
+    make = make or functools.partial(make_batch, size=(height, width), augmentation=augmentation)
 
     def read(indices: np.ndarray, draws: np.ndarray, seeds: np.ndarray) -> np.ndarray:
         return make(Plan(split.take(indices).images, draws, seeds))
@@ -156,19 +155,9 @@ def training_dataset(
         return mixed(images, shares, seeds[0], augmentation) if augmentation.mixes else (images, classes)
 
     dataset = tf.data.Dataset.range(first_epoch, epochs).flat_map(plan).batch(part, drop_remainder=True)
-    at_once = workers or min(_THREADS, os.cpu_count() or 1)
-    dataset = dataset.map(load, num_parallel_calls=at_once, deterministic=True)
+    dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps * max(0, epochs - first_epoch)))
     return dataset.prefetch(tf.data.AUTOTUNE)
-
-
-def _maker(
-    workers: int, batch_size: int, size: tuple[int, int], augmentation: Augmentation
-) -> Callable[[Plan], np.ndarray]:
-    """Return what makes a batch of a plan."""
-    if workers:
-        return Workers(workers, batch_size, size, augmentation).make
-    return functools.partial(make_batch, size=size, augmentation=augmentation)
 
 
 def _plan_epoch(

@@ -16,7 +16,7 @@ from mixnet_tf.data import known_good
 from mixnet_tf.data.augmentation import Augmentation
 from mixnet_tf.data.choices import ON_BAD_IMAGE, SPLITS
 from mixnet_tf.data.decoding import decode
-from mixnet_tf.distribution.processes import by_first, first_only, merged, own_part, processes
+from mixnet_tf.distribution.processes import merged, own_part
 from mixnet_tf.errors import DataError, printable
 from mixnet_tf.progress.steps import bar
 
@@ -28,7 +28,8 @@ class Split:
     """Images and their labels, read-only: what is not read-only already is copied.
 
     Attributes:
-        images: paths of image files, or a uint8 array (count, height, width, 3), RGB.
+        images: paths of image files, or of what is ``stored`` in larger ones, or a uint8 array (count, height, width,
+            3), RGB.
         labels: int32 array (count,), indices into the class names.
         listed: what this split was before its bad images were left out, or None where it is whole.
     """
@@ -58,7 +59,7 @@ class Split:
         return Split(taken, locked(self.labels[indices]))
 
     def name(self, index: int) -> str | int:
-        """Return class and file name of an image, or its index where the split is an array."""
+        """Return folder and file name of an image, as a rule its class, or its index where the split is an array."""
         image = self.images[index]
         return "/".join(Path(image).parts[-2:]) if isinstance(image, str) else index
 
@@ -196,26 +197,22 @@ def _bad_images(paths: Sequence[str], task: str) -> dict[str, str]:
     Each process decodes its part. What has been decoded is remembered piece by piece, so that a start that is killed
     is not in vain.
     """
-    reasons: dict[str, str] = {}
-    marks = by_first(lambda: known_good.marks(paths))  # before they are read: a change meanwhile is another mark
-    changed = by_first(lambda: np.flatnonzero(~known_good.are_known(marks)).tolist())
+    part = own_part(paths)
+    marks = known_good.marks(part)  # before they are read: a change meanwhile is another mark
+    changed = np.flatnonzero(~known_good.are_known(marks)).tolist()
+    problems: dict[str, str] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool, bar(task, len(changed), "image") as shown:
         for start in range(0, len(changed), _PIECE):
+            good = []
             piece = changed[start : start + _PIECE]
-            problems = merged(_problems(pool, [paths[i] for i in own_part(piece)], shown))
-            for remember in first_only(known_good.remember):
-                remember(marks[[i for i in piece if paths[i] not in problems]])
-            reasons |= problems
-    return reasons
-
-
-def _problems(pool: ThreadPoolExecutor, paths: Sequence[str], shown: Any) -> dict[str, str]:
-    problems = {}
-    for path, problem in zip(paths, pool.map(_problem, paths), strict=True):
-        if problem is not None:
-            problems[path] = problem
-        shown.update(processes().count)
-    return problems
+            for i, problem in zip(piece, pool.map(_problem, [part[i] for i in piece]), strict=True):
+                shown.update()
+                if problem is None:
+                    good.append(i)
+                else:
+                    problems[part[i]] = problem
+            known_good.remember(marks[good])
+    return merged(problems)
 
 
 def _problem(path: str) -> str | None:

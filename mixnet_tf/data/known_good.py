@@ -1,7 +1,7 @@
 """Which image files have been decoded without an error before: one that has not changed since need not be again.
 
-What is kept is a number of 64 bits for each, made of its path, its size and its times, so that a file that is written
-again is another one. Whatever happens to the list costs time alone: it only says what need not be read twice.
+What is kept is a number of 64 bits for each, made of its path, its size and its times, and of what else decides whether
+it can be read. A list that is damaged, or lost, costs time alone; one that proves wrong is forgotten.
 """
 
 import contextlib
@@ -12,16 +12,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from mixnet_tf.data.decoding import MAX_ASPECT_RATIO, formats
 from mixnet_tf.data.stored import file_of
 from mixnet_tf.errors import MixNetError
 from mixnet_tf.files import cache_folder, whole_file
 
-_NAME = "good-images.npy"
-_MOST = 2**23  # files; those that were decoded first are forgotten first
+_NAME = "good-images"
+_MOST = 2**23  # files; when there are twice as many, those that were decoded first are forgotten
 _NO_FILE = 0  # in place of the number of what is not there
+_RULES = 1  # to be raised where this package refuses more than it did
 
 
 def marks(paths: Sequence[str]) -> np.ndarray:
@@ -40,14 +41,16 @@ def _mark(path: str) -> int:
         return _NO_FILE
     absolute = path if path.startswith("/") else os.path.abspath(path)  # noqa: PTH100  # links may lead anywhere
     text = f"{absolute}\0{file.st_size}\0{file.st_mtime_ns}\0{file.st_ctime_ns}"
-    digest = hashlib.blake2b(os.fsencode(text), digest_size=8, key=_key())
+    limits = f"{ImageFile.LOAD_TRUNCATED_IMAGES} {Image.MAX_IMAGE_PIXELS}"  # which a program may change
+    digest = hashlib.blake2b(os.fsencode(text), digest_size=8, key=_key(limits))
     return int.from_bytes(digest.digest()) or 1
 
 
 @functools.cache
-def _key() -> bytes:
+def _key(limits: str) -> bytes:
     """Return what else decides whether an image can be read."""
-    return f"{Image.__version__} {','.join(formats())} {MAX_ASPECT_RATIO}".encode()[:64]
+    text = f"{_RULES} {Image.__version__} {','.join(formats())} {MAX_ASPECT_RATIO} {limits}"
+    return hashlib.blake2b(text.encode()).digest()
 
 
 def are_known(marked: np.ndarray) -> np.ndarray:
@@ -56,12 +59,28 @@ def are_known(marked: np.ndarray) -> np.ndarray:
 
 
 def remember(marked: np.ndarray) -> None:
-    """Keep the `marks` of files that have been decoded, taken before that; nothing where it cannot be written."""
+    """Keep the `marks` of files that have been decoded, taken before that; nothing where it cannot be written.
+
+    They are added at the end in one piece, so that several processes may do so at the same time.
+    """
     with contextlib.suppress(MixNetError, OSError):
-        if len(marked):
-            kept = np.concatenate([_read(), marked])[-_MOST:]
-            with whole_file(_path()) as part:
-                np.save(part, kept)
+        path = _path()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        size = path.stat().st_size if path.exists() else 0
+        if size % marked.itemsize:  # a disk was full, or it is something else
+            path.unlink()
+        elif size > 2 * _MOST * marked.itemsize:
+            kept = _read()[-_MOST:]
+            with whole_file(path) as part:
+                kept.tofile(part)
+        with path.open("ab", buffering=0) as file:
+            file.write(marked.tobytes())
+
+
+def forget() -> None:
+    """Decode everything anew from now on: what was known has proved to be wrong."""
+    with contextlib.suppress(MixNetError, OSError):
+        _path().unlink()
 
 
 def _path() -> Path:
@@ -69,8 +88,7 @@ def _path() -> Path:
 
 
 def _read() -> np.ndarray:
-    with contextlib.suppress(Exception):  # not there, not readable, or damaged, in which case it is written anew
-        kept = np.load(_path(), mmap_mode="r", allow_pickle=False)
-        if kept.ndim == 1 and kept.dtype == np.uint64:
-            return np.array(kept[-_MOST:])
+    with contextlib.suppress(MixNetError, OSError):
+        if _path().is_file():
+            return np.fromfile(_path(), np.uint64)
     return np.empty(0, np.uint64)

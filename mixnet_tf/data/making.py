@@ -3,22 +3,30 @@
 Threads of one process wait for each other wherever Python itself is at work: enough for a few cores, but not for many.
 """
 
+import contextlib
+import functools
 import math
 import multiprocessing
 import os
 import queue
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from mixnet_tf import checks
 from mixnet_tf.data.augmentation import Augmentation
 from mixnet_tf.data.dataset import open_image
 from mixnet_tf.data.pixels import pixels_to_decode, training_pixels
 from mixnet_tf.data.variation import varied
+from mixnet_tf.errors import MixNetError
+
+MOST_WORKERS = 61
+"""Processes; Windows cannot wait for more."""
 
 
 class Plan(NamedTuple):
@@ -49,43 +57,72 @@ def make_batch(plan: Plan, size: tuple[int, int], augmentation: Augmentation) ->
     return batch
 
 
-class Workers:
-    """Processes that make batches, which come back through memory that they share with this one.
+Maker = Callable[[Plan], np.ndarray]
 
-    They leave Ctrl-C to this process, and end with it, however it ends.
+
+@contextlib.contextmanager
+def maker(workers: int, most: int, size: tuple[int, int], augmentation: Augmentation) -> Iterator[Maker]:
+    """Yield what makes the batch of a plan, as `make_batch` does; any thread may call it.
 
     Args:
-        count: of the processes.
-        batch_size: images of every batch.
+        workers: processes that make batches, up to 61; they leave Ctrl-C to this process, and end with the block, or
+            with this process, however it ends. 0: the thread that calls.
+        most: images of a batch.
         size: (height, width) of the images, in pixels.
         augmentation: how they vary.
 
+    Raises:
+        MixNetError: the processes cannot start.
+
     Example:
-        >>> batch = Workers(4, 32, (224, 224), Augmentation()).make(plan)                        # doctest: +SKIP
+        >>> with maker(4, 32, (224, 224), Augmentation()) as make:                               # doctest: +SKIP
+        ...     batch = make(plan)
     """
+    if not checks.integer("workers", workers, 0, MOST_WORKERS):
+        yield functools.partial(make_batch, size=size, augmentation=augmentation)
+        return
+    context = multiprocessing.get_context("spawn")  # a copy of a process with TensorFlow's threads would block
+    blocks = [context.RawArray("B", most * math.prod(size) * 3) for _ in range(workers)]
+    free: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for block in range(workers):
+        free.put(block)
 
-    def __init__(self, count: int, batch_size: int, size: tuple[int, int], augmentation: Augmentation) -> None:
-        context = multiprocessing.get_context("spawn")  # a copy of a process with TensorFlow's threads would block
-        self._shape, self._settings = (batch_size, *size, 3), (size, augmentation)
-        self._blocks = [context.RawArray("B", math.prod(self._shape)) for _ in range(count)]
-        self._free: queue.SimpleQueue[int] = queue.SimpleQueue()
-        for block in range(count):
-            self._free.put(block)
-        self._pool = ProcessPoolExecutor(count, context, initializer=_start, initargs=(self._blocks,))
-
-    def make(self, plan: Plan) -> np.ndarray:
-        """Return the batch of a plan, as `make_batch` does; any thread may ask.
-
-        Raises:
-            DataError: an image that cannot be read.
-            BrokenProcessPool: one of the processes was ended from outside.
-        """
-        block = self._free.get()
+    def make(plan: Plan) -> np.ndarray:
+        block = free.get()
         try:
-            self._pool.submit(_fill, block, plan, *self._settings).result()
-            return np.frombuffer(self._blocks[block], np.uint8).reshape(self._shape).copy()
+            count = pool.submit(_fill, block, plan, size, augmentation).result()
+            return np.frombuffer(blocks[block], np.uint8, count).reshape(-1, *size, 3).copy()
         finally:
-            self._free.put(block)
+            free.put(block)
+
+    with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(blocks,)) as pool:
+        _check_start(pool)
+        try:
+            yield make
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _check_start(pool: ProcessPoolExecutor) -> None:
+    with _without_ctrl_c():  # which the processes inherit
+        answer = pool.submit(os.getpid)
+    try:
+        answer.result()
+    except BrokenProcessPool as error:
+        reason = 'a script that asks for them begins with if __name__ == "__main__":, and is a file'
+        raise MixNetError(f"workers: the processes that read images cannot start; {reason}") from error
+
+
+@contextlib.contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    if not hasattr(signal, "pthread_sigmask"):  # Windows: until they have started, Ctrl-C is theirs, too
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _shared: list[Any] = []
@@ -105,6 +142,8 @@ def _end_with_parent() -> None:
         os._exit(0)
 
 
-def _fill(block: int, plan: Plan, size: tuple[int, int], augmentation: Augmentation) -> None:
-    pixels = make_batch(plan, size, augmentation)
-    np.frombuffer(_shared[block], np.uint8)[:] = pixels.reshape(-1)
+def _fill(block: int, plan: Plan, size: tuple[int, int], augmentation: Augmentation) -> int:
+    """Make a batch in a block of the shared memory; return its bytes."""
+    pixels = make_batch(plan, size, augmentation).reshape(-1)
+    np.frombuffer(_shared[block], np.uint8, pixels.size)[:] = pixels
+    return pixels.size

@@ -8,6 +8,7 @@ import contextlib
 import os
 import re
 import struct
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,8 +22,9 @@ from mixnet_tf.data.choices import SPLITS
 from mixnet_tf.data.dataset import Split, locked
 from mixnet_tf.data.labels import read_labels
 from mixnet_tf.data.stored import stored
+from mixnet_tf.distribution.processes import by_first, check_equal
 from mixnet_tf.errors import DataError, MixNetError, printable
-from mixnet_tf.files import cache_folder, whole_file
+from mixnet_tf.files import cache_folder, remove_parts, whole_file
 from mixnet_tf.progress.loading import load_tensorflow
 from mixnet_tf.progress.steps import counted
 
@@ -36,8 +38,10 @@ _OF = re.compile(r"(?P<name>.*)-(?P<number>\d+)-of-(?P<count>\d+)")
 _SPLIT = re.compile(r"(?<![a-z])(train|validation|valid|val|test)(?![a-z])", re.IGNORECASE)
 _SHORT = {"validation": "val", "valid": "val"}
 _HEADER, _FOOTER = struct.Struct("<QI"), 4  # length and its checksum; the content's checksum
-_BATCH = 64  # records, read at once: a hand over to Python takes ten times as long as a record
-_BUFFER = 2**20  # bytes
+_BATCH = 64  # records: to hand one over to Python takes ten times as long as to read it
+_BUFFER = 2**23  # bytes that a thread reads at once, as a rule
+_THREADS = 8
+_VERSION = 1  # of what is kept of a shard
 _LONGEST_TEXT = 200  # bytes of a class's name that are looked at
 
 
@@ -60,49 +64,74 @@ def find_shards(folder: Path) -> dict[str, list[Path]]:
     Raises:
         DataError: a shard without a split, or one of those that its name counts is missing.
     """
+    by_word = _by_name(folder) or _by_folder(folder)
     shards: dict[str, list[Path]] = {}
-    for path in _shards_in(folder):
-        words = {match.lower() for match in _SPLIT.findall(path.name)}
-        if len(words) != 1:
-            raise DataError(f"{printable(path)}: a TFRecord shard, expected train, val or test in its name")
-        shards.setdefault(_split(words.pop()), []).append(path)
-    for name in (*SPLITS, *_SHORT):
-        shards.setdefault(_split(name), []).extend(_shards_in(folder / name))
-    shards = {name: paths for name, paths in shards.items() if paths}
-    for paths in shards.values():
+    for word, paths in by_word.items():
+        name = _SHORT.get(word, word)
+        if name in shards:
+            raise DataError(f"{printable(folder)}: found TFRecord shards of {word} and {name}, expected one of the two")
         _check_whole(paths)
+        shards[name] = paths
     if shards and "train" not in shards:
         raise DataError(f"{printable(folder)}: has TFRecord shards of {', '.join(shards)}, but none of train")
     return shards
 
 
-def _split(word: str) -> str:
-    return _SHORT.get(word, word)
+def _by_name(folder: Path) -> dict[str, list[Path]]:
+    """Return the shards of a folder by the split that they name."""
+    shards: dict[str, list[Path]] = {}
+    for path in _shards_in(folder):
+        words = {match.lower() for match in _SPLIT.findall(path.name)}
+        if len(words) != 1:
+            raise DataError(f"{printable(path)}: a TFRecord shard, expected train, val or test in its name")
+        shards.setdefault(words.pop(), []).append(path)
+    return shards
+
+
+def _by_folder(folder: Path) -> dict[str, list[Path]]:
+    """Return the shards in the folders of the splits; without any in train, this is no data set of shards."""
+    train = _shards_in(folder / "train") if (folder / "train").is_dir() else []
+    if not train:
+        return {}
+    others = [word for word in (*SPLITS[1:], *_SHORT) if os.path.lexists(folder / word)]
+    shards = {"train": train, **{word: _shards_in(folder / word) for word in others}}
+    if empty := [word for word, paths in shards.items() if not paths]:
+        raise DataError(f"{printable(folder / empty[0])}: holds no TFRecord shard, expected some as in train")
+    return shards
 
 
 def _shards_in(folder: Path) -> list[Path]:
     try:
         with os.scandir(folder) as entries:
             visible = [entry for entry in entries if not entry.name.startswith(".")]
-    except OSError:  # no such folder, as a rule: then it has none; the caller reports one that cannot be read
-        return []
-    names = sorted(entry.name for entry in visible if _SHARD.fullmatch(entry.name) and not entry.is_dir())
-    if names and (folders := sorted(entry.name for entry in visible if entry.is_dir())):
+        names = sorted(entry.name for entry in visible if _SHARD.fullmatch(entry.name) and not entry.is_dir())
+        folders = sorted(entry.name for entry in visible if names and entry.is_dir())
+    except OSError as error:
+        raise DataError(f"{printable(folder)}: {error.strerror or error}") from error
+    if folders:
         both = f"found TFRecord shards ({checks.shown(names[0])}) and folders ({checks.shown(folders[0])})"
         raise DataError(f"{printable(folder)}: {both}, expected one of the two")
     return [folder / name for name in names]
 
 
 def _check_whole(paths: Sequence[Path]) -> None:
-    counted_shards: dict[tuple[Path, str, int], set[int]] = {}
+    """Refuse shards that are not all there, and those of two sets, which may hold the same images."""
+    sets: dict[tuple[str, int], set[int]] = {}
     for path in paths:
-        if match := _OF.fullmatch(path.name):
-            key = (path.parent, match["name"], int(match["count"]))
-            counted_shards.setdefault(key, set()).add(int(match["number"]))
-    for (folder, name, count), numbers in counted_shards.items():
-        if len(numbers) != count:
-            where = printable(folder / name)
-            raise DataError(f"{where}: found {len(numbers)} TFRecord shards, expected the {count} that their names say")
+        match = _OF.fullmatch(path.name)
+        name, count = (match["name"], int(match["count"])) if match else (path.name, 1)
+        sets.setdefault((name, count), set()).add(int(match["number"]) if match else 0)
+    for (name, count), numbers in sets.items():
+        if numbers != set(range(count)):
+            missing = f"lacks {len(set(range(count)) - numbers)} of the {count} TFRecord shards that their names count"
+            raise DataError(f"{printable(paths[0].parent / name)}: {missing}")
+    counts: dict[str, int] = {}
+    for name, count in sets:
+        if counts.setdefault(name, count) != count:
+            where = printable(paths[0].parent / name)
+            raise DataError(
+                f"{where}: found sets of {counts[name]} and of {count} TFRecord shards, expected one of the two"
+            )
 
 
 def load_shards(folder: Path, shards: Mapping[str, Sequence[Path]]) -> tuple[dict[str, Split], tuple[str, ...]]:
@@ -123,12 +152,8 @@ def load_shards(folder: Path, shards: Mapping[str, Sequence[Path]]) -> tuple[dic
         DataError: a shard that is damaged or compressed, an example without image or label, labels with gaps.
     """
     paths = [path for split in shards.values() for path in split]
-    indices = {path: index for path in paths if (index := _kept(path)) is not None}
-    if unread := [path for path in paths if path not in indices]:
-        load_tensorflow()
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            read = counted(pool.map(_index, unread), "find images", len(unread), "shard")
-            indices |= dict(zip(unread, read, strict=True))
+    check_equal("TFRecord shards (a checksum of names and sizes)", zlib.crc32(repr(_sizes(paths)).encode()))
+    indices = by_first(lambda: _indices(paths))
     labels = {name: np.concatenate([indices[path].labels for path in split]) for name, split in shards.items()}
     first, count = _numbers(printable(folder), labels["train"])
     for name, values in labels.items():
@@ -145,6 +170,23 @@ def load_shards(folder: Path, shards: Mapping[str, Sequence[Path]]) -> tuple[dic
     }
     texts = np.concatenate([indices[path].texts for path in shards["train"]])
     return splits, _class_names(folder, labels["train"], texts, first, count)
+
+
+def _sizes(paths: Sequence[Path]) -> list[tuple[str, int]]:
+    return [(path.name, path.stat().st_size if path.is_file() else -1) for path in paths]
+
+
+def _indices(paths: Sequence[Path]) -> dict[Path, Index]:
+    """Return the index of each shard; those that are not kept are read, and kept."""
+    indices = {path: index for path in paths if (index := _kept(path)) is not None}
+    if unread := [path for path in paths if path not in indices]:
+        load_tensorflow()
+        with contextlib.suppress(MixNetError, OSError):
+            remove_parts(_folder())
+        with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
+            read = counted(pool.map(_index, unread), "find images", len(unread), "shard")
+            indices |= dict(zip(unread, read, strict=True))
+    return indices
 
 
 def _places(index: Index) -> Iterator[tuple[int, int]]:
@@ -166,17 +208,23 @@ def _numbers(where: str, labels: np.ndarray) -> tuple[int, int]:
 def _class_names(folder: Path, labels: np.ndarray, texts: np.ndarray, first: int, count: int) -> tuple[str, ...]:
     for name in LABEL_FILES:
         if (folder / name).is_file():
-            return read_labels(folder / name, count)
+            return _unique(read_labels(folder / name, count), first)
     numbers = range(first, first + count)
-    named = {number: sorted({bytes(text) for text in np.unique(texts[labels == number])}) for number in numbers}
-    if not any(any(names) for names in named.values()):
+    if not texts.any():
         return tuple(map(str, numbers))
+    named: dict[int, set[bytes]] = {number: set() for number in numbers}
+    for label, text in zip(labels.tolist(), texts.tolist(), strict=True):
+        named[label].add(text)
     for number, names in named.items():
         if len(names) != 1:
-            raise DataError(
-                f"{printable(folder)}: the label {number} has the names {checks.shown(names)}, expected one"
-            )
-    return read_labels([names[0].decode(errors="replace") for names in named.values()], count)
+            several = checks.shown(sorted(names))
+            raise DataError(f"{printable(folder)}: the label {number} has the names {several}, expected one")
+    return _unique(read_labels([name.decode(errors="replace") for (name,) in named.values()], count), first)
+
+
+def _unique(names: Sequence[str], first: int) -> tuple[str, ...]:
+    """Add the label to names that several classes have: ImageNet has two cranes, and a report goes by names."""
+    return tuple(f"{name} ({label})" if names.count(name) > 1 else name for label, name in enumerate(names, first))
 
 
 def _kept(path: Path) -> Index | None:
@@ -199,7 +247,13 @@ def _mark(path: Path) -> int:
 
 
 def _place(mark: int) -> Path:
-    return cache_folder() / "shards" / f"{mark:016x}.npz"
+    if not mark:
+        raise FileNotFoundError
+    return _folder() / f"{mark:016x}.npz"
+
+
+def _folder() -> Path:
+    return cache_folder() / f"shards-{_VERSION}"
 
 
 def _sound(index: Index) -> Index:
@@ -213,25 +267,44 @@ def _read(path: Path) -> Index:
 
     if not path.is_file():
         raise DataError(f"{printable(path)}: no regular file, expected a TFRecord shard")
-    rows, at = [], 0
+    offsets, longest = _walk(path)
+    rows: list[tuple[int, int, int, bytes]] = []
     try:
-        for batch in tf.data.TFRecordDataset(str(path), buffer_size=_BUFFER).batch(_BATCH).as_numpy_iterator():
+        dataset = tf.data.TFRecordDataset(os.fsencode(path), buffer_size=_BUFFER)
+        for batch in dataset.batch(min(_BATCH, 1 + _BUFFER // longest)).as_numpy_iterator():
             for record in batch:
                 image, label, text = _parts(record)
-                rows.append((at + _HEADER.size + record.find(image), len(image), label, text[:_LONGEST_TEXT]))
-                at += _HEADER.size + len(record) + _FOOTER
+                rows.append((offsets[len(rows)] + record.find(image), len(image), label, text[:_LONGEST_TEXT]))
     except _RecordError as error:
         raise DataError(f"{printable(path)}: record {len(rows)}: {error}") from error
     except tf.errors.DataLossError as error:
         place = re.search(r"record at (\d+)", str(error))
-        raise DataError(
-            f"{printable(path)}: damaged or compressed, from byte {place[1] if place else at} on"
-        ) from error
+        raise _damaged(path, int(place[1]) if place else offsets[len(rows)]) from error
     except tf.errors.OpError as error:
         raise DataError(f"{printable(path)}: cannot be read ({checks.reason(error)})") from error
-    if not rows:
-        raise DataError(f"{printable(path)}: an empty TFRecord shard, expected images")
     return Index(*(np.array(column, kind) for column, kind in zip(zip(*rows, strict=True), "qqqS", strict=True)))
+
+
+def _walk(path: Path) -> tuple[list[int], int]:
+    """Return where each record's content begins, and the longest length. TensorFlow would believe any length."""
+    offsets, longest, at, size = [], 0, 0, path.stat().st_size
+    with path.open("rb") as file:
+        while at < size:
+            file.seek(at)
+            header = file.read(_HEADER.size)
+            length = _HEADER.unpack(header)[0] if len(header) == _HEADER.size else size
+            offsets.append(at + _HEADER.size)
+            at += _HEADER.size + length + _FOOTER
+            if at > size:
+                raise _damaged(path, offsets[-1] - _HEADER.size)
+            longest = max(longest, length)
+    if not offsets:
+        raise DataError(f"{printable(path)}: an empty TFRecord shard, expected images")
+    return offsets, longest
+
+
+def _damaged(path: Path, at: int) -> DataError:
+    return DataError(f"{printable(path)}: damaged or compressed, from byte {at} on")
 
 
 class _RecordError(Exception):

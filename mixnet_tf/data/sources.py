@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from mixnet_tf.data.records import find_shards, load_shards
 from mixnet_tf.errors import ArgumentError, DataError, did_you_mean, missing_packages, printable
 
 _IGNORED_NAMES = ("thumbs.db", "desktop.ini", "__macosx")  # and all that begin with a dot
+_VERSION = re.compile(r"\d+\.\d+\.\d+")  # a folder of TensorFlow Datasets: pets/4.0.0
 _LABEL_KEYS = ("y_train", "y_test")
 _NPZ_KEYS = ("x_train", "x_test", *_LABEL_KEYS)
 _GENTLE = Augmentation(min_area=0.7, flip=False)  # characters: mirrored or cut in half they mean something else
@@ -171,7 +173,8 @@ def _load_folder(folder: Path, seed: int) -> ImageData:
     shards = find_shards(folder)
     listed, class_names = load_shards(folder, shards) if shards else _list_splits(folder)
     splits, held_out = _complete_splits(listed, class_names, seed)
-    name = printable(folder.resolve().name)
+    path = folder.resolve()
+    name = printable(path.parent.name if shards and _VERSION.fullmatch(path.name) else path.name)
     return ImageData(name, class_names, splits, crop_fraction=CROP_FRACTION, held_out=held_out)
 
 

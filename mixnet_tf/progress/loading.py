@@ -1,5 +1,6 @@
 """TensorFlow, imported without its start-up messages."""
 
+import contextlib
 import logging
 import os
 
@@ -22,3 +23,15 @@ def load_tensorflow() -> None:
     with step("load TensorFlow"), quiet():
         import keras  # noqa: F401
         import tensorflow  # noqa: F401
+
+        leave_gpus()
+
+
+def leave_gpus() -> None:
+    """Let TensorFlow take no GPU where Keras trains with something else: it only reads images then."""
+    import keras
+    import tensorflow
+
+    if keras.backend.backend() != "tensorflow":
+        with contextlib.suppress(RuntimeError):  # it is at work already
+            tensorflow.config.set_visible_devices([], "GPU")

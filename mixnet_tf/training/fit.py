@@ -17,11 +17,13 @@ from mixnet_tf.data.augmentation import Augmentation
 from mixnet_tf.data.batches import evaluation_dataset, fingerprint, lost_images, steps_per_epoch, training_dataset
 from mixnet_tf.data.choices import IMAGE_SIZE, SPLITS
 from mixnet_tf.data.dataset import ImageData
+from mixnet_tf.data.making import Maker, maker
 from mixnet_tf.data.sources import Source, as_data
 from mixnet_tf.distribution.processes import by_first, check_equal, first_only, joined, processes, was_restarted
 from mixnet_tf.errors import MixNetError
 from mixnet_tf.files import whole_file
 from mixnet_tf.model import ConfigSource, create_model
+from mixnet_tf.progress.loading import leave_gpus
 from mixnet_tf.progress.steps import step
 from mixnet_tf.saving import load_model, save_model
 from mixnet_tf.training.callbacks import (
@@ -56,9 +58,7 @@ from mixnet_tf.training.run_folder import (
 from mixnet_tf.training.statistics import settle_statistics
 from mixnet_tf.weights.loading import load_weights
 
-if keras.backend.backend() != "tensorflow":  # which then only reads images, and must not take a GPU's memory
-    with contextlib.suppress(RuntimeError):  # it is at work already
-        tf.config.set_visible_devices([], "GPU")
+leave_gpus()
 
 
 def train(
@@ -103,8 +103,8 @@ def train(
         resume: continue the run in `output`; arguments and images must be those of the first start.
         overwrite: start anew where `output` already holds files; those of a run are deleted.
         profile: as many batches, from the second on, are profiled for TensorBoard, in ``output/logs``.
-        workers: processes that read images, for machines with many cores; 0: threads of this one. A script that asks
-            for some begins with ``if __name__ == "__main__":``, as each of them imports it.
+        workers: processes that read images, for machines with many cores, beside each process that trains; 0: threads
+            of this one. A script that asks for some begins with ``if __name__ == "__main__":``: each imports it.
 
     Returns:
         A model of images (batch, height, width, 3), pixels from 0 to 255.
@@ -147,8 +147,8 @@ def train(
         steps = steps_per_epoch(data, batch_size=training.batch_size)
         keras.utils.set_random_seed(training.seed)
         weighted = class_weights(config, data, training)
-        datasets = functools.partial(_datasets, data, size, training, augmentation, weighted, workers)
-        with how_to_go_on(output):
+        with how_to_go_on(output), maker(workers, training.batch_size, size, augmentation) as make:
+            datasets = functools.partial(_datasets, data, size, training, augmentation, weighted, make)
             shaping = {"classes": len(data.class_names), "input_shape": (*size, 3), "padding": padding}
             model = _fresh_model(config, training, None if resume else weights, **shaping)
             prepare = functools.partial(prepare_phase, model, config.losses[0], training, steps)
@@ -211,7 +211,7 @@ def _datasets(
     training: TrainingConfig,
     augmentation: Augmentation,
     weights: np.ndarray | None,
-    workers: int,
+    make: Maker,
     first_epoch: int,
 ) -> tuple[Any, Any]:
     """Return the batches to train on, of all epochs from the first, and those to validate with; labels one-hot.
@@ -226,7 +226,7 @@ def _datasets(
         first_epoch=first_epoch,
         epochs=training.epochs,
         augmentation=augmentation,
-        workers=workers,
+        make=make,
     )
     validation = evaluation_dataset(data.own_part("val"), "val", image_size=size, batch_size=training.batch_size)
     classes = len(data.class_names)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import tensorflow as tf
 from flat_images import PLAIN, assert_same, flat_data, gray_values, train_batches
 from PIL import Image
 
+from mixnet_tf.data import making
 from mixnet_tf.data.batches import evaluation_dataset, lost_images, steps_per_epoch, training_dataset
 from mixnet_tf.data.calibration import CalibrationSet
 from mixnet_tf.data.dataset import ImageData, Split
@@ -119,14 +121,16 @@ def test_batches_do_not_depend_on_threads(photographs, monkeypatch):
     options = tf.data.Options()
     options.threading.private_threadpool_size = 1
     one_thread = [(x.numpy(), y.numpy()) for x, y in training_dataset(data, **arguments).with_options(options)]
-    open_image, delays = Split.open, np.random.default_rng(0)
+    open_image, delays, threads = making.open_image, np.random.default_rng(0), set()
 
-    def open_late(split, index, **kwargs):
+    def open_late(image, **kwargs):
+        threads.add(threading.get_ident())
         time.sleep(delays.uniform(0, 0.01))
-        return open_image(split, index, **kwargs)
+        return open_image(image, **kwargs)
 
-    monkeypatch.setattr(Split, "open", open_late)
+    monkeypatch.setattr(making, "open_image", open_late)
     assert_same(one_thread, train_batches(data, **arguments))
+    assert len(threads) > 1
 
 
 def test_fit_runs_all_epochs_and_resumes_without_a_warning():

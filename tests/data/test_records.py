@@ -1,6 +1,8 @@
 """TFRecord shards, written by TensorFlow: every image is the one that went in, and what is wrong is one line."""
 
 import os
+import shutil
+import struct
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -161,7 +163,7 @@ def test_a_shard_is_read_once(shards, monkeypatch, cache):
     changed.write_bytes(content)
     load_data(shards)
     assert paths == [changed]
-    for kept in (cache / "shards").iterdir():  # damaged: as if they were not there
+    for kept in (cache / "shards-1").iterdir():  # damaged: as if they were not there
         kept.write_bytes(kept.read_bytes()[:300])
     load_data(shards)
     assert len(paths) == 7
@@ -194,6 +196,21 @@ def add(*examples: dict, name: str = "train.tfrecord"):
 
 def label(value: int) -> dict:
     return {"image": "PNG", "label": value}
+
+
+VALIDATION = ("val", "valid")
+SETS = ("00000-of-00001", "00000-of-00002", "00001-of-00002")
+
+
+def huge_record() -> bytes:
+    """Return the beginning of a record of a terabyte: TensorFlow, which finds its checksum right, would crash."""
+    start, crc = struct.pack("<Q", 2**40), 2**32 - 1
+    for byte in start:  # CRC-32C, bit by bit
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ 0x82F63B78 * (crc & 1)
+    crc ^= 2**32 - 1
+    return start + struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) % 2**32)
 
 
 REFUSED = {
@@ -242,7 +259,25 @@ REFUSED = {
     ),
     "missing shard": (
         lambda folder, png: (folder / "train.tfrecord").rename(folder / "train.tfrecord-00001-of-00004"),
-        "pets/train.tfrecord: found 1 TFRecord shards, expected the 4 that their names say",
+        "pets/train.tfrecord: lacks 3 of the 4 TFRecord shards that their names count",
+    ),
+    "numbers from 1": (
+        lambda folder, png: (folder / "train.tfrecord").rename(folder / "train.tfrecord-00001-of-00001"),
+        "pets/train.tfrecord: lacks 1 of the 1 TFRecord shards that their names count",
+    ),
+    "two sets": (
+        lambda folder, png: [shutil.copy(folder / "train.tfrecord", folder / f"train-{n}") for n in SETS],
+        "pets/train: found sets of 1 and of 2 TFRecord shards, expected one of the two",
+    ),
+    "val twice": (
+        lambda folder, png: [
+            shutil.copy(folder / "train.tfrecord", folder / f"{n}.tfrecord") for n in ("val", "valid")
+        ],
+        "pets: found TFRecord shards of valid and val, expected one of the two",
+    ),
+    "length": (
+        damage(lambda content: huge_record() + content),
+        "train.tfrecord: damaged or compressed, from byte 0 on",
     ),
     "no split": (
         lambda folder, png: (folder / "train.tfrecord").rename(folder / "training.tfrecord"),
@@ -281,6 +316,40 @@ def test_what_is_refused_in_one_line(photographs, tmp_path, case):
     with pytest.raises(DataError) as error:
         load_data(folder)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["val", "test"])
+@pytest.mark.parametrize("kind", ["loop", "dangling", "empty", "file"])
+def test_a_split_that_cannot_be_read_is_not_taken_for_missing(photographs, tmp_path, name, kind):
+    png = (photographs / "train" / "cat" / "00.png").read_bytes()
+    write(tmp_path / "pets" / "train" / "0.tfrecord", [example(image=png, label=i % 2) for i in range(6)])
+    place = tmp_path / "pets" / name
+    make = {
+        "loop": lambda: place.symlink_to(place),
+        "dangling": lambda: place.symlink_to(tmp_path / "unmounted"),
+        "empty": place.mkdir,
+        "file": place.touch,
+    }
+    make[kind]()
+    with pytest.raises(DataError, match=rf"pets/{name}: (Too many|No such|Not a directory|holds no TFRecord shard)"):
+        load_data(tmp_path / "pets")
+
+
+def test_names_that_two_classes_share_are_told_apart(photographs, tmp_path):
+    folder = in_shards(photographs, tmp_path / "pets", first=1)
+    (folder / "labels.txt").write_text("crane\ncrane\n")
+    assert load_data(folder).class_names == ("crane (1)", "crane (2)")
+
+
+def test_a_folder_of_tensorflow_datasets_is_called_by_its_set(photographs, tmp_path):
+    assert load_data(in_shards(photographs, tmp_path / "pets" / "4.0.0")).name == "pets"
+
+
+def test_a_folder_whose_name_is_no_utf8(photographs, tmp_path):
+    folder = in_shards(photographs, tmp_path / "pets")
+    strange = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.rename(strange)
+    assert len(load_data(strange).splits["test"]) == 8
 
 
 def test_a_bad_image_in_a_shard_is_named_or_left_out(photographs, tmp_path):

@@ -4,16 +4,12 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from quick_run import one_block, write_images
 from several_processes import SETTINGS
-
-from mixnet_tf.distribution import processes as module
-from mixnet_tf.distribution.processes import Processes
 
 collect_ignore = ["forked.py"]  # a script, which --doctest-modules would import
 
@@ -23,18 +19,6 @@ def torch() -> None:
     """Skips where PyTorch is missing."""
     if find_spec("torch") is None:
         pytest.skip("PyTorch is not installed: pip install -e '.[distributed]'")
-
-
-@pytest.fixture
-def one_of_several(monkeypatch) -> Callable[..., None]:
-    """Takes this process for one of several, of which the others give what it gives."""
-
-    def pretend(rank: int, count: int) -> None:
-        group = Processes()
-        group.rank, group.count, group.gather = rank, count, lambda value: [value] * count
-        monkeypatch.setattr(module, "_joined", group)
-
-    return pretend
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,9 @@ import keras
 import numpy as np
 import pytest
 
+from mixnet_tf.data import making
 from mixnet_tf.data.augmentation import Augmentation
 from mixnet_tf.data.batches import training_dataset
-from mixnet_tf.data.dataset import Split
 from mixnet_tf.data.sources import load_data
 from mixnet_tf.distribution import launch, processes
 from mixnet_tf.distribution.processes import (
@@ -51,16 +51,16 @@ def test_parts_are_equal_different_and_everything(one_of_several):
 
 
 def test_each_process_reads_its_part_of_the_same_batches(one_of_several, images, monkeypatch):
-    data, read, opened = load_data(images), [], Split.open
+    data, read, opened = load_data(images), [], making.open_image
 
-    def noting(self, index, **settings):
-        read[-1].add(index)
-        return opened(self, index, **settings)
+    def noting(image, **settings):
+        read[-1].append(image.tobytes())
+        return opened(image, **settings)
 
-    monkeypatch.setattr(Split, "open", noting)
+    monkeypatch.setattr(making, "open_image", noting)
 
     def batches():
-        read.append(set())
+        read.append([])
         dataset = training_dataset(data, image_size=16, batch_size=16, seed=0, first_epoch=1, epochs=3)
         return [(pixels.numpy(), labels.numpy()) for pixels, labels in dataset]
 
@@ -73,6 +73,8 @@ def test_each_process_reads_its_part_of_the_same_batches(one_of_several, images,
         np.testing.assert_array_equal(pixels, np.concatenate([share for share, _ in shares]))
         np.testing.assert_array_equal(labels, np.concatenate([share for _, share in shares]))
     assert all(len(pixels) == 8 for pixels, _ in parts[0])
+    assert sorted(read[0]) == sorted(read[1] + read[2])  # each reads no other image
+    assert len(read[1]) == len(read[2]) == 6 * 8
 
 
 def test_validation_is_shared_and_its_mean_counts_images(one_of_several, images):
