@@ -127,7 +127,7 @@ def measure(args: argparse.Namespace, loader: str, cores: int, source: Path) -> 
     python = args.torch if loader == "torch" else sys.executable
     flags = ("--size", args.size, "--batch", args.batch, "--seconds", args.seconds)
     command = [python, __file__, "--measure", loader, "--cores", cores, "--data", source, *flags]
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     output = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment)
     if output.returncode:
         raise SystemExit(f"{loader} failed: {output.stderr[-500:]}")
