@@ -122,9 +122,9 @@ def _check_whole(paths: Sequence[Path]) -> None:
         name, count = (match["name"], int(match["count"])) if match else (path.name, 1)
         sets.setdefault((name, count), set()).add(int(match["number"]) if match else 0)
     for (name, count), numbers in sets.items():
-        if numbers != set(range(count)):
-            missing = f"lacks {len(set(range(count)) - numbers)} of the {count} TFRecord shards that their names count"
-            raise DataError(f"{printable(paths[0].parent / name)}: {missing}")
+        if len(numbers) != count or max(numbers) >= count:
+            some = f"found {sum(number < count for number in numbers)} of the {count} TFRecord shards"
+            raise DataError(f"{printable(paths[0].parent / name)}: {some} that their names count")
     counts: dict[str, int] = {}
     for name, count in sets:
         if counts.setdefault(name, count) != count:

@@ -259,11 +259,15 @@ REFUSED = {
     ),
     "missing shard": (
         lambda folder, png: (folder / "train.tfrecord").rename(folder / "train.tfrecord-00001-of-00004"),
-        "pets/train.tfrecord: lacks 3 of the 4 TFRecord shards that their names count",
+        "pets/train.tfrecord: found 1 of the 4 TFRecord shards that their names count",
     ),
     "numbers from 1": (
         lambda folder, png: (folder / "train.tfrecord").rename(folder / "train.tfrecord-00001-of-00001"),
-        "pets/train.tfrecord: lacks 1 of the 1 TFRecord shards that their names count",
+        "pets/train.tfrecord: found 0 of the 1 TFRecord shards that their names count",
+    ),
+    "far too many": (
+        lambda folder, png: (folder / "train.tfrecord").rename(folder / f"train.tfrecord-00000-of-{10**15}"),
+        f"pets/train.tfrecord: found 1 of the {10**15} TFRecord shards that their names count",
     ),
     "two sets": (
         lambda folder, png: [shutil.copy(folder / "train.tfrecord", folder / f"train-{n}") for n in SETS],
