@@ -63,11 +63,14 @@ def batches(loader: str, source: Path, cores: int, size: int, batch: int) -> Ite
     if loader == "torch":
         yield from torch_batches(load_data(source), cores, size, batch)
     from mixnet_tf.data.batches import training_dataset
+    from mixnet_tf.data.making import maker
 
     if loader == "overhead":
         size, source = 8, (np.full((4000, 8, 8, 3), 200, np.uint8), np.arange(4000) % 2)
+    data = load_data(source)
     settings = {"image_size": size, "batch_size": batch, "seed": 0, "first_epoch": 0, "epochs": 10**6}
-    yield from training_dataset(load_data(source), **settings, workers=cores * (loader == "workers"))
+    with maker(cores * (loader == "workers"), batch, (size, size), data.augmentation) as make:
+        yield from training_dataset(data, make=make, **settings)
 
 
 def torch_batches(data: Any, cores: int, size: int, batch: int) -> Iterator[Any]:
