@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import multiprocessing
 import os
 import re
 import shutil
@@ -252,6 +253,20 @@ def test_batches_are_profiled_and_the_speed_is_for_tensorboard(config, data, one
     tags = {value.tag for event in tf.compat.v1.train.summary_iterator(str(events)) for value in event.summary.value}
     assert {"epoch_images_per_second", "epoch_data_wait", "epoch_learning_rate"} <= tags
     assert not {"images_per_second", "data_wait"} & history(tmp_path / "run")[0].keys()  # no two runs have the same
+
+
+def test_who_reads_the_images_changes_nothing(config, data, one_epoch, tmp_path, eagerly, monkeypatch):
+    helpers, prepare = [], fit.prepare_phase
+
+    def noting(model, *arguments):
+        helpers.append(len(multiprocessing.active_children()))
+        prepare(model, *arguments)
+
+    monkeypatch.setattr(fit, "prepare_phase", noting)
+    for workers in (0, 1):
+        train(config, data, tmp_path / str(workers), training=one_epoch, workers=workers)
+    assert history(tmp_path / "0") == history(tmp_path / "1")
+    assert helpers == [0, 1] and not multiprocessing.active_children()
 
 
 def test_divergence_is_named_and_leaves_no_model(config, data, tmp_path, eagerly):
