@@ -125,7 +125,9 @@ def training_arguments(args: argparse.Namespace, data: "ImageData") -> dict[str,
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from mixnet_tf.distribution.launch import count_started
     from mixnet_tf.distribution.processes import joined, processes
+    from mixnet_tf.training.memory import share_memory
 
+    share_memory()
     if count_started() > 1:
         load_tensorflow()
     with joined():

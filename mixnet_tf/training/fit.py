@@ -38,6 +38,7 @@ from mixnet_tf.training.callbacks import (
 )
 from mixnet_tf.training.config import TrainingConfig
 from mixnet_tf.training.interruption import how_to_go_on
+from mixnet_tf.training.memory import kept_memory, share_memory
 from mixnet_tf.training.meter import Meter
 from mixnet_tf.training.parts import check_parts, check_same_weights
 from mixnet_tf.training.phases import Phase, plan_phases
@@ -59,6 +60,7 @@ from mixnet_tf.training.statistics import settle_statistics
 from mixnet_tf.weights.loading import load_weights
 
 leave_gpus()
+share_memory()
 
 
 def train(
@@ -147,7 +149,7 @@ def train(
         steps = steps_per_epoch(data, batch_size=training.batch_size)
         keras.utils.set_random_seed(training.seed)
         weighted = class_weights(config, data, training)
-        with how_to_go_on(output), maker(workers, training.batch_size, size, augmentation) as make:
+        with how_to_go_on(output), kept_memory(), maker(workers, training.batch_size, size, augmentation) as make:
             datasets = functools.partial(_datasets, data, size, training, augmentation, weighted, make)
             shaping = {"classes": len(data.class_names), "input_shape": (*size, 3), "padding": padding}
             model = _fresh_model(config, training, None if resume else weights, **shaping)

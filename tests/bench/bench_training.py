@@ -35,7 +35,12 @@ GROWTH = {
 }  # others give MixNet-S channels that cannot be split
 AXES = {"size": "pixels per side", "batch": "images in a batch", "width": "width of the network"}
 MEASURES = {"seconds": "CPU time of a step, s", "megabytes": "peak memory, MB"}
-LABELS = {"timm": "timm, eager, channels last", "ours": "mixnet_tf", "keras": "mixnet_tf with Keras' own batch norm"}
+LABELS = {
+    "timm": "timm, eager, channels last",
+    "ours": "mixnet_tf",
+    "keras": "mixnet_tf with Keras' own batch norm",
+    "returning": "mixnet_tf with memory returned to the system",
+}
 
 
 @contextlib.contextmanager
