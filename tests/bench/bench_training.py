@@ -2,7 +2,7 @@
 
     python tests/bench/bench_training.py --torch VENV/bin/python [--size 128 ...] [--batch 32] [--width 1.0 ...]
                                          [--rounds 12] [--steps 1] [--threads 1] [--json] [--readme CONTRIBUTING.md]
-                                         [--growth tests/bench/training_growth.png]
+                                         [--growth FILE.png]
 
 VENV has torch and timm; without it timm's rows are left out. MixNet-S with AdamW, label smoothing, an average of the
 weights and the top-1, one process per engine, which take turns. Numbers are seconds of CPU time (user and system), so
