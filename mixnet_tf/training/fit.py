@@ -213,7 +213,7 @@ def _datasets(
     training: TrainingConfig,
     augmentation: Augmentation,
     weights: np.ndarray | None,
-    make: Maker,
+    make: Maker | None,
     first_epoch: int,
 ) -> tuple[Any, Any]:
     """Return the batches to train on, of all epochs from the first, and those to validate with; labels one-hot.

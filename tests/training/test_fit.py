@@ -418,7 +418,7 @@ def test_a_run_that_loses_an_image_says_how_to_go_on(config, tmp_path, split):
     image = keras.Input((8, 8, 3))
     model = keras.Model(image, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(image)), name="small")
     prepare_phase(model, loss, training, 4, Phase(range(1), 0.1, None))
-    datasets = fit._datasets(data, (8, 8), training, data.augmentation, None, 0)
+    datasets = fit._datasets(data, (8, 8), training, data.augmentation, None, None, 0)
     lost = Path(data.splits[split].images[0])
     lost.unlink()
     (tmp_path / "run").mkdir()
@@ -480,7 +480,7 @@ def test_balanced_classes_weigh_the_same(config, data):
     assert fit.class_weights(config, skewed, TrainingConfig()) is None
     mixing = dataclasses.replace(data.augmentation, mixup=0.4)
     training = TrainingConfig(epochs=1, batch_size=40)
-    batches, validation = fit._datasets(skewed, (8, 8), training, mixing, weights, 0)
+    batches, validation = fit._datasets(skewed, (8, 8), training, mixing, weights, None, 0)
     _, shares, each = next(iter(batches))
     np.testing.assert_allclose(each, np.asarray(shares) @ weights, rtol=1e-6)
     assert len(np.unique(np.asarray(each).round(4))) > 2 and len(next(iter(validation))) == 2
