@@ -17,7 +17,7 @@ from mixnet_tf.commands.arguments import (
 )
 from mixnet_tf.commands.output import say, show_skipped
 from mixnet_tf.data.augmentation import Augmentation
-from mixnet_tf.data.choices import IMAGE_SIZE, SPLITS
+from mixnet_tf.data.choices import IMAGE_SIZE, MOST_WORKERS, SPLITS
 from mixnet_tf.errors import ConfigError
 from mixnet_tf.progress.loading import load_tensorflow
 from mixnet_tf.training.config import TrainingConfig
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help_text = "profile N batches for TensorBoard, in DIR/logs"
     parser.add_argument("--profile", type=integer_from(0, 10_000), default=0, metavar="N", help=help_text)
     help_text = "processes that read images, beside each that trains, where there are many cores (default: 0)"
-    parser.add_argument("--workers", type=integer_from(0, 61), default=0, metavar="N", help=help_text)
+    parser.add_argument("--workers", type=integer_from(0, MOST_WORKERS), default=0, metavar="N", help=help_text)
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--resume", action="store_true", help="continue the run in DIR")
     group.add_argument("--overwrite", action="store_true", help="start anew where DIR holds a run")

@@ -26,3 +26,6 @@ CALIBRATION_IMAGES = 200
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 """Of what is taken for a picture in a folder; a folder so named is no class."""
+
+MOST_WORKERS = 61
+"""Processes that read images; Windows cannot wait for more."""

@@ -20,13 +20,11 @@ import numpy as np
 
 from mixnet_tf import checks
 from mixnet_tf.data.augmentation import Augmentation
+from mixnet_tf.data.choices import MOST_WORKERS
 from mixnet_tf.data.dataset import open_image
 from mixnet_tf.data.pixels import pixels_to_decode, training_pixels
 from mixnet_tf.data.variation import varied
 from mixnet_tf.errors import MixNetError
-
-MOST_WORKERS = 61
-"""Processes; Windows cannot wait for more."""
 
 
 class Plan(NamedTuple):

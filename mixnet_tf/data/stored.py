@@ -26,8 +26,14 @@ def file_of(path: str | Path) -> str | Path:
     >>> file_of("cat.jpg"), file_of("setup.py/0+12")
     ('cat.jpg', 'setup.py')
     """
+    match = _match(path)
+    return match["file"] if match else path
+
+
+def _match(path: str | Path) -> re.Match[str] | None:
+    """Return the parts of a name that goes on behind a file; None for a file's own."""
     match = _PART.fullmatch(str(path))
-    return match["file"] if match and os.path.isfile(match["file"]) else path  # noqa: PTH113  # done a million times
+    return match if match and os.path.isfile(match["file"]) else None  # noqa: PTH113  # done a million times
 
 
 def content(path: str | Path) -> str | Path | io.BytesIO:
@@ -37,13 +43,11 @@ def content(path: str | Path) -> str | Path | io.BytesIO:
         OSError: the file cannot be read.
         ValueError: it ends before the part does.
     """
-    file = file_of(path)
-    if file == path:
+    match = _match(path)
+    if match is None:
         return path
-    match = _PART.fullmatch(str(path))
-    assert match
     offset, length = int(match["offset"]), int(match["length"])
-    with Path(file).open("rb") as opened:
+    with Path(match["file"]).open("rb") as opened:
         opened.seek(offset)
         part = opened.read(length)
     if len(part) < length:
