@@ -90,10 +90,14 @@ def lost_images(advice: str) -> Iterator[None]:
         raise DataError(line[2] + advice) from error
 
 
+SizeOfEpoch = Callable[[int], tuple[int, int]]
+"""(height, width) of the images that an epoch, counted from 0, trains on."""
+
+
 def training_dataset(
     data: ImageData,
     *,
-    image_size: checks.ImageSize,
+    image_size: checks.ImageSize | SizeOfEpoch,
     batch_size: int,
     seed: int,
     first_epoch: int,
@@ -107,17 +111,17 @@ def training_dataset(
 
     Args:
         data: from `load_data`. Its training split is ``checked``, so that a bad image is known now.
-        image_size: of the batches, in pixels.
+        image_size: of the batches, in pixels, or what gives that of an epoch.
         batch_size: every batch has as many images, or all of them where the split has fewer.
         seed: of order and augmentation.
         first_epoch: where a resumed run continues; epoch k is the same whatever the first one.
         epochs: the epoch after the last.
         augmentation: instead of the one that suits `data`.
-        make: of `maker`, for the same size and augmentation; default: threads of this process make the batches.
+        make: of `maker`, for the same augmentation; default: threads of this process make the batches.
 
     Returns:
-        tf.data.Dataset of (images, labels): uint8 pixels (batch, height, width, 3); int32 (batch,), or where images are
-        mixed the float32 shares of their classes (batch, classes). It has
+        tf.data.Dataset of (images, labels): uint8 pixels (batch, height, width, 3), height and width None where they
+        change; int32 (batch,), or where images are mixed the float32 shares of their classes (batch, classes). It has
         ``steps_per_epoch(...) * (epochs - first_epoch)`` batches.
 
     Raises:
@@ -126,7 +130,7 @@ def training_dataset(
     """
     import tensorflow as tf
 
-    height, width = checks.image_size(image_size)
+    size_of, sides = _sizes(image_size)
     checks.integer("batch_size", batch_size, 1)  # before any image is read
     for name, value in (("seed", seed), ("first_epoch", first_epoch), ("epochs", epochs)):
         checks.integer(name, value, 0)
@@ -137,20 +141,22 @@ def training_dataset(
     batch_size = min(batch_size, len(split))
     part = batch_size // processes().count
     labels = tf.constant(split.labels)
-    make = make or functools.partial(make_batch, size=(height, width), augmentation=augmentation)
+    make = make or functools.partial(make_batch, augmentation=augmentation)
 
-    def read(indices: np.ndarray, draws: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-        return make(Plan(split.take(indices).images, draws, seeds))
+    def read(indices: np.ndarray, draws: np.ndarray, seeds: np.ndarray, epochs: np.ndarray) -> np.ndarray:
+        return make(Plan(split.take(indices).images, draws, seeds, size_of(int(epochs[0]))))
 
     def plan(epoch: Any) -> Any:
         drawn = functools.partial(_plan_epoch, len(split), steps, batch_size, seed)
         planned = tf.numpy_function(drawn, [epoch], [tf.int64, tf.float32, tf.int64])
         shapes = ([steps * part], [steps * part, DRAWS], [steps * part])
-        return tf.data.Dataset.from_tensor_slices(tuple(map(tf.ensure_shape, planned, shapes)))
+        planned = map(tf.ensure_shape, planned, shapes)
+        return tf.data.Dataset.from_tensor_slices((*planned, tf.repeat(epoch, steps * part)))
 
-    def load(indices: Any, draws: Any, seeds: Any) -> Any:
-        images = tf.numpy_function(read, [indices, draws, seeds], tf.uint8)
-        images, classes = tf.ensure_shape(images, [part, height, width, 3]), tf.gather(labels, indices)
+    def load(indices: Any, draws: Any, seeds: Any, epochs: Any) -> Any:
+        images = tf.numpy_function(read, [indices, draws, seeds, epochs], tf.uint8)
+        images = tf.ensure_shape(images, [part, *sides, 3])
+        classes = tf.gather(labels, indices)
         shares = tf.one_hot(classes, len(data.class_names))
         return mixed(images, shares, seeds[0], augmentation) if augmentation.mixes else (images, classes)
 
@@ -158,6 +164,14 @@ def training_dataset(
     dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps * max(0, epochs - first_epoch)))
     return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def _sizes(image_size: checks.ImageSize | SizeOfEpoch) -> tuple[SizeOfEpoch, tuple[int | None, int | None]]:
+    """Return what gives the size of an epoch, and the (height, width) of all epochs, None where they change."""
+    if callable(image_size):
+        return image_size, (None, None)
+    size = checks.image_size(image_size)
+    return lambda epoch: size, size
 
 
 def _plan_epoch(

@@ -34,22 +34,25 @@ class Plan(NamedTuple):
         images: paths of image files, or uint8 pixels (count, height, width, 3).
         draws: float32 (count, DRAWS) from 0 to 1, see ``training_pixels``.
         seeds: int64 (count,), see ``varied``.
+        size: (height, width) of the batch, in pixels.
     """
 
     images: Sequence[str] | np.ndarray
     draws: np.ndarray
     seeds: np.ndarray
+    size: tuple[int, int]
 
 
-def make_batch(plan: Plan, size: tuple[int, int], augmentation: Augmentation) -> np.ndarray:
+def make_batch(plan: Plan, augmentation: Augmentation) -> np.ndarray:
     """Return the augmented images of a batch: uint8 (count, *size, 3); the same for the same plan, wherever it is made.
 
     Raises:
         DataError: an image that cannot be read.
     """
+    images, all_draws, seeds, size = plan
     at_least = pixels_to_decode(size, augmentation)
-    batch = np.empty((len(plan.images), *size, 3), np.uint8)
-    for i, (image, draws, seed) in enumerate(zip(*plan, strict=True)):
+    batch = np.empty((len(images), *size, 3), np.uint8)
+    for i, (image, draws, seed) in enumerate(zip(images, all_draws, seeds, strict=True)):
         pixels = training_pixels(open_image(image, at_least=at_least), size, augmentation, draws)
         batch[i] = varied(pixels, augmentation, int(seed))
     return batch
@@ -66,7 +69,7 @@ def maker(workers: int, most: int, size: tuple[int, int], augmentation: Augmenta
         workers: processes that make batches, up to 61; they leave Ctrl-C to this process, and end with the block, or
             with this process, however it ends. 0: the thread that calls.
         most: images of a batch.
-        size: (height, width) of the images, in pixels.
+        size: (height, width) of the largest, in pixels.
         augmentation: how they vary.
 
     Raises:
@@ -77,7 +80,7 @@ def maker(workers: int, most: int, size: tuple[int, int], augmentation: Augmenta
         ...     batch = make(plan)
     """
     if not checks.integer("workers", workers, 0, MOST_WORKERS):
-        yield functools.partial(make_batch, size=size, augmentation=augmentation)
+        yield functools.partial(make_batch, augmentation=augmentation)
         return
     context = multiprocessing.get_context("spawn")  # a copy of a process with TensorFlow's threads would block
     blocks = [context.RawArray("B", most * math.prod(size) * 3) for _ in range(workers)]
@@ -88,8 +91,8 @@ def maker(workers: int, most: int, size: tuple[int, int], augmentation: Augmenta
     def make(plan: Plan) -> np.ndarray:
         block = free.get()
         try:
-            count = pool.submit(_fill, block, plan, size, augmentation).result()
-            return np.frombuffer(blocks[block], np.uint8, count).reshape(-1, *size, 3).copy()
+            count = pool.submit(_fill, block, plan, augmentation).result()
+            return np.frombuffer(blocks[block], np.uint8, count).reshape(-1, *plan.size, 3).copy()
         finally:
             free.put(block)
 
@@ -140,8 +143,8 @@ def _end_with_parent() -> None:
         os._exit(0)
 
 
-def _fill(block: int, plan: Plan, size: tuple[int, int], augmentation: Augmentation) -> int:
+def _fill(block: int, plan: Plan, augmentation: Augmentation) -> int:
     """Make a batch in a block of the shared memory; return its bytes."""
-    pixels = make_batch(plan, size, augmentation).reshape(-1)
+    pixels = make_batch(plan, augmentation).reshape(-1)
     np.frombuffer(_shared[block], np.uint8, pixels.size)[:] = pixels
     return pixels.size

@@ -47,9 +47,12 @@ def mixed(images: Any, labels: Any, seed: Any, augmentation: Augmentation) -> tu
     """Mix the tensors of a batch: uint8 pixels, and float32 shares of the classes (batch, classes)."""
     import tensorflow as tf
 
-    size = images.shape[1], images.shape[2]
-    kept = tf.numpy_function(lambda seed: kept_share(size, augmentation, int(seed)), [seed], tf.float32)
-    kept = tf.ensure_shape(kept, [*size, 1])
+    def draw(size: np.ndarray, seed: np.ndarray) -> np.ndarray:
+        height, width = size.tolist()
+        return kept_share((height, width), augmentation, int(seed))
+
+    kept = tf.numpy_function(draw, [tf.shape(images)[1:3], seed], tf.float32)
+    kept = tf.ensure_shape(kept, [*images.shape[1:3], 1])
     share, pixels = tf.reduce_mean(kept), tf.cast(images, tf.float32)
     pixels = kept * pixels + (1 - kept) * tf.reverse(pixels, [0])
     return tf.cast(tf.round(pixels), tf.uint8), share * labels + (1 - share) * tf.reverse(labels, [0])

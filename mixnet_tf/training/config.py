@@ -27,6 +27,8 @@ class TrainingConfig:
         ema_epochs: the moving average of the weights looks back about so many epochs. It begins in the last quarter of
             the steps (``Averaging``).
         drop_path: see ``create_model``.
+        initial_scale: share of the images' sides that the run begins with; they grow in four equal parts of the epochs,
+            to whole images in the last (``size_in_epoch``). Validation sees whole images always.
         optimizer: adamw; sgd with Nesterov's momentum of 0.9; rmsprop with a momentum of 0.9, as timm's MixNets have
             it. The weight decay of all is Keras': the share of a weight that a step takes, times the learning rate.
         schedule: cosine, or step: the learning rate is multiplied by `decay_rate` after every `decay_epochs`.
@@ -109,6 +111,10 @@ class TrainingConfig:
     )
     drop_path: float = dataclasses.field(
         default=0.0, metadata={"low": 0, "high": 0.99, "help": "share of residual branches left out in the last block"}
+    )
+    initial_scale: float = dataclasses.field(
+        default=1.0,
+        metadata={"low": 0.1, "high": 1, "help": "share of the image's sides that training begins with; it grows to 1"},
     )
     seed: int = dataclasses.field(
         default=0, metadata={"low": 0, "high": 2**32 - 1, "help": "of initialisation, order and augmentation"}

@@ -43,6 +43,7 @@ from mixnet_tf.training.meter import Meter
 from mixnet_tf.training.parts import check_parts, check_same_weights
 from mixnet_tf.training.phases import Phase, plan_phases
 from mixnet_tf.training.preparation import prepare_phase
+from mixnet_tf.training.resizing import size_in_epoch
 from mixnet_tf.training.resume import restore
 from mixnet_tf.training.run_folder import (
     BEST,
@@ -151,8 +152,8 @@ def train(
         weighted = class_weights(config, data, training)
         with how_to_go_on(output), kept_memory(), maker(workers, training.batch_size, size, augmentation) as make:
             datasets = functools.partial(_datasets, data, size, training, augmentation, weighted, make)
-            shaping = {"classes": len(data.class_names), "input_shape": (*size, 3), "padding": padding}
-            model = _fresh_model(config, training, None if resume else weights, **shaping)
+            shaping = {"classes": len(data.class_names), "padding": padding}
+            model = _fresh_model(config, training, size, None if resume else weights, **shaping)
             prepare = functools.partial(prepare_phase, model, config.losses[0], training, steps)
             reached = restore(model, output, phases, steps, prepare) if resume else 0
             if not resume:
@@ -194,12 +195,15 @@ def class_weights(config: ModelConfig, data: ImageData, training: TrainingConfig
 
 @step("build the network")
 def _fresh_model(
-    config: ModelConfig, training: TrainingConfig, weights: str | Path | None, **shaping: Any
+    config: ModelConfig, training: TrainingConfig, size: tuple[int, int], weights: str | Path | None, **shaping: Any
 ) -> keras.Model:
     policy = keras.config.dtype_policy()
+    shape = (*size, 3) if training.initial_scale == 1 else (None, None, 3)
     try:
         keras.config.set_dtype_policy(policy if training.precision == "float32" else f"mixed_{training.precision}")
-        model = create_model(config, classifier_activation=None, drop_path=training.drop_path, **shaping)
+        model = create_model(
+            config, input_shape=shape, classifier_activation=None, drop_path=training.drop_path, **shaping
+        )
     finally:
         keras.config.set_dtype_policy(policy)
     if weights is not None:
@@ -220,9 +224,10 @@ def _datasets(
 
     Where the classes have weights, each image to train on has that of its class, or of its classes by their shares.
     """
+    growing = functools.partial(size_in_epoch, epochs=training.epochs, size=size, initial_scale=training.initial_scale)
     batches = training_dataset(
         data,
-        image_size=size,
+        image_size=size if training.initial_scale == 1 else growing,
         batch_size=training.batch_size,
         seed=training.seed,
         first_epoch=first_epoch,
@@ -306,7 +311,7 @@ def _fit(
 
 def _finish(output: Path, data: ImageData, size: tuple[int, int], batch_size: int) -> keras.Model:
     processes().gather(None)  # the first may still write
-    model = _in_float32(load_model(output / BEST))
+    model = _final(load_model(output / BEST), size)
     settle_statistics(model, data, image_size=size, batch_size=batch_size)
     by_first(lambda: _write(model, data, output))
     return model
@@ -318,13 +323,15 @@ def _write(model: keras.Model, data: ImageData, output: Path) -> None:
         part.write_text("\n".join(data.class_names) + "\n", encoding="utf-8")
 
 
-def _in_float32(model: keras.Model) -> keras.Model:
-    """Return the model, or where layers of it compute in half precision one of the same weights that does not."""
-    if all(layer.compute_dtype == "float32" for layer in model.layers):
+def _final(model: keras.Model, size: tuple[int, int]) -> keras.Model:
+    """Return the model for images of one size and in float32; where it trained otherwise, one of the same weights."""
+    if model.input_shape[1:3] == size and all(layer.compute_dtype == "float32" for layer in model.layers):
         return model
     whole = {"dtype": "float32"}
     twin = keras.models.clone_model(
-        model, clone_function=lambda layer: type(layer).from_config(layer.get_config() | whole)
+        model,
+        input_tensors=keras.Input((*size, 3), name="image"),
+        clone_function=lambda layer: type(layer).from_config(layer.get_config() | whole),
     )
     twin.set_weights(model.get_weights())
     return twin

@@ -88,8 +88,8 @@ def torch_batches(data: Any, cores: int, size: int, batch: int) -> Iterator[Any]
 
         def __getitem__(self, index: int) -> np.ndarray:
             draws = np.random.default_rng(index).random((1, DRAWS), np.float32)
-            plan = Plan([split.images[index]], draws, np.zeros(1, np.int64))
-            return make_batch(plan, (size, size), data.augmentation)[0]
+            plan = Plan([split.images[index]], draws, np.zeros(1, np.int64), (size, size))
+            return make_batch(plan, data.augmentation)[0]
 
     settings = {"shuffle": True, "drop_last": True, "num_workers": cores, "persistent_workers": True}
     loader = torch.utils.data.DataLoader(Images(), batch, **settings)

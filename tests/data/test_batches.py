@@ -15,9 +15,11 @@ from flat_images import PLAIN, assert_same, flat_data, gray_values, train_batche
 from PIL import Image
 
 from mixnet_tf.data import making
+from mixnet_tf.data.augmentation import Augmentation
 from mixnet_tf.data.batches import evaluation_dataset, lost_images, steps_per_epoch, training_dataset
 from mixnet_tf.data.calibration import CalibrationSet
 from mixnet_tf.data.dataset import ImageData, Split
+from mixnet_tf.data.making import maker
 from mixnet_tf.data.sources import load_data
 from mixnet_tf.errors import ArgumentError, DataError
 
@@ -111,6 +113,27 @@ def test_every_image_of_every_epoch_is_varied_differently():
     data = ImageData("same", ("a", "b"), {"train": Split(same, (np.arange(12) % 2).astype(np.int32))})
     images = np.concatenate([x for x, _ in train_batches(data, epochs=2)])
     assert len({image.tobytes() for image in images}) == 24
+
+
+@pytest.mark.parametrize("mixing", [{}, {"mixup": 0.3, "cutmix": 1.0}])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_an_epoch_is_that_of_a_data_set_of_its_size(photographs, mixing, workers):
+    data, sizes = load_data(photographs), ((8, 12), (8, 12), (16, 24))
+    varied = Augmentation(erase=0.5, rand_level=9, **mixing)
+    settings = {"batch_size": 4, "seed": 3, "augmentation": varied}
+    with maker(workers, 4, sizes[-1], varied) as make:
+        growing = training_dataset(data, image_size=sizes.__getitem__, first_epoch=0, epochs=3, make=make, **settings)
+        assert growing.element_spec[0].shape == (4, None, None, 3)
+        batches = list(growing.as_numpy_iterator())
+    fixed = [
+        batch
+        for epoch, size in enumerate(sizes)
+        for batch in training_dataset(data, image_size=size, first_epoch=epoch, epochs=epoch + 1, **settings)
+    ]
+    assert len({images.shape for images, _ in batches}) == 2
+    for (images, labels), (same_images, same_labels) in zip(batches, fixed, strict=True):
+        np.testing.assert_array_equal(images, same_images)
+        np.testing.assert_array_equal(labels, same_labels)
 
 
 def test_batches_do_not_depend_on_threads(photographs, monkeypatch):

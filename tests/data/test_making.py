@@ -24,7 +24,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def plan(images, seed: int = 0) -> Plan:
     random = np.random.default_rng(seed)
-    return Plan(images, random.random((len(images), DRAWS), np.float32), random.integers(2**62, size=len(images)))
+    draws, seeds = random.random((len(images), DRAWS), np.float32), random.integers(2**62, size=len(images))
+    return Plan(images, draws, seeds, SIZE)
 
 
 def pixels(count: int) -> np.ndarray:

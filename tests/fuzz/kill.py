@@ -28,7 +28,7 @@ TINY, NANO = ROOT / "tests" / "tiny.yaml", ROOT / "tests" / "fixtures" / "nano_f
 TRAINING = ("--epochs", "6", "--batch-size", "16")
 VARIED = (
     "--mixup 0.2 --cutmix 1 --erase 0.3 --rand-level 9 --rand-deviation 0.5 --jitter 0.3 --min-area 0.3 "
-    "--drop-path 0.2 --accumulate 2 --clip-norm 1 --balance"
+    "--drop-path 0.2 --accumulate 2 --clip-norm 1 --balance --initial-scale 0.5"
 )
 EXPORT = ("export", NANO, "--recipe", "weight_int8")
 

@@ -26,6 +26,7 @@ ALL = {
     "clip_norm": 1.0,
     "accumulate": 2,  # of three batches an epoch: a half step is carried over
     "drop_path": 0.4,
+    "initial_scale": 0.5,
     "balance": True,
     "weight_decay": 0.01,
 }
