@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from mixnet_tf.training.operators import use_onednn
+
 ROOT = Path(__file__).resolve().parents[1]
 
 CACHE = pytest.StashKey[tempfile.TemporaryDirectory]()
@@ -24,6 +26,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[CACHE] = tempfile.TemporaryDirectory(prefix="mixnet_tf-cache-")
         os.environ.setdefault("MPLCONFIGDIR", str(Path.home() / ".cache" / "matplotlib"))
         os.environ["XDG_CACHE_HOME"] = config.stash[CACHE].name
+        use_onednn()  # as `train` does, which some tests call in this process and others in one of its own
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

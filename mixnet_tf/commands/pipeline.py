@@ -20,9 +20,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from mixnet_tf.config import load_config
     from mixnet_tf.distribution.launch import check_single
     from mixnet_tf.training.memory import share_memory
+    from mixnet_tf.training.operators import use_onednn
     from mixnet_tf.training.run_folder import open_run
 
     share_memory()
+    use_onednn()
     check_single("pipeline")
     config, data = load_config(args.config), load_images(args.data, args)
     with open_run(args.output, resume=args.resume, overwrite=args.overwrite):

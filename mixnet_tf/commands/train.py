@@ -126,8 +126,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from mixnet_tf.distribution.launch import count_started
     from mixnet_tf.distribution.processes import joined, processes
     from mixnet_tf.training.memory import share_memory
+    from mixnet_tf.training.operators import use_onednn
 
     share_memory()
+    use_onednn()
     if count_started() > 1:
         load_tensorflow()
     with joined():

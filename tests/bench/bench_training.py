@@ -39,6 +39,7 @@ LABELS = {
     "timm": "timm, eager, channels last",
     "ours": "mixnet_tf",
     "keras": "mixnet_tf with Keras' own batch norm",
+    "chosen": "mixnet_tf with TensorFlow's own choice of operators",
     "returning": "mixnet_tf with memory returned to the system",
 }
 

@@ -50,15 +50,31 @@ def timm(images: np.ndarray, labels: np.ndarray, width: float, threads: int) -> 
 
 def ours(images: np.ndarray, labels: np.ndarray, width: float, threads: int) -> Callable[[], object]:
     """What ``train`` does."""
+    from mixnet_tf.training.operators import use_onednn
+
+    use_onednn()
+    return chosen_by_tensorflow(images, labels, width, threads)
+
+
+def chosen_by_tensorflow(images: np.ndarray, labels: np.ndarray, width: float, threads: int) -> Callable[[], object]:
+    """Likewise, but TensorFlow says by itself whether it computes with oneDNN."""
     from mixnet_tf.training.memory import kept_memory, share_memory
 
     share_memory()
     UNTIL_THE_END.enter_context(kept_memory())
-    return returning(images, labels, width, threads)
+    return steps_of(images, labels, width, threads)
 
 
 def returning(images: np.ndarray, labels: np.ndarray, width: float, threads: int) -> Callable[[], object]:
     """Likewise, but memory goes back to the system."""
+    from mixnet_tf.training.operators import use_onednn
+
+    use_onednn()
+    return steps_of(images, labels, width, threads)
+
+
+def steps_of(images: np.ndarray, labels: np.ndarray, width: float, threads: int) -> Callable[[], object]:
+    """Steps of a fresh network, in the process as it is."""
     import keras
     import tensorflow as tf
 
@@ -83,13 +99,22 @@ def returning(images: np.ndarray, labels: np.ndarray, width: float, threads: int
 
 def keras_own(images: np.ndarray, labels: np.ndarray, width: float, threads: int) -> Callable[[], object]:
     """Likewise, with Keras' own batch norm."""
+    from mixnet_tf.training.operators import use_onednn
+
+    use_onednn()  # before Keras is imported
     from mixnet_tf.batch_norm import BatchNormalization
 
     BatchNormalization._fuses = lambda layer, inputs: False
     return ours(images, labels, width, threads)
 
 
-ENGINES = {"timm": timm, "ours": ours, "keras": keras_own, "returning": returning}
+ENGINES = {
+    "timm": timm,
+    "ours": ours,
+    "keras": keras_own,
+    "chosen": chosen_by_tensorflow,
+    "returning": returning,
+}
 
 
 def cpu_seconds() -> float:
