@@ -15,7 +15,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a script's background; the commands under test inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-collect_ignore = [] if find_spec("torch") else ["mixnet_tf/distribution/torch_processes.py"]  # the extra brings it
+# the extras bring what these import
+collect_ignore = [
+    f"mixnet_tf/distribution/{engine}_processes.py" for engine in ("torch", "jax") if find_spec(engine) is None
+]
 
 SLOW_EXAMPLES = {
     "mixnet_tf.costs.network.cost_network",

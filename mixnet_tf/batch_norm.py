@@ -36,7 +36,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     def _moments(self, inputs: Any, mask: Any) -> tuple[Any, Any]:
         """Return mean and variance over the whole batch, of which each process may have a part."""
         group = processes()
-        if group.count == 1 or mask is not None:
+        if group.whole or mask is not None:
             return super()._moments(inputs, mask)
         mean = group.mean(ops.mean(inputs, axis=self._reduction_axes))
         return mean, group.mean(ops.mean(ops.square(inputs - mean), axis=self._reduction_axes))

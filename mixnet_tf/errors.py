@@ -5,7 +5,7 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator
 
-_PROGRAM, _EXTRAS = "mixnet_tf", ("train", "distributed")  # as pip calls them
+_PROGRAM, _EXTRAS = "mixnet_tf", ("train", "distributed", "jax")  # as pip calls them
 _NAMES = {"keras": "TensorFlow", "tensorflow": "TensorFlow", "sklearn": "scikit-learn"}
 """What a missing module is called where its own name does not say it; TensorFlow runs Keras here."""
 
@@ -45,7 +45,7 @@ class DeployError(MixNetError, ValueError):
 
 
 class PackageError(MixNetError, ImportError):
-    """A package is not installed that only an extra brings, ``train`` or ``distributed``."""
+    """A package is not installed that only an extra brings, ``train``, ``distributed`` or ``jax``."""
 
 
 @contextlib.contextmanager

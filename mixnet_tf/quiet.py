@@ -38,6 +38,25 @@ def quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def output_as_errors() -> Iterator[None]:
+    """Let standard error have what is written to file descriptor 1, native code's reports among the results.
+
+    Example:
+        >>> with output_as_errors():
+        ...     _ = os.write(1, b"chatter")
+    """
+    sys.stdout.flush()
+    saved = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(saved, 1)
+        os.close(saved)
+
+
+@contextlib.contextmanager
 def errors_only(name: str) -> Iterator[None]:
     """Let a library's logger say nothing but errors: a notebook would show its warnings.
 

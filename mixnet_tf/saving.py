@@ -7,7 +7,8 @@ from pathlib import Path
 import keras
 from keras.src.backend.common import global_state
 
-import mixnet_tf.optimizer  # noqa: F401 - registers it, for models that were saved in training
+import mixnet_tf.accuracy  # registers it, for models that were saved in training
+import mixnet_tf.optimizer  # noqa: F401 - as well
 from mixnet_tf.checks import ImageSize
 from mixnet_tf.checks import image_size as checked_size
 from mixnet_tf.config import load_config

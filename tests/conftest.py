@@ -95,7 +95,7 @@ def one_of_several(monkeypatch) -> Callable[..., None]:
 
     def pretend(rank: int, count: int) -> None:
         group = module.Processes()
-        group.rank, group.count, group.gather = rank, count, lambda value: [value] * count
+        group.rank, group.count, group.whole, group.gather = rank, count, False, lambda value: [value] * count
         monkeypatch.setattr(module, "_joined", group)
 
     return pretend

@@ -1,6 +1,7 @@
 """Starts ``mixnet-tf train`` in several processes, and ends some of them."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -32,15 +33,55 @@ class Run:
 
     def wait_for_epochs(self, count: int) -> None:
         """Return when so many epochs are in the history."""
-        history, deadline = self.output / "history.csv", time.monotonic() + 240
-        while not (history.is_file() and history.read_text().count("\n") > count):
-            assert self.launcher.poll() is None and time.monotonic() < deadline, self.log.read_text()
-            time.sleep(0.02)
+        wait_for_epochs(self.output, count, self.launcher, self.log)
 
     def end(self) -> str:
         """Wait, and return what was said."""
         self.launcher.wait(timeout=300)
         return self.log.read_text()
+
+
+class OnJax:
+    """One process that trains on JAX, or some that are started by hand; of each, `logs` has what it says."""
+
+    def __init__(self, count: int, devices: int, output: Path, *command: object) -> None:
+        self.output, self.logs = output, [output.with_name(f"{output.name}_{rank}.log") for rank in range(count)]
+        with socket.create_server(("localhost", 0)) as server:
+            address = f"localhost:{server.getsockname()[1]}"
+        settings = os.environ | SETTINGS | {"KERAS_BACKEND": "jax", "KERAS_DISTRIBUTION_JOB_ADDRESSES": address}
+        settings |= {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+        settings |= {"KERAS_DISTRIBUTION_NUM_PROCESSES": str(count)}
+        # what one has compiled, the next ones need not
+        settings |= {"JAX_COMPILATION_CACHE_DIR": str(output.parent / "compiled")}
+        settings |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+        self.processes = []
+        for rank, path in enumerate(self.logs):
+            with path.open("w") as log:
+                environment = settings | {"KERAS_DISTRIBUTION_PROCESS_ID": str(rank)}
+                started = subprocess.Popen(
+                    [sys.executable, *map(str, command)], env=environment, stdout=log, stderr=log
+                )
+            self.processes.append(started)
+
+    def wait_for_epochs(self, count: int) -> None:
+        """Return when so many epochs are in the history."""
+        wait_for_epochs(self.output, count, self.processes[0], self.logs[0])
+
+    def end(self) -> list[int]:
+        """Wait for all, and return how they ended."""
+        return [process.wait(timeout=400) for process in self.processes]
+
+    def said(self) -> str:
+        """Return what all have said."""
+        return "".join(path.read_text() for path in self.logs)
+
+
+def wait_for_epochs(output: Path, count: int, process: subprocess.Popen, log: Path) -> None:
+    """Return when so many epochs are in the history of a run."""
+    history, deadline = output / "history.csv", time.monotonic() + 240
+    while not (history.is_file() and history.read_text().count("\n") > count):
+        assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+        time.sleep(0.02)
 
 
 def errors(said: str) -> list[str]:

@@ -21,6 +21,7 @@ ROOMS = [
         "sublayers",
         "layers",
         "optimizer",
+        "accuracy",
         "weights",
         "model",
     ),

@@ -17,8 +17,8 @@ from mixnet_tf import errors
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "mixnet_tf"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-OPTIONAL = {"torch"}
-"""Read by `weights/state_dict.py` where a user has it, with a message where not. `distribution/` trains with it."""
+OPTIONAL = {"torch", "jax"}
+"""What Keras may train on. PyTorch is read by `weights/state_dict.py`, too, where a user has it."""
 KNOWN = importlib.metadata.packages_distributions()
 USED_BY_OTHERS = {
     "tensorboard",  # by Keras' callback of that name

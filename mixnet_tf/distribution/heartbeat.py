@@ -6,10 +6,9 @@ A time limit of the collectives would not do: one process may rightly wait long 
 import os
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from mixnet_tf.distribution.torch_processes import TorchProcesses
+from mixnet_tf.distribution.processes import Processes
 
 BEAT = 4.0  # seconds
 SILENT = 10  # beats, after which a process is given up
@@ -23,7 +22,7 @@ class Heartbeat(threading.Thread):
         group: the processes.
     """
 
-    def __init__(self, store: Any, group: "TorchProcesses") -> None:
+    def __init__(self, store: Any, group: Processes) -> None:
         super().__init__(daemon=True, name="heartbeat")
         self.store, self.group, self._ended = store, group, threading.Event()
 
@@ -47,6 +46,8 @@ class Heartbeat(threading.Thread):
             except RuntimeError:
                 self._give_up("the launcher's store is gone")
             limit.cancel()
+            if self.group.one_has_failed():
+                os._exit(2)  # it has said why
             silent = silent + 1 if number == last else 0  # counted in beats: this host may have slept, too
             if silent == SILENT:
                 self._give_up(f"process {watched} has given no sign of life for {BEAT * SILENT:.0f} s")

@@ -1,7 +1,7 @@
 """The processes that train together. On one process, all of this is the identity, and PyTorch is not imported.
 
-Each process takes an equal part of every batch; what they compute of it is averaged, so that all end each step with the
-same weights. The first process alone writes.
+Each process takes an equal part of every batch. What they compute of it is averaged, or is of the whole batch already,
+so that all end each step with the same weights. The first process alone writes.
 """
 
 import contextlib
@@ -19,10 +19,19 @@ Value = TypeVar("Value")
 
 
 class Processes:
-    """This process alone: the first of one."""
+    """This process alone: the first of one.
+
+    Attributes:
+        rank: of this process among them, from 0.
+        count: how many they are.
+        whole: whether what this process computes of a batch or of a split is of all parts of it already.
+        lost: why another process cannot be reached, where that ends this one.
+    """
 
     rank = 0
     count = 1
+    whole = True
+    lost: MixNetError | None = None
 
     def gather(self, value: Value) -> list[Value]:
         """Return what every process gives, in their order."""
@@ -40,7 +49,38 @@ class Processes:
         """Return the mean of each gradient over the processes; None stays."""
         return gradients
 
+    def connected(self) -> contextlib.AbstractContextManager:
+        """Return a block, inside of which the loss of another process is told in one line."""
+        return contextlib.nullcontext()
 
+    def abandon(self) -> None:
+        """Make ready to end without the others."""
+
+    def one_has_failed(self) -> bool:
+        """Say whether another process has failed, and this one need not miss it."""
+        return False
+
+    def fails_first(self) -> bool:
+        """Say whether no other process has failed before; from now on, one has."""
+        return True
+
+    def leave(self) -> None:
+        """Wait for the others, and end what connects them."""
+
+
+def _by_torch() -> Processes:
+    from mixnet_tf.distribution.torch_processes import TorchProcesses
+
+    return TorchProcesses(launch.started_rank(), launch.count_started())
+
+
+def _by_jax() -> Processes:
+    from mixnet_tf.distribution.jax_processes import JaxProcesses
+
+    return JaxProcesses(launch.started_rank(), launch.count_started())
+
+
+_MEETINGS = {"torch": _by_torch, "jax": _by_jax}  # by the back end of Keras
 _ALONE = Processes()
 _joined = _ALONE
 
@@ -56,12 +96,12 @@ def processes() -> Processes:
 
 @contextlib.contextmanager
 def joined() -> Iterator[None]:
-    """Meet the other processes where ``torchrun`` has started several; inside of it, nothing happens.
+    """Meet the other processes where a launcher has started several; inside of it, nothing happens.
 
     They leave together. Where one fails, it says why, and the others, which only miss it, end without a word.
 
     Raises:
-        MixNetError: Keras does not run on PyTorch, or another process is missing.
+        MixNetError: Keras does not run on what the launcher is for, or another process is missing.
         SystemExit: of all but the process that fails first.
 
     Example:
@@ -75,18 +115,19 @@ def joined() -> Iterator[None]:
         return
     import keras
 
-    if (backend := keras.backend.backend()) != "torch":
-        problem = f"found {launch.count_started()} processes (WORLD_SIZE) with Keras on {backend}"
-        raise MixNetError(f"{problem}, expected torch: set KERAS_BACKEND=torch")
-    from mixnet_tf.distribution.torch_processes import TorchProcesses
-
-    group = TorchProcesses(launch.started_rank(), launch.count_started())
+    started, backend = launch.launcher(), keras.backend.backend()
+    if backend != started.backend:
+        problem = f"found {launch.count_started()} processes ({started.size}) with Keras on {backend}"
+        raise MixNetError(f"{problem}, expected {started.backend}: set KERAS_BACKEND={started.backend}")
+    group: Any = _MEETINGS[backend]()
     try:
         _joined = group
-        with errors_only("mixnet_tf") if group.rank > 0 else contextlib.nullcontext():  # what all do is said once
+        # what all do is said once
+        with group.connected(), errors_only("mixnet_tf") if group.rank > 0 else contextlib.nullcontext():
             yield
             group.leave()
     except (Exception, KeyboardInterrupt) as error:
+        group.abandon()
         if not group.fails_first():
             raise SystemExit(2) from error
         if group.lost not in (None, error):  # Keras adds to the text of an error that passes through a layer
@@ -163,7 +204,7 @@ def mean_logs(logs: Mapping[str, Any], images: int) -> dict[str, float]:
         >>> mean_logs({"loss": 0.5}, 3)
         {'loss': 0.5}
     """
-    if _joined.count == 1:
+    if _joined.whole:
         return dict(logs)
     parts = _joined.gather(({name: float(value) for name, value in logs.items()}, images))
     total = sum(count for _, count in parts)

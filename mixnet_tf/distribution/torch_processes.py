@@ -24,9 +24,10 @@ _FAILED = "failed"  # the key that counts the processes which have failed
 class TorchProcesses(Processes):
     """This process and those that ``torchrun`` started with it; each has a device of its own."""
 
+    whole = False
+
     def __init__(self, rank: int, count: int) -> None:
         self.rank, self.count = rank, count
-        self.lost: MixNetError | None = None  # why another process cannot be reached
         if torch.cuda.is_available():
             torch.cuda.set_device(launch.device_number())
         with self._all_are_there():

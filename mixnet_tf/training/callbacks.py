@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from mixnet_tf.distribution.devices import on_one_device
 from mixnet_tf.distribution.processes import by_first, mean_logs, processes
 from mixnet_tf.errors import MixNetError
 from mixnet_tf.files import whole_file
@@ -27,6 +28,7 @@ class Progress(keras.callbacks.Callback):
         self.meter = meter
         self._shown = contextlib.ExitStack()
         self._epoch, self._start = "", 0.0
+        self.learning_rate = 0.0
         self._bar: Any = None
 
     def close(self) -> None:
@@ -62,16 +64,28 @@ class Progress(keras.callbacks.Callback):
         """Say how the epoch went."""
         seconds, left = round(time.monotonic() - self._start), self.params["epochs"] - epoch - 1
         results = f"loss {logs['loss']:.4f}, top-1 on val {logs['val_accuracy']:.2%}, {seconds} s"
-        meter, rate = self.meter, float(averaging(self.model.optimizer).learning_rate)
+        meter, self.learning_rate = self.meter, float(averaging(self.model.optimizer).learning_rate)
         speed = f"{meter.images_per_second:.0f} images/s, {meter.waited:.0%} of the time waiting for them"
         about = f", about {math.ceil(left * seconds / 60)} min left" if left else ""
-        line(f"{self._epoch}: {results}, learning rate {rate:.2g}, {speed}{about}")
+        line(f"{self._epoch}: {results}, learning rate {self.learning_rate:.2g}, {speed}{about}")
+
+
+class Board(keras.callbacks.TensorBoard):
+    """TensorBoard of one process: it takes the learning rate from Progress, where all processes compute it together."""
+
+    def __init__(self, progress: Progress, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.progress = progress
+
+    def _collect_learning_rate(self, logs: dict[str, Any]) -> dict[str, Any]:
+        return logs | {"learning_rate": self.progress.learning_rate}
 
 
 class DropoutSeeds(keras.callbacks.Callback):
     """Begins every epoch's dropout where an uninterrupted run would: a seed generator counts its calls.
 
-    Of several processes, each counts on from where the one before it ends: their masks differ.
+    Of processes that each mask their own part of a batch, each counts on from where the one before it ends: their
+    masks differ.
     """
 
     def __init__(self, steps: int):
@@ -82,7 +96,7 @@ class DropoutSeeds(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Set the count of every seed generator to that of the steps before `epoch`."""
-        rank = processes().rank
+        rank = 0 if processes().whole else processes().rank
         self._before = epoch + (rank * self.params["epochs"] if rank else 0)
         self._states = [state for state in self.model.variables if state.path.endswith("seed_generator_state")]
         for state in self._states:
@@ -130,7 +144,8 @@ class BestModel(keras.callbacks.Callback):
         """Save where the validation's top-1 is the best up to now, or equals it."""
         if logs["accuracy"] >= self.best:
             self.best = logs["accuracy"]
-            save_model(self.model, self.path)
+            with on_one_device():
+                save_model(self.model, self.path)
 
 
 class RawAccuracy(keras.callbacks.Callback):
@@ -181,7 +196,7 @@ class LastModel(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Save, whole or not at all."""
-        with whole_file(self.path) as part:
+        with whole_file(self.path) as part, on_one_device():  # Keras makes variables while it saves
             self.model.save(part)
 
 

@@ -19,6 +19,7 @@ from mixnet_tf.data.choices import IMAGE_SIZE, SPLITS
 from mixnet_tf.data.dataset import ImageData
 from mixnet_tf.data.making import Maker, maker
 from mixnet_tf.data.sources import Source, as_data
+from mixnet_tf.distribution.devices import on_all_devices, on_one_device
 from mixnet_tf.distribution.processes import by_first, check_equal, first_only, joined, processes, was_restarted
 from mixnet_tf.errors import MixNetError
 from mixnet_tf.files import whole_file
@@ -28,6 +29,7 @@ from mixnet_tf.progress.steps import step
 from mixnet_tf.saving import load_model, save_model
 from mixnet_tf.training.callbacks import (
     BestModel,
+    Board,
     DropoutSeeds,
     LastModel,
     Patience,
@@ -40,7 +42,7 @@ from mixnet_tf.training.config import TrainingConfig
 from mixnet_tf.training.interruption import how_to_go_on
 from mixnet_tf.training.memory import kept_memory, share_memory
 from mixnet_tf.training.meter import Meter
-from mixnet_tf.training.parts import check_parts, check_same_weights
+from mixnet_tf.training.parts import check_parts, check_same_weights, validation_part, without_padding
 from mixnet_tf.training.phases import Phase, plan_phases
 from mixnet_tf.training.preparation import prepare_phase
 from mixnet_tf.training.resizing import size_in_epoch
@@ -128,7 +130,7 @@ def train(
     augmentation = augmentation or data.augmentation
     weights = weights or config.checkpoint.path
     class_weights(config, data, training)  # its errors, before any image is read
-    with joined(), open_run(output, resume=resume or was_restarted(), overwrite=overwrite):
+    with joined(), on_all_devices(), open_run(output, resume=resume or was_restarted(), overwrite=overwrite):
         check_parts(training, data, augmentation)
         data = data.checked(*SPLITS)
         request = {
@@ -235,12 +237,13 @@ def _datasets(
         augmentation=augmentation,
         make=make,
     )
-    validation = evaluation_dataset(data.own_part("val"), "val", image_size=size, batch_size=training.batch_size)
+    validation = evaluation_dataset(validation_part(data), "val", image_size=size, batch_size=training.batch_size)
     classes = len(data.class_names)
     batches, validation = (
         dataset.map(lambda x, y: (x, y if len(y.shape) == 2 else tf.one_hot(y, classes)))  # shares where mixed
         for dataset in (batches, validation)
     )
+    validation = without_padding(validation, len(data.splits["val"]))
     if weights is not None:
         batches = batches.map(lambda x, y: (x, y, tf.linalg.matvec(y, weights)))
     return batches, validation
@@ -273,8 +276,8 @@ def _fit(
     best_model, meter = BestModel(output / BEST, best), Meter(batches.element_spec[0].shape[0])
     written = keras.callbacks.CSVLogger(str(output / HISTORY), append=True)
     profiled = (2, profile + 1) if profile else 0  # not the first batch, which builds the graph
-    board = keras.callbacks.TensorBoard(str(output / LOGS), profile_batch=profiled)
     progress = Progress(meter)
+    board = Board(progress, log_dir=str(output / LOGS), profile_batch=profiled)
     try:
         model.fit(
             meter.watched(batches),
@@ -309,6 +312,7 @@ def _fit(
     return best_model.best
 
 
+@on_one_device()
 def _finish(output: Path, data: ImageData, size: tuple[int, int], batch_size: int) -> keras.Model:
     processes().gather(None)  # the first may still write
     model = _final(load_model(output / BEST), size)

@@ -8,7 +8,8 @@ have to hold, too.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import numpy as np
@@ -17,7 +18,7 @@ import tensorflow as tf
 from mixnet_tf.checks import ImageSize
 from mixnet_tf.data.batches import evaluation_batches
 from mixnet_tf.data.dataset import ImageData
-from mixnet_tf.distribution.processes import own_part_of_batches, processes
+from mixnet_tf.distribution.processes import own_part, own_part_of_batches, processes
 from mixnet_tf.progress.steps import bar
 
 IMAGES = 1024
@@ -54,11 +55,13 @@ def settle_statistics(model: keras.Model, data: ImageData, *, image_size: ImageS
         drop.rate = 0  # as at inference; and a file does not keep its seed, so it would be left to chance
     for norm in norms:
         norm.momentum = 0  # its statistics become those of the batch
-    call = tf.function(model) if keras.backend.backend() == "tensorflow" else model
+    call = _compiled(model)
     taken = []
     for images in _training_images(data, image_size, batch_size):
         call(images, training=True)
         taken.append([variable.numpy() for variable in variables])
+    if processes().whole:  # each took batches of its own
+        taken = [values for rows in processes().gather(taken) for values in rows]
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     for drop, rate in zip(drops, rates, strict=True):
@@ -68,6 +71,24 @@ def settle_statistics(model: keras.Model, data: ImageData, *, image_size: ImageS
     if not kept:
         _assign(variables, values)
     return kept
+
+
+def _compiled(model: keras.Model) -> Callable[..., object]:
+    """Return the model as a function that moves its statistics; compiled, but on PyTorch."""
+    return {"tensorflow": tf.function, "jax": _compiled_by_jax}.get(keras.backend.backend(), lambda eager: eager)(model)
+
+
+def _compiled_by_jax(model: keras.Model) -> Callable[..., None]:
+    import jax
+
+    forward = jax.jit(functools.partial(model.stateless_call, training=True))
+    kinds = model.trainable_variables, model.non_trainable_variables
+
+    def call(images: np.ndarray, **_: bool) -> None:
+        _, moved = forward(*([variable.value for variable in kind] for kind in kinds), images)
+        _assign(model.non_trainable_variables, moved)
+
+    return call
 
 
 def _gathers(layer: keras.layers.Layer) -> bool:
@@ -85,10 +106,15 @@ def _training_images(data: ImageData, image_size: ImageSize, batch_size: int) ->
     size = min(batch_size, len(split))
     batches = max(1, min(IMAGES, len(split)) // size)
     order = np.random.default_rng(0).permutation(len(split))[: batches * size]
-    chosen = split.take(own_part_of_batches(order, batches))
+    if processes().whole:  # the model is this process' own, and its statistics are those of whole batches
+        order = np.reshape(own_part(list(order.reshape(batches, size))), -1)
+    else:
+        order = own_part_of_batches(order, batches)
+        size //= processes().count
+    chosen = split.take(order)
     few = dataclasses.replace(data, splits={**data.splits, "train": chosen})
     with bar("settle the batch norms", len(chosen), "image") as shown:
-        for images, _ in evaluation_batches(few, "train", image_size=image_size, batch_size=len(chosen) // batches):
+        for images, _ in evaluation_batches(few, "train", image_size=image_size, batch_size=size):
             yield images.astype(np.float32)
             shown.update(len(images))
 

@@ -1,4 +1,4 @@
-"""Runs in several processes, which need PyTorch."""
+"""Runs in several processes, which need PyTorch or JAX."""
 
 import json
 import os
@@ -7,6 +7,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import noted
 import pytest
 from quick_run import one_block, write_images
 from several_processes import SETTINGS
@@ -50,6 +51,9 @@ def forked(torch, plain, images, tmp_path_factory) -> Path:
     """A run in one process, ``one``, in two, and in two of which one was killed; and what each process says."""
     folder = tmp_path_factory.mktemp("forked")
     command = [sys.executable, Path(__file__).with_name("forked.py"), plain, images, folder]
-    done = subprocess.run(command, env=os.environ | SETTINGS, capture_output=True, text=True, timeout=300)
+    paths = os.pathsep.join([str(Path(noted.__file__).parent), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        command, env=os.environ | SETTINGS | {"PYTHONPATH": paths}, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     return folder

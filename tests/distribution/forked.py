@@ -1,46 +1,21 @@
 """A script: trains alone, as two processes, and as two of which one is killed and started again.
 
-It forks them all, for one import of TensorFlow and PyTorch. Two are started as torchrun starts them. Of each process it
-leaves a JSON: the checksum of the weights that it ends with, and what it wrote inside the folder.
+It forks them all, for one import of TensorFlow and PyTorch. Two are started as torchrun starts them. Of each process,
+`noted` leaves a JSON.
 """
 
-import json
 import os
 import signal
 import sys
 import threading
 import time
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-import keras
-import numpy as np
-import tensorflow  # noqa: F401 - once, before the processes part
+import keras  # noqa: F401 - once, before the processes part, and PyTorch with it
+import tensorflow  # noqa: F401 - after PyTorch
+from noted import run
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
-from mixnet_tf.training.config import TrainingConfig
-from mixnet_tf.training.fit import train
-
-WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
-
-
-def run(config: str, images: str, output: Path) -> None:
-    written = []
-
-    def note(event: str, arguments: tuple) -> None:
-        writes = arguments[2] & WRITING if event == "open" else event in ("os.mkdir", "os.rename", "os.remove")
-        if writes and str(arguments[0]).startswith(str(output)):
-            written.append(str(arguments[0]))
-
-    sys.addaudithook(note)
-    model = train(config, images, output, training=TrainingConfig(batch_size=16, epochs=3))
-    checksum = 0
-    for weight in model.get_weights():
-        checksum = zlib.crc32(np.asarray(weight).tobytes(), checksum)
-    result = {"backend": keras.backend.backend(), "checksum": checksum, "written": written}
-    result["restarts"] = os.environ.get("TORCHELASTIC_RESTART_COUNT")
-    output.with_name(f"{output.name}_{os.environ.get('RANK', 0)}.json").write_text(json.dumps(result))
 
 
 def die_after_an_epoch(output: Path) -> None:

@@ -2,14 +2,17 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from mixnet_tf.accuracy import PaddedAccuracy
 from mixnet_tf.data import making
 from mixnet_tf.data.augmentation import Augmentation
-from mixnet_tf.data.batches import training_dataset
+from mixnet_tf.data.batches import evaluation_dataset, training_dataset
 from mixnet_tf.data.sources import load_data
 from mixnet_tf.distribution import launch, processes
 from mixnet_tf.distribution.processes import (
@@ -25,7 +28,7 @@ from mixnet_tf.distribution.processes import (
 from mixnet_tf.errors import MixNetError
 from mixnet_tf.training.callbacks import DropoutSeeds
 from mixnet_tf.training.config import TrainingConfig
-from mixnet_tf.training.parts import check_parts
+from mixnet_tf.training.parts import check_parts, validation_part, without_padding
 
 
 @pytest.mark.slow
@@ -170,6 +173,10 @@ def test_a_loss_scale_of_each_process_is_refused(one_of_several, images):
     [
         ({"WORLD_SIZE": "two"}, "WORLD_SIZE: found 'two' in the environment, expected a number from 1"),
         ({"WORLD_SIZE": "2"}, "found 2 processes .* with Keras on tensorflow, expected torch: set KERAS_BACKEND=torch"),
+        (
+            {"KERAS_DISTRIBUTION_NUM_PROCESSES": "2"},
+            "found 2 processes .*_NUM_PROCESSES. with Keras on tensorflow, expected jax: set KERAS_BACK",
+        ),
     ],
 )
 def test_an_environment_that_cannot_be(variables, message, monkeypatch):
@@ -185,6 +192,38 @@ def test_a_rank_beyond_the_processes_is_refused(monkeypatch):
         monkeypatch.setenv("RANK", rank)
         with pytest.raises(MixNetError, match="RANK: found "):
             launch.started_rank()
+
+
+def test_a_padded_validation_counts_its_images_alone(one_of_several, images, monkeypatch):
+    data = load_data(images)  # 6 images in val
+    model = keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Flatten(), keras.layers.Dense(2, name="logits")])
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1)
+
+    def evaluated(metric):
+        validation = evaluation_dataset(validation_part(data), "val", image_size=16, batch_size=4)
+        validation = validation.map(lambda x, y: (tf.cast(x, tf.float32) / 255, tf.one_hot(y, 2)))
+        model.compile(loss=loss, metrics=[metric])
+        return model.evaluate(without_padding(validation, 6), verbose=0, return_dict=True)
+
+    plain = evaluated("accuracy")
+    monkeypatch.setattr(keras.distribution, "distribution", lambda: SimpleNamespace(num_model_replicas=4))
+    assert evaluated(PaddedAccuracy()) == pytest.approx(plain, abs=1e-6)
+    parts = []
+    for rank in range(2):
+        one_of_several(rank, 2)
+        parts.append(validation_part(data).splits["val"].labels.tolist())
+    assert [len(part) for part in parts] == [4, 4] and [*parts[0], *parts[1]].count(-1) == 2
+
+
+def test_masks_of_whole_batches_are_the_same_in_all_processes(one_of_several):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dropout(0.5, seed=7), keras.layers.Dense(2)])
+    one_of_several(1, 2)
+    processes.processes().whole = True
+    callback = DropoutSeeds(steps=3)
+    callback.set_model(model)
+    callback.set_params({"epochs": 2})
+    callback.on_epoch_begin(1)
+    assert int(model.layers[0].seed_generator.state[1]) == 3
 
 
 def test_only_training_works_in_several(monkeypatch):
