@@ -44,12 +44,12 @@ class Run:
 class OnJax:
     """One process that trains on JAX, or some that are started by hand; of each, `logs` has what it says."""
 
-    def __init__(self, count: int, devices: int, output: Path, *command: object) -> None:
+    def __init__(self, count: int, devices: int, output: Path, *command: object, more: int = 0) -> None:
+        """Each process has `more` devices than the one before it."""
         self.output, self.logs = output, [output.with_name(f"{output.name}_{rank}.log") for rank in range(count)]
         with socket.create_server(("localhost", 0)) as server:
             address = f"localhost:{server.getsockname()[1]}"
         settings = os.environ | SETTINGS | {"KERAS_BACKEND": "jax", "KERAS_DISTRIBUTION_JOB_ADDRESSES": address}
-        settings |= {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
         settings |= {"KERAS_DISTRIBUTION_NUM_PROCESSES": str(count)}
         # what one has compiled, the next ones need not
         settings |= {"JAX_COMPILATION_CACHE_DIR": str(output.parent / "compiled")}
@@ -57,7 +57,8 @@ class OnJax:
         self.processes = []
         for rank, path in enumerate(self.logs):
             with path.open("w") as log:
-                environment = settings | {"KERAS_DISTRIBUTION_PROCESS_ID": str(rank)}
+                flag = f"--xla_force_host_platform_device_count={devices + more * rank}"
+                environment = settings | {"KERAS_DISTRIBUTION_PROCESS_ID": str(rank), "XLA_FLAGS": flag}
                 started = subprocess.Popen(
                     [sys.executable, *map(str, command)], env=environment, stdout=log, stderr=log
                 )

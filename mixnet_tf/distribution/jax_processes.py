@@ -60,7 +60,9 @@ class JaxProcesses(Processes):
                 raise MixNetError(f"process {rank} of {count}: the processes cannot meet: {reason}") from error
         self._client = global_state.client
         self._store = _Store(self._client)
-        self.gather(None)
+        devices = self.gather(jax.local_device_count())
+        if len(set(devices)) > 1:
+            raise MixNetError(f"devices: found {devices} of processes 0 to {count - 1}, expected as many of each")
         self._heartbeat = Heartbeat(self._store, self)
         self._heartbeat.start()
 

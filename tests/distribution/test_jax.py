@@ -70,6 +70,15 @@ def test_what_devices_cannot_share_is_refused_in_one_line(dropping, images, tmp_
     assert errors(run.said()) == ["mixnet-tf train: error: batch_size: found 18, expected a multiple of 4 devices"]
 
 
+def test_processes_with_unlike_devices_are_refused(dropping, images, tmp_path):
+    output = tmp_path / "run"
+    command = "-m", "mixnet_tf", "train", dropping, "--data", images, "--batch", 18, "--output", output
+    run = OnJax(2, 1, output, *command, more=1)
+    assert run.end() == [2, 2] and not output.exists()
+    (line,) = set(errors(run.said()))
+    assert line == "mixnet-tf train: error: devices: found [1, 2] of processes 0 to 1, expected as many of each"
+
+
 def test_a_process_that_fails_says_why_and_the_others_nothing(dropping, images, tmp_path):
     output = tmp_path / "run"
     command = "-m", "mixnet_tf", "train", dropping, "--data", images, "--batch", 16, "--output", output
