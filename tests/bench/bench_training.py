@@ -132,7 +132,8 @@ def draw_growth(args: argparse.Namespace) -> None:
             panel.set(xscale="log", yscale="log", xlabel=AXES[axis], ylabel="" if column else label, xticks=values)
             panel.xaxis.set_major_formatter(ScalarFormatter())
             panel.xaxis.set_minor_formatter(NullFormatter())
-            panel.yaxis.set_major_formatter(ScalarFormatter())
+            for axis_formatter in (panel.yaxis.set_major_formatter, panel.yaxis.set_minor_formatter):
+                axis_formatter(ScalarFormatter())
             panel.grid(alpha=0.3)
     panels[0, 0].legend(frameon=False)
     figure.savefig(args.growth, dpi=110)
