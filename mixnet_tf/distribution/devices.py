@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import keras
 
 from mixnet_tf.distribution.processes import processes
+from mixnet_tf.errors import MixNetError
 
 
 @contextlib.contextmanager
@@ -13,6 +14,9 @@ def on_all_devices() -> Iterator[None]:
     """Let Keras on JAX train on all devices of all processes; with one device, and elsewhere, nothing changes.
 
     Variables that are made inside of it lie on every device.
+
+    Raises:
+        MixNetError: JAX knows of processes that the environment does not tell of, or the other way round.
 
     Example:
         >>> with on_all_devices():
@@ -22,8 +26,17 @@ def on_all_devices() -> Iterator[None]:
     if keras.backend.backend() != "jax" or keras.distribution.get_device_count() == 1:
         yield
         return
+    if (count := _jax_processes()) != processes().count:
+        expected = f"{count} in KERAS_DISTRIBUTION_NUM_PROCESSES, as JAX itself counts"
+        raise MixNetError(f"processes: found {processes().count}, expected {expected}")
     with keras.distribution.DataParallel(auto_shard_dataset=False).scope():
         yield
+
+
+def _jax_processes() -> int:
+    import jax
+
+    return jax.process_count()
 
 
 @contextlib.contextmanager

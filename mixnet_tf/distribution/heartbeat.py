@@ -6,6 +6,7 @@ A time limit of the collectives would not do: one process may rightly wait long 
 import os
 import sys
 import threading
+import time
 from typing import Any
 
 from mixnet_tf.distribution.processes import Processes
@@ -18,7 +19,7 @@ class Heartbeat(threading.Thread):
     """Counts up a number of this process in a store, and watches that of the next one.
 
     Args:
-        store: of the launcher; nothing else uses this connection.
+        store: numbers that all processes count up; on PyTorch the launcher's, by a connection of its own.
         group: the processes.
     """
 
@@ -37,17 +38,21 @@ class Heartbeat(threading.Thread):
         number, silent = -1, 0
         while not self._ended.wait(BEAT):
             # a host that is cut off does not answer at all
-            limit = threading.Timer(BEAT * SILENT, self._give_up, ["the launcher's store does not answer"])
+            limit = threading.Timer(BEAT * SILENT, self._give_up, ["the processes' store does not answer"])
             limit.daemon = True
             limit.start()
             try:
                 self.store.add(f"alive/{self.group.rank}", 1)
                 last, number = number, self.store.add(f"alive/{watched}", 0)
+                failed = self.group.one_has_failed()
             except RuntimeError:
-                self._give_up("the launcher's store is gone")
-            limit.cancel()
-            if self.group.one_has_failed():
-                os._exit(2)  # it has said why
+                self._give_up("the processes' store is gone")
+                return
+            finally:
+                limit.cancel()
+            if failed and not self._ended.is_set():  # it has said why
+                time.sleep(0 if self.group.rank else 2 * BEAT)  # until all know: on JAX the store ends with the first
+                os._exit(2)
             silent = silent + 1 if number == last else 0  # counted in beats: this host may have slept, too
             if silent == SILENT:
                 self._give_up(f"process {watched} has given no sign of life for {BEAT * SILENT:.0f} s")

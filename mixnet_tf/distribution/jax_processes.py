@@ -29,8 +29,11 @@ _PATIENCE = 7 * 24 * 3600 * 1000  # ms; it is the heartbeat that misses a proces
 _LOST = re.compile(r"Gloo|NCCL|[Cc]oordination ?[Ss]ervice|UNAVAILABLE|DEADLINE_EXCEEDED")
 """Words of the errors that JAX raises where another process is missing."""
 
-_DIVERGED = re.compile(r"passed to device_put is not the same on each process.*\bnan\b", re.DOTALL)
+_UNLIKE = re.compile(r"passed to device_put is not the same on each process")
+_DIVERGED = re.compile(_UNLIKE.pattern + r".*\bnan\b", re.DOTALL)
 """JAX compares a variable's new value between the processes, and NaN equals nothing."""
+
+_ADDRESSES = "KERAS_DISTRIBUTION_JOB_ADDRESSES"
 
 
 class _Store:
@@ -48,9 +51,14 @@ class JaxProcesses(Processes):
     """This process and those that Keras' environment variables tell of, with all of their devices."""
 
     _messages = itertools.count()  # all processes gather in the same order
+    _abandoned = False  # JAX meets once in the life of a process
 
     def __init__(self, rank: int, count: int) -> None:
         self.rank, self.count = rank, count
+        if JaxProcesses._abandoned:
+            raise MixNetError("train: the processes met before, and one has failed; start all of them anew")
+        if not re.fullmatch(r"[^,]+:\d+(,.*)?", address := os.environ.get(_ADDRESSES, "")):
+            raise MixNetError(f"{_ADDRESSES}: found {address!r} in the environment, expected host:port of the first")
         if not jax.distributed.is_initialized():
             jax.config.update("jax_enable_preemption_service", False)  # SIGTERM would no longer end a process
             try:
@@ -80,6 +88,8 @@ class JaxProcesses(Processes):
                 raise ours from None
             if any(_DIVERGED.search(str(cause)) for cause in causes):
                 raise MixNetError("training diverged: weights are no numbers; lower the learning rate") from error
+            if any(_UNLIKE.search(str(cause)) for cause in causes):
+                raise MixNetError("weights: not the same in all processes; give all the same files") from error
             reasons = [str(cause).strip().splitlines()[0] for cause in causes if _LOST.search(str(cause))]
             if not reasons:
                 raise
@@ -115,6 +125,7 @@ class JaxProcesses(Processes):
 
     def abandon(self) -> None:
         """Make ready to end without the others, for which JAX would wait five minutes."""
+        JaxProcesses._abandoned = True
         self._heartbeat.end()
         atexit.register(self._end)
 

@@ -211,16 +211,20 @@ def mean_logs(logs: Mapping[str, Any], images: int) -> dict[str, float]:
     return {name: sum(part[name] * count for part, count in parts) / total for name in logs}
 
 
-def check_equal(name: str, value: object) -> None:
-    """Raise MixNetError where something is not the same in all processes.
+def check_equal(name: str, value: Any) -> None:
+    """Raise MixNetError where something is not the same in all processes; of mappings, it names the first difference.
 
     >>> check_equal("epoch", 3)
     """
     for rank, theirs in enumerate(_joined.gather(value)):
         if theirs != value:
+            place, ours = name, value
+            while isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+                key = next(key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key))
+                place, ours, theirs = f"{place}.{key}", ours.get(key), theirs.get(key)
             raise MixNetError(
-                f"{name}: found {value} in process {_joined.rank} and {theirs} in process {rank}, expected the same: "
-                "do all hosts see the same files?"
+                f"{place}: found {ours} in process {_joined.rank} and {theirs} in process {rank}, expected the same: "
+                "the same command and the same files for all"
             )
 
 

@@ -28,7 +28,8 @@ class TrainingConfig:
             the steps (``Averaging``).
         drop_path: see ``create_model``.
         initial_scale: share of the images' sides that the run begins with; they grow in four equal parts of the epochs,
-            to whole images in the last (``size_in_epoch``). Validation sees whole images always.
+            to whole images in the last (``size_in_epoch``). Validation sees whole images always. ``best.keras`` and
+            ``last.keras`` of such a run take images of any size.
         optimizer: adamw; sgd with Nesterov's momentum of 0.9; rmsprop with a momentum of 0.9, as timm's MixNets have
             it. The weight decay of all is Keras': the share of a weight that a step takes, times the learning rate.
         schedule: cosine, or step: the learning rate is multiplied by `decay_rate` after every `decay_epochs`.
@@ -40,7 +41,8 @@ class TrainingConfig:
         precision: of what the layers compute. The weights stay float32, and so does the model that the run ends with.
             With float16, the loss is scaled (``keras.optimizers.LossScaleOptimizer``).
         patience: the run ends after so many epochs that are no better than the best; with `freeze_epochs`, only those
-            after them count. It may end before the weights are averaged. 0: it never ends early.
+            after them count. It may end before the weights are averaged, or the images are
+            whole. 0: it never ends early.
         balance: weight the classes by images / (classes * images of the class), in the loss of training.
         seed: of initialisation, order and augmentation.
 

@@ -171,8 +171,8 @@ def train(
 
 
 def _resumes(output: Path, request: Mapping[str, Any], resume: bool, overwrite: bool) -> bool:
-    """Say whether a run goes on: one that was asked to, or that ``torchrun`` has restarted; all see the same images."""
-    check_equal("images", request["images"])
+    """Say whether a run goes on: one that was asked to, or that ``torchrun`` has restarted; all mean the same."""
+    check_equal("run", request)
     restarted = was_restarted()
     continues = functools.partial(can_continue, output, request, or_anew=restarted and overwrite)
     return (resume or restarted) and by_first(continues)

@@ -28,6 +28,12 @@ def check_parts(training: TrainingConfig, data: ImageData, augmentation: Augment
         >>> from mixnet_tf.data.sources import load_data
         >>> check_parts(TrainingConfig(batch_size=33), load_data("digits"), Augmentation())
     """
+    import keras
+
+    half = "float16" in (training.precision, keras.config.dtype_policy().compute_dtype)
+    if half and keras.backend.backend() == "jax":
+        expected = "float32 or bfloat16 on JAX: there, Keras' loss scale keeps no count that a run could be resumed by"
+        raise ArgumentError(complaint("precision", "float16", expected))
     count, parts = processes().count, parts_of_a_batch()
     if parts == 1:
         return
@@ -40,7 +46,7 @@ def check_parts(training: TrainingConfig, data: ImageData, augmentation: Augment
     if count == 1:
         return
     if not processes().whole:
-        _check_means(training)
+        _check_means(training, half)
     for name in ("mixup", "cutmix"):
         if value := getattr(augmentation, name):
             expected = f"0 in {count} processes: each has other images of a batch to mix"
@@ -49,15 +55,13 @@ def check_parts(training: TrainingConfig, data: ImageData, augmentation: Augment
         raise DataError(f"{data.name}: found {val} images in val, expected one for each of {count} processes at least")
 
 
-def _check_means(training: TrainingConfig) -> None:
+def _check_means(training: TrainingConfig, half: bool) -> None:
     """Refuse what is not the mean of what each process computes of its part."""
-    import keras
-
     count = processes().count
     if training.range_penalty:
         expected = f"0 in {count} processes: it is no mean over images, which could be taken in parts"
         raise ArgumentError(complaint("range_penalty", training.range_penalty, expected))
-    if "float16" in (training.precision, keras.config.dtype_policy().compute_dtype):
+    if half:
         expected = f"float32 or bfloat16 in {count} processes: each would leave out other steps, by its own loss scale"
         raise ArgumentError(complaint("precision", "float16", expected))
 

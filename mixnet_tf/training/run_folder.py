@@ -7,6 +7,7 @@ the end, ``model.keras`` and ``labels.txt``. Importing this module does not impo
 
 import contextlib
 import csv
+import dataclasses
 import json
 import math
 import os
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from mixnet_tf.distribution.processes import by_first
 from mixnet_tf.errors import MixNetError
 from mixnet_tf.files import check_name, is_part, remove_parts, whole_file
+from mixnet_tf.training.config import TrainingConfig
 
 if TYPE_CHECKING:  # takes a quarter of the time that --help does
     from filelock import FileLock
@@ -158,6 +160,9 @@ def _is_asked_for(path: Path, request: Mapping[str, Any]) -> bool:
     if not isinstance(earlier, dict):
         raise MixNetError(f"{path}: found a {type(earlier).__name__}, expected a mapping; start anew with --overwrite")
     request = json.loads(json.dumps(request))  # tuples become lists, as in the file
+    if isinstance(said := earlier.get("training"), dict):  # a field that did not exist yet had its default
+        defaults = dataclasses.asdict(TrainingConfig())
+        earlier["training"] = {name: defaults[name] for name in request["training"] if name in defaults} | said
     for key in request:
         if earlier.get(key) != request[key]:
             raise MixNetError(f"{path}: the run was started with {key} {_difference(earlier.get(key), request[key])}")

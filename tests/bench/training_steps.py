@@ -66,7 +66,7 @@ def chosen_by_tensorflow(images: np.ndarray, labels: np.ndarray, width: float, t
 
 
 def returning(images: np.ndarray, labels: np.ndarray, width: float, threads: int) -> Callable[[], object]:
-    """Likewise, but memory goes back to the system."""
+    """What ``train`` does, but memory goes back to the system."""
     from mixnet_tf.training.operators import use_onednn
 
     use_onednn()

@@ -129,6 +129,33 @@ def test_what_must_be_equal_is(one_of_several):
         check_equal("epoch", 3)
 
 
+def test_the_first_difference_of_two_commands_is_named(one_of_several):
+    one_of_several(1, 2)
+    ours = {"data": "photos", "training": {"epochs": 3, "learning_rate": 0.1}, "size": [8, 8]}
+    theirs = {**ours, "training": {"epochs": 3, "learning_rate": 0.2}}
+    processes.processes().gather = lambda value: [theirs, value]
+    message = r"^run\.training\.learning_rate: found 0\.1 in process 1 and 0\.2 in process 0, expected the same"
+    with pytest.raises(MixNetError, match=message):
+        check_equal("run", ours)
+    theirs["training"] = ours["training"] | {"seed": 1}
+    with pytest.raises(MixNetError, match=r"^run\.training\.seed: found None in process 1 and 1 in process 0"):
+        check_equal("run", ours)
+
+
+def test_half_precision_on_jax_is_refused(images, monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(MixNetError, match="precision: found 'float16', expected float32 or bfloat16 on JAX"):
+        check_parts(TrainingConfig(precision="float16"), load_data(images), Augmentation())
+
+
+@pytest.mark.parametrize("address", ["", "localhost", "localhost:port", ":1"])
+def test_an_address_without_a_port_is_refused(address, monkeypatch):
+    jax_processes = pytest.importorskip("mixnet_tf.distribution.jax_processes", exc_type=ImportError)
+    monkeypatch.setenv("KERAS_DISTRIBUTION_JOB_ADDRESSES", address)
+    with pytest.raises(MixNetError, match=f"JOB_ADDRESSES: found '{address}' in the environment, expected host:port"):
+        jax_processes.JaxProcesses(0, 2)
+
+
 @pytest.mark.parametrize(
     ("settings", "count", "message"),
     [

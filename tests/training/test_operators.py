@@ -1,5 +1,6 @@
 """oneDNN is on where TensorFlow would leave it off, and off where a user says so."""
 
+import importlib
 import os
 import platform
 import subprocess
@@ -7,6 +8,8 @@ import sys
 
 import pytest
 
+from mixnet_tf.cli import main
+from mixnet_tf.errors import MixNetError
 from mixnet_tf.training.operators import use_onednn
 
 SCRIPT = """
@@ -30,6 +33,21 @@ def test_where_it_is_on(machine, before, after, monkeypatch):
     use_onednn()
     assert os.environ.get("TF_ENABLE_ONEDNN_OPTS") == after
     monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+
+
+@pytest.mark.parametrize("command", ["train", "pipeline"])
+def test_a_command_asks_for_it_before_tensorflow_is_loaded(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "")
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
+
+    def load():
+        raise MixNetError(f"asked for: {os.environ.get('TF_ENABLE_ONEDNN_OPTS')}")
+
+    monkeypatch.setattr(importlib.import_module(f"mixnet_tf.commands.{command}"), "load_tensorflow", load)
+    assert main([command, "mixnet_nano", "--data", "digits", "--output", str(tmp_path / "run")]) == 2
+    assert "asked for: 1" in capsys.readouterr().err
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
 
 
 @pytest.mark.slow

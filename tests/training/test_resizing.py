@@ -17,11 +17,13 @@ from mixnet_tf.training.resizing import STAGES, size_in_epoch
     [
         (4, 240, 0.4, [96, 144, 192, 240]),  # a third of the way each: 96, 144, 192
         (8, 100, 0.5, [48, 48, 64, 64, 80, 80, 100, 100]),  # 50, 66.7, 83.3, to the next multiple of 8
-        (2, 100, 0.5, [48, 80]),  # fewer epochs than sizes
-        (1, 100, 0.5, [48]),
+        (6, 100, 0.5, [48, 64, 64, 80, 100, 100]),  # the average begins after 4.5 epochs
+        (3, 100, 0.5, [64, 80, 100]),  # fewer epochs than sizes
+        (2, 100, 0.5, [64, 100]),
+        (1, 100, 0.5, [100]),
         (4, 12, 0.1, [8, 8, 8, 12]),
         (4, 5, 0.1, [5, 5, 5, 5]),
-        (3, 50, 1.0, [48, 48, 48]),
+        (3, 50, 1.0, [50, 50, 50]),
     ],
 )
 def test_the_size_of_every_epoch(epochs, size, scale, sides):

@@ -236,6 +236,15 @@ def test_another_run_is_not_continued(tmp_path, changes, difference):
     assert "\n" not in str(raised.value)
 
 
+def test_a_run_from_before_a_field_existed_had_its_default(tmp_path):
+    start_run(tmp_path, REQUEST)
+    (tmp_path / "last.keras").touch()
+    now = REQUEST["training"] | {"initial_scale": 1.0}
+    assert can_continue(tmp_path, REQUEST | {"training": now})
+    with pytest.raises(MixNetError, match=r"training initial_scale 1\.0, expected the same now, found 0\.5"):
+        can_continue(tmp_path, REQUEST | {"training": now | {"initial_scale": 0.5}})
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
