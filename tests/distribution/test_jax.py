@@ -75,8 +75,8 @@ def test_processes_with_unlike_devices_are_refused(dropping, images, tmp_path):
     command = "-m", "mixnet_tf", "train", dropping, "--data", images, "--batch", 18, "--output", output
     run = OnJax(2, 1, output, *command, more=1)
     assert run.end() == [2, 2] and not output.exists()
-    (line,) = set(errors(run.said()))
-    assert line == "mixnet-tf train: error: devices: found [1, 2] of processes 0 to 1, expected as many of each"
+    reason = "the processes cannot meet: each must have as many devices as the others"
+    assert errors(run.said()) == [f"mixnet-tf train: error: process {rank} of 2: {reason}" for rank in (0, 1)]
 
 
 def test_a_process_that_fails_says_why_and_the_others_nothing(dropping, images, tmp_path):
