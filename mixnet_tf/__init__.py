@@ -1,7 +1,7 @@
 """MixNet for Keras 3, from NetsPresso's YAML to a fast int8 ``.tflite``.
 
 The names below are loaded on first use: importing the package, and reading a configuration, is quick and does not load
-TensorFlow. Where Keras is loaded already, the layers and the optimizer are registered at once, so that
+TensorFlow. Where Keras is loaded already, the layers, the optimizer and the metric are registered at once, so that
 ``keras.models.load_model`` finds them. A name that needs a package of the extra ``train`` raises ``PackageError`` where
 that is not installed; what runs a ``.tflite`` needs none of them.
 """
@@ -65,5 +65,5 @@ def __dir__() -> list[str]:
 
 
 if "keras" in sys.modules:
-    for room in ("layers", "optimizer"):
+    for room in ("layers", "optimizer", "accuracy"):
         importlib.import_module(f"mixnet_tf.{room}")
