@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from typing import TextIO
 
 
 @contextlib.contextmanager
@@ -21,20 +22,8 @@ def quiet() -> Iterator[None]:
     if logging.getLogger("mixnet_tf").isEnabledFor(logging.DEBUG):
         yield
         return
-    sys.stderr.flush()
-    try:
-        saved = os.dup(2)
-    except OSError:  # no standard error at all (a service): nothing to keep quiet
+    with tempfile.TemporaryFile() as sink, _redirected(2, sink.fileno(), sys.stderr):
         yield
-        return
-    with tempfile.TemporaryFile() as sink:
-        os.dup2(sink.fileno(), 2)
-        try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(saved, 2)
-            os.close(saved)
 
 
 @contextlib.contextmanager
@@ -45,18 +34,30 @@ def output_as_errors() -> Iterator[None]:
         >>> with output_as_errors():
         ...     _ = os.write(1, b"chatter")
     """
-    try:
-        saved = os.dup(1)
-        os.dup2(2, 1)
-    except OSError:  # one of the two is closed (a service): nobody reads results
+    with _redirected(1, 2, sys.stdout):
+        yield
+
+
+@contextlib.contextmanager
+def _redirected(descriptor: int, target: int, stream: TextIO | None) -> Iterator[None]:
+    """Let `target` have what is written to a file descriptor, which `stream` writes to; nothing where one is closed."""
+    if stream is None:  # closed from the start: by now, another file may have its descriptor
         yield
         return
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        os.dup2(saved, 1)
-        os.close(saved)
+    with contextlib.ExitStack() as stack:
+        try:
+            saved = os.dup(descriptor)
+            stack.callback(os.close, saved)
+            stream.flush()
+            os.dup2(target, descriptor)
+        except OSError:  # a service, say, has no standard output or error at all
+            yield
+            return
+        try:
+            yield
+        finally:
+            stream.flush()
+            os.dup2(saved, descriptor)
 
 
 @contextlib.contextmanager

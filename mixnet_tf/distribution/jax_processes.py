@@ -91,9 +91,7 @@ class JaxProcesses(Processes):
             reasons = [str(cause).strip().splitlines()[0] for cause in causes if _LOST.search(str(cause))]
             if not reasons:
                 raise
-            who = f"process {self.rank} of {self.count}"
-            line = f"{who}: another one has ended or is out of reach; continue with --resume ({reasons[-1][:200]})"
-            raise MixNetError(line) from error
+            raise self.missing(reasons[-1][:200]) from error
 
     def gather(self, value: Value) -> list[Value]:
         """Return what every process gives, in their order."""

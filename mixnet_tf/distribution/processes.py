@@ -64,6 +64,11 @@ class Processes:
         """Say whether no other process has failed before; from now on, one has."""
         return True
 
+    def missing(self, reason: str) -> MixNetError:
+        """Return the error where another process cannot be reached."""
+        who = f"process {self.rank} of {self.count}"
+        return MixNetError(f"{who}: another one has ended or is out of reach; continue with --resume ({reason})")
+
     def leave(self) -> None:
         """Wait for the others, and end what connects them."""
 

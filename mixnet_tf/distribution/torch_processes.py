@@ -13,7 +13,6 @@ from torch.distributed.rendezvous import rendezvous
 from mixnet_tf.distribution import launch
 from mixnet_tf.distribution.heartbeat import Heartbeat
 from mixnet_tf.distribution.processes import Processes
-from mixnet_tf.errors import MixNetError
 
 Value = TypeVar("Value")
 
@@ -47,10 +46,7 @@ class TorchProcesses(Processes):
             yield
         except (RuntimeError, ValueError) as error:
             reason = re.sub(r"^(\[[^]]*\] *)+", "", str(error).strip()).split(". ")[0].splitlines()[0][:200]
-            who = f"process {self.rank} of {self.count}"
-            self.lost = MixNetError(
-                f"{who}: another one has ended or is out of reach; continue with --resume ({reason})"
-            )
+            self.lost = self.missing(reason)
             raise self.lost from error
 
     def gather(self, value: Value) -> list[Value]:

@@ -41,8 +41,8 @@ class TrainingConfig:
         precision: of what the layers compute. The weights stay float32, and so does the model that the run ends with.
             With float16, the loss is scaled (``keras.optimizers.LossScaleOptimizer``).
         patience: the run ends after so many epochs that are no better than the best; with `freeze_epochs`, only those
-            after them count. It may end before the weights are averaged, or the images are
-            whole. 0: it never ends early.
+            after them count. It may end before the weights are averaged, or the images are whole. 0: it never ends
+            early.
         balance: weight the classes by images / (classes * images of the class), in the loss of training.
         seed: of initialisation, order and augmentation.
 

@@ -98,7 +98,7 @@ def steps_of(images: np.ndarray, labels: np.ndarray, width: float, threads: int)
 
 
 def keras_own(images: np.ndarray, labels: np.ndarray, width: float, threads: int) -> Callable[[], object]:
-    """Likewise, with Keras' own batch norm."""
+    """What ``train`` does, with Keras' own batch norm."""
     from mixnet_tf.training.operators import use_onednn
 
     use_onednn()  # before Keras is imported
