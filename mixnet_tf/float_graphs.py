@@ -23,7 +23,7 @@ from mixnet_tf.litert.front import lite_front
 from mixnet_tf.litert.runtime import LiteModel
 from mixnet_tf.quantization.recipe import Recipe
 from mixnet_tf.quantization.types import Images, Int8Result
-from mixnet_tf.training.run_models import crop_beside
+from mixnet_tf.training.run_models import crop_beside, size_beside
 
 GRAPHS = ("deploy", "plain")
 _SMALL_TYPES = {getattr(TensorType, name) for name in ("FLOAT16", "INT4", "INT8", "UINT8", "INT16")}
@@ -66,9 +66,7 @@ class KerasSource:
     ):
         one_of("graph", graph, GRAPHS)
         check_float(model)
-        if image_size is None and None in model.inputs[0].shape[1:3]:
-            raise DeployError(f"{where or model.name}: takes images of any size; give the image size (--image-size)")
-        size = model.inputs[0].shape[1:3] if image_size is None else image_size
+        size = _size_of(model, where) if image_size is None else image_size
         self._model, self._graph = at_image_size(model, size), graph
         self.where = where or model.name
         self.about = About(name=model.name)
@@ -107,6 +105,14 @@ class KerasSource:
             verify_deploy(self._model, deployed, np.concatenate(prepared) if prepared else None)
             self._deployed[target] = deployed
         return self._deployed[target]
+
+
+def _size_of(model: keras.Model, where: str | None) -> tuple[int, int]:
+    shape = model.inputs[0].shape[1:3]
+    size = shape if None not in shape else None if where is None else size_beside(where)
+    if size is None:
+        raise DeployError(f"{where or model.name}: takes images of any size; give the image size (--image-size)")
+    return size
 
 
 class TfliteSource:

@@ -15,7 +15,7 @@ from mixnet_tf.data.input_format import known, prepare, settle
 from mixnet_tf.data.labels import labels_beside
 from mixnet_tf.data.pixels import evaluation_pixels
 from mixnet_tf.errors import MixNetError, missing_packages
-from mixnet_tf.training.run_models import crop_beside, keras_or_lite
+from mixnet_tf.training.run_models import crop_beside, keras_or_lite, size_beside
 
 if TYPE_CHECKING:  # a .tflite does without Keras
     import keras
@@ -39,6 +39,7 @@ class Classifier:
         labels: the names of the classes; None where nobody tells.
         crop_fraction: the part of a resized picture that it wants to see.
         rounded: the outputs are probabilities in int8, so that the logits are lost.
+        trained_size: (height, width) of the images that it was trained on, in pixels, as far as its run tells.
     """
 
     path: str
@@ -49,6 +50,7 @@ class Classifier:
     labels: tuple[str, ...] | None = None
     crop_fraction: float = CROP_FRACTION
     rounded: bool = False
+    trained_size: tuple[int, int] | None = None
 
     def logits(self, outputs: np.ndarray) -> np.ndarray:
         """Return the logits that outputs (n, classes) come from, those of a softmax but for a number added to all."""
@@ -203,9 +205,15 @@ def _classifier(model: Any, where: str, input_format: str | None) -> Classifier:
     def run(pixels: np.ndarray) -> np.ndarray:
         return np.asarray(model(prepare(pixels, taken), training=False))
 
-    crop = crop_beside(where) or CROP_FRACTION
     return Classifier(
-        where, run, model.input_shape[1:3], classes, scores_of_keras(model), labels_beside(where, classes), crop
+        where,
+        run,
+        model.input_shape[1:3],
+        classes,
+        scores_of_keras(model),
+        labels_beside(where, classes),
+        crop_beside(where) or CROP_FRACTION,
+        trained_size=size_beside(where),
     )
 
 
@@ -232,10 +240,14 @@ class Sized(Protocol):
     def image_size(self) -> tuple[int | None, int | None]:
         """(height, width) in pixels; None stands for any."""
 
+    @property
+    def trained_size(self) -> tuple[int, int] | None:
+        """Those of the images that it was trained on, as far as its run tells."""
+
 
 def fit_size(classifier: Sized, natural: ImageSize | None, asked: ImageSize | None) -> tuple[int, int]:
-    """Return the (height, width) to feed a model: its own, else what was asked for, the images' own, or 224."""
-    wishes = (asked, natural, IMAGE_SIZE)
+    """Return the (height, width) to feed a model: its own, else the one asked for, its run's, the images', or 224."""
+    wishes = (asked, classifier.trained_size, natural, IMAGE_SIZE)
     height, width = checks.image_size(next(size for size in wishes if size is not None))
     fixed = classifier.image_size
     if asked is not None and (fixed[0] not in (None, height) or fixed[1] not in (None, width)):

@@ -19,6 +19,7 @@ from mixnet_tf.evidence.classifier import fit_size
 from mixnet_tf.evidence.markdown import escaped
 from mixnet_tf.metrics import OutputError, decibels, output_errors
 from mixnet_tf.progress.steps import bar
+from mixnet_tf.training.run_models import size_beside
 
 if TYPE_CHECKING:  # two .tflite files do without Keras
     import keras
@@ -37,12 +38,14 @@ class FeatureModel:
         run: uint8 pixels (n, height, width, 3) to every output, float (n, …).
         image_size: (height, width) in pixels; None stands for any.
         names: of the outputs.
+        trained_size: (height, width) of the images that it was trained on, in pixels, as far as its run tells.
     """
 
     path: str
     run: Callable[[np.ndarray], list[np.ndarray]]
     image_size: tuple[int | None, int | None]
     names: tuple[str, ...]
+    trained_size: tuple[int, int] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,7 +114,8 @@ def _of_keras(model: Any, where: str, input_format: str | None) -> FeatureModel:
         outputs = model(prepare(pixels, taken), training=False)
         return [np.asarray(output) for output in (outputs if isinstance(outputs, list | tuple) else [outputs])]
 
-    return FeatureModel(where, run, model.inputs[0].shape[1:3], tuple(functional(model).output_names))
+    names = tuple(functional(model).output_names)
+    return FeatureModel(where, run, model.inputs[0].shape[1:3], names, size_beside(where))
 
 
 def compare_features(

@@ -2,8 +2,9 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
-from mixnet_tf.checks import complaint
+from mixnet_tf.checks import complaint, image_size
 from mixnet_tf.errors import DeployError, MixNetError
 from mixnet_tf.training.run_folder import MODEL, REQUEST, holds_run
 
@@ -28,11 +29,26 @@ def keras_or_lite(path: str | Path) -> Path:
 
 def crop_beside(path: str | Path) -> float | None:
     """Return the part of a resized picture that evaluation kept in the run that a model is from; None without a run."""
+    crop = _said_beside(path, "crop_fraction")
+    return crop if isinstance(crop, int | float) and 0 < crop <= 1 else None
+
+
+def size_beside(path: str | Path) -> tuple[int, int] | None:
+    """Return the (height, width) of whole images in the run that a model is from, in pixels; None without a run.
+
+    The ``best.keras`` of a run that begins with small images takes images of any size.
+    """
     try:
-        crop = json.loads((Path(path).parent / REQUEST).read_text(encoding="utf-8"))["crop_fraction"]
+        return image_size(_said_beside(path, "image_size"))
+    except MixNetError:
+        return None
+
+
+def _said_beside(path: str | Path, key: str) -> Any:
+    try:
+        return json.loads((Path(path).parent / REQUEST).read_text(encoding="utf-8"))[key]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    return crop if isinstance(crop, int | float) and 0 < crop <= 1 else None
 
 
 def lite(model: object) -> Path:

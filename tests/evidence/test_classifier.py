@@ -9,10 +9,14 @@ import pytest
 from PIL import Image
 
 from mixnet_tf import Predictor
+from mixnet_tf.data.pixels import evaluation_pixels
 from mixnet_tf.errors import MixNetError
 from mixnet_tf.evidence.classifier import predict
 from mixnet_tf.evidence.comparison import compare
 from mixnet_tf.evidence.evaluation import evaluate
+from mixnet_tf.exporting import export
+from mixnet_tf.litert.flatgraph import FlatGraph
+from mixnet_tf.litert.runtime import LiteModel
 from mixnet_tf.saving import load_model
 
 
@@ -50,6 +54,23 @@ def test_files_are_cropped_as_the_model_wants(trained_nano, nano_int8, pixels, t
     whole = predict(tmp_path / "model.keras", tmp_path / "x.png")
     np.testing.assert_allclose(whole, predict(trained_nano, pixels[:1]), atol=1e-5)
     assert np.abs(whole - cropped).max() > 0.1
+
+
+def test_a_model_of_any_size_gets_the_size_of_its_run(tmp_path):
+    """As the best.keras of a run that began with small images; one without a run gets 224 pixels, or is refused."""
+    image = keras.Input((None, None, 3))
+    model = keras.Model(image, keras.layers.GlobalMaxPooling2D()(keras.layers.Rescaling(1 / 255)(image)))
+    model.save(tmp_path / "best.keras")
+    picture = np.random.default_rng(0).integers(0, 256, (48, 60, 3), np.uint8)
+    Image.fromarray(picture).save(tmp_path / "x.png")
+    with pytest.raises(MixNetError, match=r"best\.keras: takes images of any size; give the image size"):
+        export(tmp_path / "best.keras", tmp_path / "x.tflite", recipe="float32")
+    (tmp_path / "training.json").write_text('{"crop_fraction": 1.0, "image_size": [16, 24]}')
+    expected = evaluation_pixels(Image.fromarray(picture), (16, 24), 1.0).max(axis=(0, 1)) / 255
+    for images in (tmp_path / "x.png", picture[None]):
+        np.testing.assert_allclose(predict(tmp_path / "best.keras", images)[0], expected, atol=1e-6)
+    export(tmp_path / "best.keras", tmp_path / "x.tflite", recipe="float32")
+    assert LiteModel(FlatGraph.read(tmp_path / "x.tflite")).image_size == (16, 24)
 
 
 def test_one_number_is_no_probability(pixels):
