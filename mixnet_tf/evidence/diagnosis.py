@@ -24,6 +24,7 @@ from mixnet_tf.files import whole_files
 from mixnet_tf.layers import block_of
 from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.litert.op_table import inspect_model
+from mixnet_tf.litert.parts import up_to
 from mixnet_tf.litert.runtime import LiteModel
 from mixnet_tf.litert.scores import scores_of
 from mixnet_tf.metrics import decibels
@@ -74,7 +75,7 @@ def tensor_errors(calibrated: Calibrated, graph: FlatGraph, images: Iterable[np.
     names = [floats.name(op.outputs[0]) for op in ops]
     limits = [ranges[op.outputs[0]] for op in ops]
     probe = LiteModel(floats.content(), num_threads=2, kernels="builtin", keep_tensors=True)
-    int8 = LiteModel(graph.content_up_to([written[name] for name in names]), num_threads=2)
+    int8 = LiteModel(up_to(graph, [written[name] for name in names]), num_threads=2)
     sums = np.zeros((len(ops), 3))
     count = 0
     for image in images:

@@ -224,6 +224,7 @@ class FlatGraph:
             (operator,) = [writer for writer in self._subgraph.operators if writer.outputs[0] == op.outputs[0]]
             operator.inputs = np.array(operator.inputs)
             operator.inputs[position] = len(self.tensors) - 1
+            self._changed()
         self._fill(tensor, content)
 
     def set_quantization(self, index: int, quantization: Any) -> None:
@@ -315,19 +316,7 @@ class FlatGraph:
         tensor.buffer = len(self.model.buffers)
         data = np.ascontiguousarray(content, _TYPES[tensor.type])
         self.model.buffers.append(Buffer(data=data.tobytes()))
-        self._changed()
-
-    def content_up_to(self, tensors: Sequence[int]) -> bytes:
-        """Return a file without a signature whose outputs are `tensors`, without the operators that follow them all."""
-        graph, signatures = self._subgraph, self.model.signatureDefs
-        operators, outputs = graph.operators, graph.outputs
-        last = max(i for i, op in enumerate(self.ops) if set(op.outputs) & set(tensors))
-        graph.operators, graph.outputs = operators[: last + 1], np.array(tensors, np.int32)
-        self.model.signatureDefs = None
-        try:
-            return self._pack()
-        finally:
-            graph.operators, graph.outputs, self.model.signatureDefs = operators, outputs, signatures
+        self.__dict__.pop("_content", None)  # the operators are what they were
 
     def content(self) -> bytes:
         """Return the file, with the buffers nobody reads emptied."""

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -140,15 +140,28 @@ class LiteModel:
 
     def run(self, image: np.ndarray) -> list[np.ndarray]:
         """Run one image (1, height, width, channels), pixels or floats as above; return every output in float."""
-        self._set_input(quantized(prepare(image, self.input_format, self.source), self.input))
+        return self.decoded(self.run_arrays([self.encoded(image)]))
+
+    def encoded(self, image: np.ndarray) -> np.ndarray:
+        """Return one image as the file's input has it, in its type."""
+        return quantized(prepare(image, self.input_format, self.source), self.input)
+
+    def decoded(self, outputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return the first outputs, as ``run_arrays`` gives them, in float."""
+        return [_decoded(value, details) for value, details in zip(outputs, self.outputs, strict=False)]
+
+    def run_arrays(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Run on every input in the file's own types; return every output in its own type."""
+        with self._one_line("run"):
+            for details, content in zip(self._inputs, inputs, strict=True):
+                self.interpreter.set_tensor(details["index"], content)
         self.invoke()
-        return [self._float(details) for details in self.outputs]
+        return [self.value(details["index"]) for details in self.outputs]
 
     def run_raw(self, image: np.ndarray) -> np.ndarray:
         """Run one image in the file's own input type; return the one output in its own type, (classes,)."""
-        self._set_input(image)
-        self.invoke()
-        return self.value(self.output["index"])[0]
+        _ = self.input, self.output
+        return self.run_arrays([image])[0][0]
 
     def invoke(self) -> None:
         """Run once on whatever the input holds."""
@@ -160,24 +173,13 @@ class LiteModel:
         with self._one_line("read a tensor of"):
             return self.interpreter.get_tensor(index)
 
-    def _set_input(self, content: np.ndarray) -> None:
-        with self._one_line("run"):
-            self.interpreter.set_tensor(self.input["index"], content)
-
     def fill_input(self, seed: int = 0) -> None:
         """Set the input to seeded random content of its type."""
         rng, shape, dtype = np.random.default_rng(seed), self.input["shape"], self.input["dtype"]
         limits = None if dtype == np.float32 else np.iinfo(dtype)
         content = rng.standard_normal(shape) if limits is None else rng.integers(limits.min, limits.max, shape)
-        self._set_input(content.astype(dtype))
-
-    def _float(self, details: dict[str, Any]) -> np.ndarray:
-        value, (scale, zero_point) = self.value(details["index"]), details["quantization"]
-        return (
-            (value.astype(np.float32) - zero_point) * np.float32(scale)
-            if scale
-            else value.astype(np.float32, copy=False)
-        )
+        with self._one_line("run"):
+            self.interpreter.set_tensor(self.input["index"], content.astype(dtype))
 
 
 def _tried(source: str | Path | bytes | FlatGraph, **settings: object) -> tuple[bytes, str]:
@@ -189,6 +191,13 @@ def _tried(source: str | Path | bytes | FlatGraph, **settings: object) -> tuple[
     with step(f"try {Path(graph.where).name} in a process of its own"):
         TRIAL.run(graph.content(), graph.where, **settings)
     return graph.content(), graph.where
+
+
+def _decoded(value: np.ndarray, details: dict[str, Any]) -> np.ndarray:
+    scale, zero_point = details["quantization"]
+    if not scale:
+        return value.astype(np.float32, copy=False)
+    return (value.astype(np.float32) - zero_point) * np.float32(scale)
 
 
 def quantized(images: np.ndarray, details: dict[str, Any]) -> np.ndarray:

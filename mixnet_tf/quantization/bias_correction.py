@@ -11,8 +11,10 @@ import numpy as np
 
 from mixnet_tf.litert.flatgraph import FlatGraph, Op
 from mixnet_tf.litert.neighbours import convolutions
+from mixnet_tf.litert.parts import up_to
 from mixnet_tf.litert.runtime import LiteModel
 from mixnet_tf.progress.steps import counted, step
+from mixnet_tf.quantization.layerwise import LayerwiseRun
 from mixnet_tf.quantization.types import Images
 
 
@@ -39,12 +41,13 @@ def correct_biases(graph: FlatGraph, reference: FlatGraph, images: Images) -> No
     power, means = _float_moments(reference, tensors, images)
     weights = dict(zip(tensors, (1 / power / (1 / power).sum(axis=0)).T, strict=True))
     wanted = {tensor: _weighted(weights[tensor], rows) for tensor, rows in zip(tensors, means, strict=True)}
-    groups = _by_depth(graph, ops)
+    groups, run = _by_depth(graph, ops), LayerwiseRun(graph, images)
     for members in counted(groups, "correct the biases", len(groups), "layer"):
-        floats = [twins[graph.name(op.outputs[0])] for op in members]
-        reached = _int8_means(graph, [op.outputs[0] for op in members], [weights[tensor] for tensor in floats], images)
-        for op, tensor, mean in zip(members, floats, reached, strict=True):
-            _shift(graph, op, wanted[tensor] - mean)
+        values = run.values([op.outputs[0] for op in members])
+        rows = zip(*([_channel_means(value) for value in of_image] for of_image in values), strict=True)
+        for op, means in zip(members, rows, strict=True):
+            tensor = twins[graph.name(op.outputs[0])]
+            _shift(graph, op, wanted[tensor] - _weighted(weights[tensor], means))
 
 
 def _is_integer(graph: FlatGraph, index: int) -> bool:
@@ -60,7 +63,7 @@ def _float_moments(
     graph: FlatGraph, tensors: Sequence[int], images: Images
 ) -> tuple[np.ndarray, list[list[np.ndarray]]]:
     """Return the power (images, tensors) of every tensor, and for each the channel means (channels,) of every image."""
-    model = LiteModel(graph.content_up_to(tensors), num_threads=2)
+    model = LiteModel(up_to(graph, tensors), num_threads=2)
     power, means = [], []
     for image in images:
         values = model.run(image)
@@ -75,15 +78,6 @@ def _weighted(weights: np.ndarray, rows: Sequence[np.ndarray]) -> np.ndarray:
     for weight, row in zip(weights, rows, strict=True):
         total = total + weight * row
     return total
-
-
-def _int8_means(
-    graph: FlatGraph, tensors: Sequence[int], weights: Sequence[np.ndarray], images: Images
-) -> list[np.ndarray]:
-    """Return the weighted mean (channels,) of every channel of `tensors`, given the images' weights in each."""
-    model = LiteModel(graph.content_up_to(tensors), num_threads=2)
-    rows = [[_channel_means(value) for value in model.run(image)] for image in images]
-    return [_weighted(weight, means) for weight, means in zip(weights, zip(*rows, strict=True), strict=True)]
 
 
 def _by_depth(graph: FlatGraph, ops: Sequence[Op]) -> list[list[Op]]:

@@ -9,6 +9,7 @@ from mixnet_tf.errors import DeployError
 from mixnet_tf.litert.flatgraph import FlatGraph
 from mixnet_tf.litert.neighbours import convolutions, readers
 from mixnet_tf.litert.packing import pack
+from mixnet_tf.litert.parts import up_to
 from mixnet_tf.litert.runtime import LiteModel
 
 
@@ -85,7 +86,7 @@ def test_a_prefix_gives_the_tensors_asked_for_in_their_order(residual):
     kernel, bias = (residual.constant(i) for i in residual.ops[0].inputs[1:])
     stem = PATCH @ kernel[:, 0, 0].T + bias
     wanted = [residual.ops[1].outputs[0], residual.ops[0].outputs[0]]
-    part = residual.content_up_to(wanted)
+    part = up_to(residual, wanted)
     relu, first = LiteModel(part).run(PATCH)
     np.testing.assert_allclose(first, stem, rtol=1e-5, atol=1e-5)
     kernel, bias = (residual.constant(i) for i in residual.ops[1].inputs[1:])

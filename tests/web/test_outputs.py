@@ -10,6 +10,7 @@ import pytest
 from chromium import browse, serving
 
 from mixnet_tf.litert.flatgraph import FlatGraph
+from mixnet_tf.litert.parts import up_to
 from mixnet_tf.litert.runtime import LiteModel
 
 pytestmark = pytest.mark.slow
@@ -59,7 +60,7 @@ def test_int8_logits_are_equal(url, bundle, pictures, tmp_path):
     graph = FlatGraph.read(bundle / "model.tflite")
     *_, dequantize, softmax = graph.ops
     assert (dequantize.name, softmax.name) == ("DEQUANTIZE", "SOFTMAX")
-    (tmp_path / "logits.tflite").write_bytes(graph.content_up_to(dequantize.outputs))
+    (tmp_path / "logits.tflite").write_bytes(up_to(graph, dequantize.outputs))
     (logits,) = in_browser(url, [tmp_path / "logits.tflite"], pictures)
     np.testing.assert_array_equal(logits, in_python(tmp_path / "logits.tflite", pictures))
     assert len(np.unique(logits)) > 20
