@@ -48,6 +48,7 @@ def few(digits):
     )
 
 
+@pytest.mark.slow
 def test_the_record_says_how_the_file_was_made(nano_float32, digits, tmp_path):
     made = export(nano_float32, tmp_path / "f.tflite", recipe="int8", data=digits, images=36)
     content, record = (tmp_path / "f.tflite").read_bytes(), json.loads((tmp_path / "f.quantization.json").read_text())
@@ -62,6 +63,7 @@ def test_the_record_says_how_the_file_was_made(nano_float32, digits, tmp_path):
     assert record["skipped_images"] == [] and record["fallback"] is None
 
 
+@pytest.mark.slow
 def test_the_committed_int8_file_comes_out_again(nano_float32, nano_int8, digits, tmp_path):
     """Nearly: scales and weights may differ by the last rounding between CPUs."""
     made = export(nano_float32, tmp_path / "f.tflite", recipe="int8", data=digits)
@@ -93,6 +95,7 @@ def test_both_graphs_compute_what_the_model_computes(graph, recipe, model, tmp_p
     np.testing.assert_allclose(LiteModel(made.path)(image), wanted, atol=tolerance)
 
 
+@pytest.mark.slow
 def test_the_plain_baseline_is_int8_of_the_plain_graph(model, few, tmp_path):
     made = export(model, tmp_path / "f.tflite", recipe="int8_baseline", graph="plain", data=few, image_size=32)
     graph = FlatGraph(Path(made.path).read_bytes())
@@ -365,6 +368,7 @@ def test_the_file_to_ship(nano_float32, digits, tmp_path):
     assert (table.about, table.labels, table.input_format, table.scores) == (about, NAMES, "pixels", "softmax")
 
 
+@pytest.mark.slow
 def test_its_float_twin_takes_pixels_whatever_the_model_takes(digits, tmp_path):
     keras.utils.set_random_seed(0)
     model = create_model(CONFIG, classes=10, classifier_activation=None, include_preprocessing=False)
@@ -377,6 +381,7 @@ def test_its_float_twin_takes_pixels_whatever_the_model_takes(digits, tmp_path):
     assert inspect_model(tmp_path / "m.tflite").input_format == "pixels"
 
 
+@pytest.mark.slow
 def test_a_model_that_ends_in_softmax_is_not_softened_twice(digits, tmp_path):
     keras.utils.set_random_seed(0)
     model = create_model(CONFIG, classes=10, classifier_activation="softmax")
@@ -450,6 +455,7 @@ def test_a_foreign_file_that_gets_labels_still_says_what_it_takes(tmp_path):
     assert table.about == About(name="theirs", author="Ada", version="2")
 
 
+@pytest.mark.slow
 def test_the_crop_of_the_training_travels_with_the_model(model, tmp_path):
     model.save(tmp_path / "model.keras")
     (tmp_path / "labels.txt").write_text("\n".join(NAMES))

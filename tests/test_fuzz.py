@@ -5,6 +5,7 @@ import signal
 import sys
 
 import pytest
+from marks import exhaustive, slow
 
 from tests.fuzz.__main__ import Worker
 from tests.fuzz.cases import Case
@@ -29,9 +30,12 @@ def findings(worker: Worker, reader: str, seeds: range) -> list[dict]:
     return [outcome for outcome in outcomes if outcome["kind"] == "finding"]
 
 
+QUICK = ("config", "recipe", "training_config", "image", "tflite-inspect", "tflite-strange")
+TRAINS = "run-folder"
+
+
 @pytest.mark.parametrize(
-    "reader",  # that of runs trains first
-    [pytest.param(name, marks=pytest.mark.exhaustive) if name == "run-folder" else name for name in READERS],
+    "reader", [*QUICK, *slow(*(name for name in READERS if name not in (*QUICK, TRAINS))), *exhaustive(TRAINS)]
 )
 def test_a_few_mutants(reader, worker):
     assert findings(worker, reader, range(1_000_000, 1_000_003)) == []

@@ -38,12 +38,7 @@ def images(*shape):
     return np.random.default_rng(0).standard_normal(shape).astype("float32")
 
 
-SLOW = pytest.mark.slow
-
-
-@pytest.mark.parametrize(
-    "name", ["mixnet_s", pytest.param("mixnet_m", marks=SLOW), pytest.param("mixnet_l", marks=SLOW), "mixnet_xl"]
-)
+@pytest.mark.parametrize("name", ["mixnet_s", *slow("mixnet_m", "mixnet_l", "mixnet_xl")])
 def test_feature_extractors(name):
     model = create_feature_extractor(name, input_shape=(96, 64, 3))
     expected = [(96 // s, 64 // s, c) for s, c in zip((4, 8, 16, 32), CHANNELS[name], strict=True)]
@@ -86,7 +81,7 @@ def test_tiny_fixed_sizes():
         ({}, (None, 224, 224, 3)),
         *slow(({"include_top": False}, (None, None, None, 3))),
         *slow(({"input_shape": (None, None, 3)}, (None, None, None, 3))),
-        ({"input_shape": (96, 64, 3)}, (None, 96, 64, 3)),
+        *slow(({"input_shape": (96, 64, 3)}, (None, 96, 64, 3))),
     ],
 )
 def test_the_image_size_is_that_of_keras_applications(arguments, expected):
@@ -115,6 +110,7 @@ def test_preprocessing_is_exact_in_half_precision(policy):
     np.testing.assert_allclose(layer(pixels.astype(np.float32)), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_keras_applications_signature():
     tensor = keras.Input((64, 64, 3))
     model = mixnet_tf.MixNetS(True, None, tensor, None, None, 7, "softmax", name="mine")
@@ -123,7 +119,7 @@ def test_keras_applications_signature():
     assert keras.Model(tensor, head).output_shape == (None, 2)
 
 
-@SLOW
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["MixNetS", "MixNetM", "MixNetL", "MixNetXL"])
 def test_every_constructor(name):
     model = getattr(mixnet_tf, name)(include_top=False, pooling="avg")

@@ -75,6 +75,7 @@ def test_a_keras_file_is_unpacked_once(tmp_path, monkeypatch):
     assert len(runs) == 1
 
 
+@pytest.mark.slow
 def test_a_loaded_model_is_the_one_that_keras_loads(trained_nano):
     ours, theirs = load_model(trained_nano), keras.saving.load_model(trained_nano)
     assert ours.get_config() == theirs.get_config()

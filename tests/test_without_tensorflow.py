@@ -124,6 +124,7 @@ def check_functions(answer, files):
     assert len(answer["errors"]) == 7 and set(answer["errors"].values()) == {LINE.format("TensorFlow")}
 
 
+@pytest.mark.slow
 def test_commands_and_functions_in_a_process_that_cannot_import_what_train_brings(works, fails, files, data, capsys):
     assert {"tensorflow", "keras", "sklearn", "h5py", "matplotlib", "jinja2", "safetensors"} < set(REFUSED)
     commands = [[*arguments, "--json"] for arguments in (*works, *(arguments for _, arguments in fails))]

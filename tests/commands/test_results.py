@@ -176,6 +176,7 @@ def test_benchmark(job, capsys):
     assert all(file in text for file in files) and "first result ms" in text
 
 
+@pytest.mark.slow
 def test_export_of_a_float_tflite(job, tmp_path, capsys):
     """The shortest way to an int8 file; its record says the same as the command."""
     path = tmp_path / "made" / "f.tflite"
@@ -242,6 +243,7 @@ def test_export_and_its_report(job, tmp_path, capsys):
     assert again["agreement"] == pytest.approx(measured["comparison"]["agreement"], abs=0.01)
 
 
+@pytest.mark.slow
 def test_import_weights(job, few_digits, tmp_path, capsys):
     """Out in timm's names and layouts, and in again: the same outputs."""
     from PIL import Image

@@ -20,6 +20,7 @@ def run(job, tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_stands_for_its_model(run, few_digits, capsys):
     evaluated = results(capsys, "evaluate", run, "--data", few_digits)
     assert evaluated["model"] == str(run / "model.keras") and evaluated["count"] == 60

@@ -135,6 +135,7 @@ def test_every_activation(act_type):
     assert isinstance(to_blocks(builtin).get_layer("stage1_block1"), MixDepthBlock)
 
 
+@pytest.mark.slow
 def test_maps_of_features_and_half_precision():
     check_equal(create_feature_extractor(SMALL), PIXELS[:3, :17])
     keras.config.set_dtype_policy("mixed_bfloat16")
@@ -175,6 +176,7 @@ def test_dropout_drops_channels_of_residual_branches():
     assert not same(*outputs(builtin, training=True), *outputs(builtin, training=True), 1e-3)
 
 
+@pytest.mark.slow
 def test_drop_path_is_a_layer_and_comes_back():
     config = backbone(block(out_channels=8, num_blocks=4))
     model, builtin = check_equal(create_model(config, classes=3, drop_path=0.4))
@@ -203,7 +205,8 @@ def graph(model, **arguments):
     return [(type(layer), layer.name) for layer in deployed.layers], deployed.get_weights()
 
 
-@pytest.mark.parametrize("target", ["int8", *slow("float")])
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["int8", "float"])
 def test_its_deploy_graph_is_that_of_the_original(target, tmp_path):
     model, builtin = check_equal(create_model(SMALL, classes=4, padding="same" if target == "int8" else "symmetric"))
     builtin.save(tmp_path / "builtin.keras")
@@ -251,8 +254,8 @@ def changed(model, name, change):
     ("name", "change"),
     [
         ("expand_act", lambda layer: keras.layers.Activation("softplus", name=layer.name)),
-        ("depthwise_bn", lambda layer: keras.layers.LayerNormalization(name=layer.name)),
         *slow(
+            ("depthwise_bn", lambda layer: keras.layers.LayerNormalization(name=layer.name)),
             ("depthwise_act", lambda layer: keras.layers.Activation("tanh", name=layer.name)),
             ("se_expand", lambda layer: keras.Sequential([layer, keras.layers.ReLU()], name=layer.name)),
             ("project_bn", lambda layer: keras.layers.BatchNormalization(epsilon=0.1, name=layer.name)),

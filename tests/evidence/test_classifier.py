@@ -35,6 +35,7 @@ def files(pixels, tmp_path_factory) -> list[Path]:
     return paths
 
 
+@pytest.mark.slow
 def test_models_and_images_of_every_kind(trained_nano, nano_float32, pixels, files):
     model = load_model(trained_nano)
     expected = model.predict(pixels, verbose=0)
@@ -82,6 +83,7 @@ def test_one_number_is_no_probability(pixels):
         Predictor(keras.Model(image, logit))(pixels[0])
 
 
+@pytest.mark.slow
 def test_arrays_of_another_size_are_resized(trained_nano, pixels):
     large = np.repeat(np.repeat(pixels[:4], 2, axis=1), 2, axis=2)
     np.testing.assert_array_equal(predict(trained_nano, large).argmax(1), predict(trained_nano, pixels[:4]).argmax(1))

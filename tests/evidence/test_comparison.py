@@ -125,6 +125,7 @@ def test_classes_in_another_order_do_not_compare():
         check_same_classes(cats, dogs)
 
 
+@pytest.mark.slow
 def test_real_files(trained_nano, nano_float32, digits, tmp_path):
     """The float file computes what Keras computes: 80 dB are a ten-thousandth of the amplitude."""
     few = Split(digits.splits["test"].images[:40], digits.splits["test"].labels[:40])

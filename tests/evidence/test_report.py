@@ -202,6 +202,7 @@ def test_plots(written):
     assert png_size(written / "latency.png") == pytest.approx((7 * 120, 1.8 * 120), abs=1)
 
 
+@pytest.mark.slow
 def test_class_names_that_plots_stumble_over(written):
     """A formula, an underscore, a script that the font lacks; and more classes than have room for names."""
     names = ("$x_1$", "猫", "_dog")

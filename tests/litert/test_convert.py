@@ -6,7 +6,6 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from marks import slow
 
 from mixnet_tf.errors import MixNetError
 from mixnet_tf.litert.convert import at_image_size, convert
@@ -24,7 +23,8 @@ def sequential(size):
     return keras.Sequential([keras.Input((size, size, 3)), backbone, keras.layers.Dense(3)], name="mine")
 
 
-@pytest.mark.parametrize("size", [*slow(None), 40])
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [None, 40])
 def test_a_sequential_model_takes_another_size_and_converts(size):
     model = at_image_size(sequential(size), 40)
     assert tuple(model.inputs[0].shape) == (None, 40, 40, 3)
@@ -87,6 +87,7 @@ def test_float16_rounds_the_weights_and_leaves_input_and_output():
     assert len(exact.constant(exact.ops[0].inputs[1])) == 4
 
 
+@pytest.mark.slow
 def test_a_notebook_shows_no_warnings_of_tensorflow(caplog):
     """Without the gradients of swish, which the file does not need, it warns in Python."""
     logger = logging.getLogger("absl")

@@ -51,6 +51,7 @@ def test_quantize_takes_it_and_says_so(graph, images):
     assert result.graph.content() == expected.content()
 
 
+@pytest.mark.slow
 def test_without_equalization_there_is_none(graph, images):
     plain = load_recipe(
         {"name": "p", "weights": "int8", "activations": "int8", "equalize": {"streams": False, "relu": False}}

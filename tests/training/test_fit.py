@@ -16,6 +16,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from marks import slow
 from PIL import Image
 from quick_run import EPOCHS, TINY, history
 
@@ -108,6 +109,7 @@ def cut_run(config, data, quick, tmp_path, monkeypatch) -> Path:
     return tmp_path / "cut"
 
 
+@pytest.mark.slow
 def test_resume_continues_exactly(cut_run, whole_run, config, data, quick):
     """Batches, learning rates, dropout, EMA and the best model up to now are those of a run that nothing cut."""
     assert len(history(cut_run)) == 3 and not (cut_run / "model.keras").exists()
@@ -154,6 +156,7 @@ def test_resume_after_kill_9_continues_exactly(whole_run, config, images, data, 
     assert_same_run(folder, whole_run)
 
 
+@pytest.mark.slow
 def test_resume_of_a_finished_run_changes_nothing(whole_run, config, data, quick):
     before = (whole_run / "history.csv").read_bytes()
     train(config, data, whole_run, training=quick, resume=True)
@@ -255,6 +258,7 @@ def test_batches_are_profiled_and_the_speed_is_for_tensorboard(config, data, one
     assert not {"images_per_second", "data_wait"} & history(tmp_path / "run")[0].keys()  # no two runs have the same
 
 
+@pytest.mark.slow
 def test_who_reads_the_images_changes_nothing(config, data, one_epoch, tmp_path, eagerly, monkeypatch):
     helpers, prepare = [], fit.prepare_phase
 
@@ -280,8 +284,14 @@ def test_divergence_is_named_and_leaves_no_model(config, data, tmp_path, eagerly
     ("method", "error", "message"),
     [
         ("CSVLogger.on_epoch_end", OSError(28, "No space left on device"), "run: No space left on device"),
-        ("TensorBoard.on_test_end", tf.errors.ResourceExhaustedError(None, None, "{{node}} x; full [Op:W]"), "x; full"),
-        ("TensorBoard.on_epoch_end", MemoryError(), "memory ran out"),
+        *slow(
+            (
+                "TensorBoard.on_test_end",
+                tf.errors.ResourceExhaustedError(None, None, "{{node}} x; full [Op:W]"),
+                "x; full",
+            ),
+            ("TensorBoard.on_epoch_end", MemoryError(), "memory ran out"),
+        ),
     ],
 )
 @pytest.mark.usefixtures("eagerly")
@@ -301,6 +311,7 @@ def test_a_run_that_must_stop_says_how_to_go_on(method, error, message, config, 
     )
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_cannot_be_written_says_how_to_go_on(config, data, quick, tmp_path, eagerly, monkeypatch):
     """Keras raises a callback's errors without their cause."""
 
@@ -334,7 +345,10 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("message", DAMAGES)
+QUICK = ("best.keras: no such file", "last.keras: not a readable", "history.csv: not the history of a run")
+
+
+@pytest.mark.parametrize("message", [*QUICK, *slow(*(message for message in DAMAGES if message not in QUICK))])
 def test_a_damaged_run_is_not_continued(message, config, data, quick, whole_run, tmp_path):
     run = shutil.copytree(whole_run, tmp_path / "run")
     DAMAGES[message](run)
@@ -354,6 +368,7 @@ def test_a_run_that_nobody_may_disturb(config, data, quick, tmp_path, monkeypatc
     assert held == [True] and not (tmp_path / "run" / ".lock").exists()
 
 
+@pytest.mark.slow
 def test_a_frozen_backbone_stays_resumes_and_loads_frozen(config, data, one_epoch, whole_run, tmp_path, eagerly):
     arguments = {
         "training": dataclasses.replace(one_epoch, learning_rate=0.1),
@@ -451,6 +466,7 @@ def test_wrong_image_sizes(config, data, tmp_path, image_size):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_images_that_are_not_square_and_class_weights(config, one_epoch, tmp_path, eagerly):
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 255, (40, 16, 20, 3), dtype=np.uint8), np.arange(40) % 2

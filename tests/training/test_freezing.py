@@ -136,7 +136,7 @@ def test_gradients_reach_what_trains():
 
 
 @pytest.mark.parametrize("load", [mixnet_tf.load_model, *slow(keras.saving.load_model)])
-@pytest.mark.parametrize("build", [flat, nested])
+@pytest.mark.parametrize("build", [nested, *slow(flat)])
 def test_a_saved_model_comes_back_as_it_was(build, load, tmp_path):
     model = build()
     unfreeze(model, "stage2")

@@ -5,6 +5,7 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
+from marks import slow
 
 from mixnet_tf.training.config import TrainingConfig
 from mixnet_tf.training.optimization import make_optimizer
@@ -42,7 +43,7 @@ KERAS = {
 }
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["adamw", *slow(*(name for name in NAMES if name != "adamw"))])
 def test_steps_are_those_of_keras_and_survive_a_file(name):
     training = TrainingConfig(optimizer=name, weight_decay=0.1, warmup_epochs=1)
     optimizer = make_optimizer(training, 10, PHASE)

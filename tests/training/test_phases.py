@@ -109,6 +109,7 @@ def kernels(path: Path) -> dict[str, np.ndarray]:
     return {variable.path: np.array(variable) for variable in load_model(path).weights}
 
 
+@pytest.mark.slow
 def test_a_phase_begins_with_the_average_that_the_one_before_ended_with(config, quick, tmp_path):
     """As `fit` leaves it; inside a phase, a run goes on with the weights themselves."""
     phases = plan_phases(config, dataclasses.replace(quick, epochs=3, freeze_epochs=1), weights="w", unfreeze=1)

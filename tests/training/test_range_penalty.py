@@ -86,6 +86,7 @@ def test_frozen_layers_are_left_alone(model):
     assert not model.losses
 
 
+@pytest.mark.slow
 def test_a_network_can_follow_it(model):
     begin = keras.Model(model.input, model.get_layer("stage1_block1").output)  # all of it takes long to trace
     penalize_ranges(begin, 1.0)

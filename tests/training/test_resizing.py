@@ -32,6 +32,7 @@ def test_the_size_of_every_epoch(epochs, size, scale, sides):
     assert all(width >= height for height, width in sizes)
 
 
+@pytest.mark.slow
 def test_a_run_grows_and_ends_with_a_model_of_one_size(config, data, quick, eagerly, tmp_path, monkeypatch):
     sizes = []
 

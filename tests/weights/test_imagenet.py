@@ -196,6 +196,7 @@ def test_what_killed_downloads_left_is_removed_and_live_ones_stay(server, cache,
     assert not killed.exists() and live.exists() and foreign.exists()
 
 
+@pytest.mark.slow
 def test_two_downloads_at_once(server, cache, content, model):
     both = threading.Barrier(2, timeout=10)
     server.answer = lambda handler: (both.wait(), handler.send(content["imagenet"]))
@@ -230,6 +231,7 @@ def test_every_architecture_finds_its_own_file(server, size):
     assert server.requests == asked
 
 
+@pytest.mark.slow
 def test_what_is_not_published_is_refused_before_any_download(server, model):
     with pytest.raises(WeightsError, match=r"imagenet_tf.* need padding='same', the model is built with 'symmetric'"):
         load_weights(model, "imagenet_tf")
@@ -244,6 +246,7 @@ def test_what_is_not_published_is_refused_before_any_download(server, model):
     assert not server.requests
 
 
+@pytest.mark.slow
 def test_a_head_of_another_size_stays_fresh_when_asked(server, content):
     server.answer = lambda handler: handler.send(content["imagenet"])
     model = create_model("mixnet_s", classes=10)

@@ -157,6 +157,7 @@ class TestWithProcess:
     def without_a_process(self):
         """Let the process start."""
 
+    @pytest.mark.slow
     def test_layers_of_keras_and_registered_ones_are_loaded(self, tmp_path):
         inputs = keras.Input((32, 32, 3))
         x = Twice()(keras.layers.Rescaling(0.5)(inputs))

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 from golden.golden_weights import golden_tensor
+from marks import slow
 from safetensors.numpy import load_file, save_file
 from small import SMALL
 from states import outputs, random_state, same, small, without_classifier
@@ -174,7 +175,7 @@ def with_dropout(loaded) -> keras.Model:
     return source
 
 
-@pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
+@pytest.mark.parametrize("suffix", [".keras", *slow(".weights.h5")])
 def test_our_own_files_load_by_name(with_dropout, tmp_path, suffix):
     path = tmp_path / f"source{suffix}"
     (with_dropout.save if suffix == ".keras" else with_dropout.save_weights)(path)
