@@ -20,18 +20,18 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def folder(dropping, images, tmp_path_factory) -> Path:
-    """Runs on one device, ``one``, on four of a process, ``devices``, and on two of each of two processes, ``two``.
+    """Runs on one device, ``one``; on four of a process, ``devices``; of two, ``two``; and of four processes, ``four``.
 
     The validation has 6 images, which four devices cannot share equally; dropout's masks are those of whole batches.
     """
     folder = tmp_path_factory.mktemp("jax")
-    for name, count, devices in (("one", 1, 1), ("devices", 1, 4), ("two", 2, 2)):
+    for name, count, devices in (("one", 1, 1), ("devices", 1, 4), ("two", 2, 2), ("four", 4, 1)):
         run = OnJax(count, devices, folder / name, noted.__file__, dropping, images, folder / name)
         assert run.end() == [0] * count, run.said()
     return folder
 
 
-@pytest.mark.parametrize("name", ["devices", "two"])
+@pytest.mark.parametrize("name", ["devices", "two", "four"])
 def test_several_devices_train_as_one_does(name, folder):
     one, several = history(folder / "one"), history(folder / name)
     assert len(one) == len(several) == 3
@@ -39,10 +39,11 @@ def test_several_devices_train_as_one_does(name, folder):
         assert of_several == pytest.approx(row, abs=1e-3)
 
 
-def test_both_processes_end_with_the_same_weights_and_the_first_alone_writes(folder):
-    first, second = (json.loads((folder / f"two_{rank}.json").read_text()) for rank in (0, 1))
-    assert first["backend"] == "jax" and first["checksum"] == second["checksum"]
-    assert first["written"] and second["written"] == []
+@pytest.mark.parametrize(("name", "count"), [("two", 2), ("four", 4)])
+def test_all_processes_end_with_the_same_weights_and_the_first_alone_writes(name, count, folder):
+    first, *others = (json.loads((folder / f"{name}_{rank}.json").read_text()) for rank in range(count))
+    assert first["backend"] == "jax" and {rank["checksum"] for rank in others} == {first["checksum"]}
+    assert first["written"] and not any(rank["written"] for rank in others)
 
 
 @pytest.mark.parametrize("lost", [0, 1])
