@@ -108,9 +108,10 @@ class KerasSource:
 
 
 def _size_of(model: keras.Model, where: str | None) -> tuple[int, int]:
-    shape = model.inputs[0].shape[1:3]
-    size = shape if None not in shape else None if where is None else size_beside(where)
-    if size is None:
+    size = model.inputs[0].shape[1:3]
+    if None in size and where is not None:
+        size = size_beside(where)
+    if size is None or None in size:
         raise DeployError(f"{where or model.name}: takes images of any size; give the image size (--image-size)")
     return size
 

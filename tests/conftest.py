@@ -123,13 +123,12 @@ def made_once(tmp_path_factory: pytest.TempPathFactory, name: str) -> Iterator[P
 
 @pytest.fixture(scope="session")
 def main_job(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the README's main job in fewer epochs: minutes of training, for tests that are marked slow."""
+    """The folder of one run of the README's main job: minutes of training, for tests that are marked slow."""
     from mixnet_tf.cli import main
 
     with made_once(tmp_path_factory, "main_job") as folder:
         if not (folder / "report.json").exists():
-            job = ["pipeline", "mixnet_nano", "--data", "digits", "--epochs", "16", "--output", str(folder)]
-            assert main(job) == 0
+            assert main(["pipeline", "mixnet_nano", "--data", "digits", "--output", str(folder)]) == 0
     return folder
 
 

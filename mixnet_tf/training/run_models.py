@@ -45,6 +45,8 @@ def size_beside(path: str | Path) -> tuple[int, int] | None:
 
 
 def _said_beside(path: str | Path, key: str) -> Any:
+    if not Path(path).is_file():  # the name of a model in memory, which no run in the working directory is about
+        return None
     try:
         return json.loads((Path(path).parent / REQUEST).read_text(encoding="utf-8"))[key]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

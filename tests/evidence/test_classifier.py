@@ -57,7 +57,7 @@ def test_files_are_cropped_as_the_model_wants(trained_nano, nano_int8, pixels, t
     assert np.abs(whole - cropped).max() > 0.1
 
 
-def test_a_model_of_any_size_gets_the_size_of_its_run(tmp_path):
+def test_a_model_of_any_size_gets_the_size_of_its_run(tmp_path, monkeypatch):
     """As the best.keras of a run that began with small images; one without a run gets 224 pixels, or is refused."""
     image = keras.Input((None, None, 3))
     model = keras.Model(image, keras.layers.GlobalMaxPooling2D()(keras.layers.Rescaling(1 / 255)(image)))
@@ -71,6 +71,8 @@ def test_a_model_of_any_size_gets_the_size_of_its_run(tmp_path):
     for images in (tmp_path / "x.png", picture[None]):
         np.testing.assert_allclose(predict(tmp_path / "best.keras", images)[0], expected, atol=1e-6)
     export(tmp_path / "best.keras", tmp_path / "x.tflite", recipe="float32")
+    monkeypatch.chdir(tmp_path)  # of which a model in memory knows nothing
+    assert Predictor(model).image_size == (224, 224)
     assert LiteModel(FlatGraph.read(tmp_path / "x.tflite")).image_size == (16, 24)
 
 
